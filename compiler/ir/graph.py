@@ -1,0 +1,310 @@
+"""The integer graph: what the compiler partitions, free of ONNX, engines and solvers.
+
+Every operator here is an integer operator of the canonical model (`model.int.onnx`), one IR node per
+ONNX node of it, so that every tensor has its ONNX name and ONNX Runtime can judge each one.
+
+Storage. A tensor lies in memory dense and row-major under its ONNX shape. For tiling it is seen as four
+dimensions, `storage4(shape)`; an operator says by `axes` which storage axis is its n, c, h, w. Reshape-like
+nodes move nothing: their output is an *alias* of the same bytes (`Graph.aliases`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import prod
+from typing import Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape4 = tuple[int, int, int, int]
+
+
+class DType(StrEnum):
+    """Element types that live in device memory."""
+
+    U8 = "u8"
+    S8 = "s8"
+    I32 = "i32"
+    I64 = "i64"
+
+    @property
+    def size_bytes(self) -> int:
+        return {"u8": 1, "s8": 1, "i32": 4, "i64": 8}[self.value]
+
+    @property
+    def numpy(self) -> np.dtype[np.generic]:
+        return np.dtype({"u8": "u1", "s8": "i1", "i32": "<i4", "i64": "<i8"}[self.value])
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """Per-tensor affine quantization: real = scale * (q - zero_point); scale is an exact float32."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named tensor; `shape` is the ONNX shape, all static."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+    quant: Quant | None = None
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.elements * self.dtype.size_bytes
+
+
+def storage4(shape: tuple[int, ...]) -> Shape4:
+    """The four-dimensional view of a dense tensor: (N,C,H,W), (N,C,1,W), (N,C,1,1), (1,C,1,1), …
+
+    Rank 5 and more keep the first two and the last axis and merge the rest.
+    """
+    r = len(shape)
+    if r == 0:
+        return (1, 1, 1, 1)
+    if r == 1:
+        return (1, shape[0], 1, 1)
+    if r == 2:
+        return (shape[0], shape[1], 1, 1)
+    if r == 3:
+        return (shape[0], shape[1], 1, shape[2])
+    return (shape[0], shape[1], prod(shape[2:-1]), shape[-1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conv:
+    """Integer convolution or matrix product with constant weights, then requantisation.
+
+    acc[m] = bias[m] + sum (x - x_zero_point) * (w - weight_zero_point)   in int32
+    y = sat(rint(f32(acc) * scale[m]) + y_zero_point)
+    A matrix product is a 1x1 convolution whose channel axis is the last storage axis (`axes`).
+    """
+
+    name: str
+    op: str  # the ONNX operator: QLinearConv, QLinearMatMul, QGemm
+    x: str
+    y: str
+    weight: NDArray[np.generic]  # (M, N/groups, KH, KW), uint8 or int8
+    weight_zero_point: int
+    bias: NDArray[np.int32]  # (M,)
+    scale: NDArray[np.float32]  # (M,) = f32(f32(xs*ws)/ys)
+    x_zero_point: int
+    y_zero_point: int
+    x_shape: Shape4  # in operator order n, c, h, w
+    y_shape: Shape4  # in operator order n, m, h, w
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)  # top, left, bottom, right
+    dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    axes: tuple[int, int, int, int] = (0, 1, 2, 3)  # storage axis of n, c, h, w
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binary:
+    """QLinearAdd or QLinearMul with NumPy broadcasting; either operand may be a constant.
+
+    add: y = sat(rint(fma(a, ra, fma(b, rb, c))))     mul: y = sat(rint(f32(f32(p) * s) + zy)),
+    p = (a - za)(b - zb). `params` holds the float32 constants by these names (ra, rb, c | s) .
+    The strides are those of each operand in the common four-dimensional output space (0 = broadcast).
+    """
+
+    name: str
+    op: str  # QLinearAdd | QLinearMul
+    a: str
+    b: str
+    y: str
+    kind: str  # "add" | "mul"
+    a_zero_point: int
+    b_zero_point: int
+    y_zero_point: int
+    params: dict[str, float]
+    a_shape: Shape4  # broadcast-aligned: each entry 1 or that of y_shape
+    b_shape: Shape4
+    y_shape: Shape4
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """A unary function of 8 bits: y = table[x as two's-complement byte].
+
+    `table` is (1, 256) for the whole tensor or (C, 256) per channel (storage axis 1);
+    entry i belongs to the input whose byte, read as uint8, is i.
+    """
+
+    name: str
+    op: str
+    x: str
+    y: str
+    table: NDArray[np.uint8]  # raw output bytes
+    shape: Shape4
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """MaxPool, or QLinearAveragePool (sequential float32 sum of dequantised values, kh outer, kw inner)."""
+
+    name: str
+    op: str
+    x: str
+    y: str
+    kind: str  # "max" | "average"
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]  # top, left, bottom, right (ceil_mode already resolved into them)
+    dilations: tuple[int, int]
+    x_shape: Shape4
+    y_shape: Shape4
+    count_include_pad: bool = False
+    explicit_pads: tuple[int, int, int, int] = (0, 0, 0, 0)  # the pads that count_include_pad counts
+    x_scale: float = 1.0
+    x_zero_point: int = 0
+    y_scale: float = 1.0
+    y_zero_point: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GlobalAverage:
+    """y = sat(rint(f32(sum (x - zx)) * scale) + zy), scale = f32(sx / (sy * H*W)).
+
+    `op` is QLinearGlobalAveragePool; the sum runs over storage axes 2 and 3."""
+
+    name: str
+    op: str
+    x: str
+    y: str
+    scale: float
+    x_zero_point: int
+    y_zero_point: int
+    x_shape: Shape4
+    y_shape: Shape4
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """for every index in `dims`: y[dst_offset + i.dst_strides] = f(x[src_offset + i.src_strides]).
+
+    Offsets and strides in elements of the dense tensors; a source stride may be 0 (repeat) or negative.
+    `table`, if given, maps each byte (requantisation inside a Concat).
+    """
+
+    source: int  # index into Move.xs
+    dims: tuple[int, ...]
+    src_offset: int
+    src_strides: tuple[int, ...]
+    dst_offset: int
+    dst_strides: tuple[int, ...]
+    table: NDArray[np.uint8] | None = None  # (256,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Move:
+    """Data movement: Concat, Split, Slice, Pad, Transpose, Resize (nearest), DepthToSpace, … as strided copies.
+
+    Bytes of y that no copy writes hold `fill` (the byte of the pad value). The copies' destinations are disjoint.
+    """
+
+    name: str
+    op: str
+    xs: tuple[str, ...]
+    y: str
+    copies: tuple[Copy, ...]
+    fill: int | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.xs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArgMax:
+    """Index of the greatest 8-bit element along the middle of (outer, axis, inner); y is int64."""
+
+    name: str
+    op: str
+    x: str
+    y: str
+    dims: tuple[int, int, int]
+    select_last: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.x,)
+
+
+Node = Union[Conv, Binary, Table, Pool, GlobalAverage, Move, ArgMax]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostSegment:
+    """A run of ONNX nodes that no engine has, run by ONNX Runtime as one sub-model."""
+
+    name: str  # "host0", …: the file host/<name>.onnx of the bundle
+    inputs: tuple[str, ...]  # tensor names it reads (graph inputs, engine tensors, other segments)
+    outputs: tuple[str, ...]
+    nodes: tuple[str, ...]  # ONNX node names, for the report
+    reason: str  # which node caused the cut, and why
+    model: bytes  # serialized ONNX
+
+
+Step = Union[Conv, Binary, Table, Pool, GlobalAverage, Move, ArgMax, HostSegment]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A whole integer model: engine nodes and host segments in one topological order.
+
+    tensors: every tensor that crosses a node boundary and lives on a device or the host (host-only float
+    tensors that cross between host segments or to graph inputs/outputs are listed in `host_tensors`).
+    aliases: alias name -> root name (Reshape, Flatten, Squeeze, Unsqueeze, Identity); nodes name roots only.
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+    constants: dict[str, NDArray[np.generic]]  # constant 8-bit operands of Binary / Move, by tensor name
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...]  # graph inputs, ONNX names
+    outputs: tuple[str, ...]  # graph outputs, ONNX names (may be aliases)
+    aliases: dict[str, str] = field(default_factory=dict)
+    host_tensors: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # name -> (numpy dtype, shape)
+    model: bytes = b""  # the canonical integer model, serialized ONNX
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(s for s in self.steps if not isinstance(s, HostSegment))
+
+    @property
+    def host_segments(self) -> tuple[HostSegment, ...]:
+        return tuple(s for s in self.steps if isinstance(s, HostSegment))
+
+    def root(self, name: str) -> str:
+        return self.aliases.get(name, name)
