@@ -1,0 +1,111 @@
+"""The entry point of `fvc`: registers the commands and turns every outcome into an exit code and, at most, one error block.
+
+0 done, 1 the answer is no, 2 bad usage or input, 130 interrupted, 70 a defect of fvc itself (never a bare traceback).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from cli import check, config, cost, devices, diff, explain, inspect, partition, quantize, run, simulate, verify, zoo
+from cli.interrupt import leave_on_interrupt
+from cli.show import output
+from device_db.errors import FvcError
+
+_USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer carries its own click or uses click's: this is its UsageError
+
+app = typer.Typer(
+    name="fvc",
+    help="Partitions deep neural networks over FPGAs and proves the result bit for bit.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+for _module in (partition, verify, run, simulate, diff, inspect, check, explain, quantize, zoo, cost):
+    _module.register(app)
+devices.register(app)
+config.register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        output.text(f"fvc {version('fvc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Partitions deep neural networks over FPGAs and proves the result bit for bit."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code and prints an error block instead of raising."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with leave_on_interrupt():
+            result = app(args=words, prog_name="fvc", standalone_mode=False)
+            sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except FvcError as problem:
+        output.error(problem, as_json=_wants_json(words))
+        return problem.exit_code
+    except _USAGE_ERROR as problem:
+        output.error(_usage(problem), as_json=_wants_json(words))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        output.message("interrupted: nothing was written")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away: that is no fault of ours
+        return 128 + signal.SIGPIPE
+    except MemoryError:
+        problem = FvcError("FVC008", "out of memory", help=("use a machine with more memory, or a smaller model",), exit_code=2)
+        output.error(problem, as_json=_wants_json(words))
+        return 2
+    except Exception as defect:
+        output.error(_defect(defect, words), as_json=_wants_json(words))
+        return 70
+
+
+def _wants_json(words: list[str]) -> bool:
+    """Whether `--format json` was asked for; looked up in the raw words, because parsing may be what failed."""
+    for k, word in enumerate(words):
+        if word == "--format=json" or (word == "--format" and words[k + 1 : k + 2] == ["json"]):
+            return True
+    return os.environ.get("FVC_FORMAT") == "json" and "--format" not in words
+
+
+def _usage(problem: BaseException) -> FvcError:
+    what = str(getattr(problem, "format_message", lambda: problem)())
+    context = getattr(problem, "ctx", None)
+    path = context.command_path if context is not None else "fvc"
+    return FvcError("FVC001", what.rstrip("."), where=(path,), help=(f"{path} --help",), exit_code=2)
+
+
+def _defect(defect: Exception, words: list[str]) -> FvcError:
+    """The block of an internal error; the traceback goes to a file, so that the terminal stays readable."""
+    import tempfile
+    import traceback
+
+    last = traceback.extract_tb(defect.__traceback__)[-1]
+    where = [f"{os.path.basename(last.filename)}:{last.lineno} in {last.name}"]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="fvc-crash-", suffix=".log", delete=False) as log:
+            log.write(f"fvc {' '.join(words)}\n\n")
+            log.writelines(traceback.format_exception(defect))
+        where.append(f"the whole story is in {log.name}")
+    except OSError:
+        where.append("and no crash log could be written")
+    what = f"internal error: {type(defect).__name__}: {defect}".split("\n")[0][:300]
+    return FvcError("FVC900", what, where=tuple(where), help=("please report it with that file and, if you can, the model",), exit_code=70)
