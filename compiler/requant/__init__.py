@@ -1,0 +1,8 @@
+"""Proved requantisation: the cheapest integer or float form that equals ONNX Runtime's on every reachable input.
+
+`requantise` + `pack_vreq` make the table of a VREQ instruction, `binary_entry` that of a VBIN.
+"""
+
+from compiler.requant.vreq import MODE_NAMES, RequantPlan, pack_vreq, packed_bytes, reachable_range, requantise
+
+__all__ = ["MODE_NAMES", "RequantPlan", "pack_vreq", "packed_bytes", "reachable_range", "requantise"]
