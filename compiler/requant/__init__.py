@@ -3,6 +3,16 @@
 `requantise` + `pack_vreq` make the table of a VREQ instruction, `binary_entry` that of a VBIN.
 """
 
+from compiler.requant.binary import BinaryEntry, binary_entry
 from compiler.requant.vreq import MODE_NAMES, RequantPlan, pack_vreq, packed_bytes, reachable_range, requantise
 
-__all__ = ["MODE_NAMES", "RequantPlan", "pack_vreq", "packed_bytes", "reachable_range", "requantise"]
+__all__ = [
+    "MODE_NAMES",
+    "BinaryEntry",
+    "RequantPlan",
+    "binary_entry",
+    "pack_vreq",
+    "packed_bytes",
+    "reachable_range",
+    "requantise",
+]
