@@ -12,7 +12,9 @@ class FvcError(Exception):
     exit_code: 1 the answer is no; 2 bad usage or bad input; 70 a defect of fvc.
     """
 
-    def __init__(self, code: str, what: str, *, where: tuple[str, ...] = (), help: tuple[str, ...] = (), exit_code: int = 2) -> None:
+    def __init__(
+        self, code: str, what: str, *, where: tuple[str, ...] = (), help: tuple[str, ...] = (), exit_code: int = 2
+    ) -> None:
         super().__init__(f"error[{code}]: {what}")
         self.code = code
         self.what = what

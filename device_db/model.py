@@ -35,7 +35,13 @@ class Die:
     @property
     def usable(self) -> Resources:
         a, p = self.raw - self.shell, self.usable_percent
-        return Resources(a.lut * p.lut // 100, a.ff * p.ff // 100, a.bram18 * p.bram18 // 100, a.uram * p.uram // 100, a.dsp * p.dsp // 100)
+        return Resources(
+            a.lut * p.lut // 100,
+            a.ff * p.ff // 100,
+            a.bram18 * p.bram18 // 100,
+            a.uram * p.uram // 100,
+            a.dsp * p.dsp // 100,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,9 @@ class Board:
     power_w: int
     macs_per_dsp: int  # int8 multiply-accumulates a DSP slice does per cycle
     sources: dict[str, str]  # field -> where its number comes from
+    network_ports: int = 1  # cages; a device with more neighbours than cages shares their bits among its links
+    network_cost: Resources = Resources()  # the network stack on network_die, charged once the device has a link
+    title: str = ""  # "AMD Alveo U280"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +88,13 @@ class Device:
     board: Board
 
 
+SWITCH = -1  # `Link.b` of a link between a device and the network switch
+LinkSpecRow = tuple[int, int]  # bits a second, latency in ns
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A full-duplex network link between two devices (indices into Cluster.devices)."""
+    """A full-duplex network link between two devices (indices into Cluster.devices); b may be SWITCH."""
 
     a: int
     b: int
