@@ -80,7 +80,7 @@ class DebugRow:
     task: str  # layer slice, "conv1#0"
     tensor: str  # tensor whose box is written or sent, or ""
     box: tuple[int, ...]  # n0,n1,c0,c1,h0,h1,w0,w1 in storage4 coordinates (half-open), or ()
-    role: str  # "output" on the instruction whose result is that final box; "partial", "input", "weights", "transport", …
+    role: str  # "output": the result is that final box; "partial", "input", "weights", "transport", …
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class CoreProgram:
     debug: list[DebugRow]
     memory_map: list[Placement]
     symbols: dict[str, tuple[int, int]]  # name -> (CONST offset, bytes): weights, biases, tables
-    folding: list[dict[str, object]]  # per task: layer, engine, die, tile, memory style, requantiser modes, expected cycles
+    folding: list[dict[str, object]]  # per task: layer, engine, die, tile, memory, modes, cycles
 
 
 @dataclass(slots=True)
@@ -144,8 +144,8 @@ class DeviceProgram:
     channels: list[Channel]  # all channels of the cluster that start or end here
     links: list[LinkSpec]  # all links these channels use
     host: list[HostMessage] = field(default_factory=list)
-    outputs: dict[str, str] = field(default_factory=dict)  # graph output -> root tensor (whole model; same on every device)
-    aliases: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # alias -> (root, shape) needed by host
+    outputs: dict[str, str] = field(default_factory=dict)  # graph output -> root tensor (whole model)
+    aliases: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # alias -> (root, shape)
     replicas: int = 1  # frame f of the user goes to replica f mod replicas, whose own frame number is f // replicas
     stages: int = 0  # deepest stage of the whole cluster, host included
     note: dict[str, object] = field(default_factory=dict)  # model hash, versions, seed, gap

@@ -252,7 +252,11 @@ OPS: tuple[Op, ...] = (
             Field("tab_addr", 32, reloc="tab", doc="average: one 16-byte entry"),
             Field("c", 16),
             *_WINDOW,
-            Field("valid_top", 16, doc="rows and columns of the tile that hold real elements: [top, bottom) x [left, right)"),
+            Field(
+                "valid_top",
+                16,
+                doc="real elements of the tile: [top, bottom) x [left, right)",
+            ),
             Field("valid_left", 16),
             Field("valid_bottom", 16),
             Field("valid_right", 16),
@@ -340,8 +344,10 @@ MAC_CHANNEL, MAC_WINDOW = 0, 1
 KIND_ADD, KIND_MUL = 0, 1
 POOL_MAX, POOL_AVERAGE = 0, 1
 # Entries in TAB, little-endian.
-#   VREQ 16 bytes: <i4 multiplier (fixed) | f4 scale (fp32) | i4 base (threshold)> <u1 shift> <u1 mode> <u2 steps> <i8 add (fixed) | byte offset of int32 thresholds from tab_addr>
-#   VBIN 32 bytes: <u1 mode> <u1 shift> <i2 za> <i2 zb> <i2 zy> <i4 ma | f4 ra or s> <i4 mb | f4 rb> <i8 add | f4 c, 0> <8 zero bytes>
+#   VREQ 16 bytes: <i4 multiplier (fixed) | f4 scale (fp32) | i4 base (threshold)> <u1 shift> <u1 mode> <u2 steps>
+#                  <i8 add (fixed) | byte offset of int32 thresholds from tab_addr>
+#   VBIN 32 bytes: <u1 mode> <u1 shift> <i2 za> <i2 zb> <i2 zy> <i4 ma | f4 ra or s> <i4 mb | f4 rb>
+#                  <i8 add | f4 c, 0> <8 zero bytes>
 #   VPOOL average 16 bytes: <f4 xs> <f4 ys> <i2 zx> <i2 zy> <4 zero bytes>
 MODE_FIXED, MODE_THRESHOLD, MODE_FP32 = 0, 1, 2
 VREQ_ENTRY_BYTES, VBIN_ENTRY_BYTES, VPOOL_ENTRY_BYTES = 16, 32, 16
