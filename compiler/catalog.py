@@ -7,40 +7,185 @@
 from __future__ import annotations
 
 CATALOG: dict[str, tuple[str, str]] = {
-    "FVC300": ("not a binary of fvc", "The file is no .fvcb container, or it is cut off: its length is not what its header says."),
-    "FVC301": ("unknown container version", "The container or instruction set version is one this fvc does not read. Compile again, or use the fvc that wrote the file."),
-    "FVC302": ("damaged file", "A SHA-256 of the file does not match its content. Take the file from where it was made, or compile again."),
-    "FVC303": ("malformed section", "An offset, size, count or index of a section leads outside it, overlaps, or is not what the format (docs/container.md) prescribes."),
-    "FVC304": ("section missing or unknown", "A critical section is missing, or the file has one that this version does not know; reading on would misread the program."),
-    "FVC305": ("other hardware", "The hardware fingerprint is not that of the hardware description or of the device. The fields that differ are listed."),
-    "FVC306": ("golden CRC differs", "The CRC-32 kept for each layer's constants and text differs from what the file holds, although the section hashes were repaired."),
-    "FVC310": ("value does not fit its field", "A number is outside the range of its instruction field or container cell: a defect of what wrote the program."),
+    "FVC300": (
+        "not a binary of fvc",
+        "The file is no .fvcb container, or it is cut off: its length is not what its header says.",
+    ),
+    "FVC301": (
+        "unknown container version",
+        "The container or instruction set version is one this fvc does not read. Compile again, or use the fvc that wrote the file.",
+    ),
+    "FVC302": (
+        "damaged file",
+        "A SHA-256 of the file does not match its content. Take the file from where it was made, or compile again.",
+    ),
+    "FVC303": (
+        "malformed section",
+        "An offset, size, count or index of a section leads outside it, overlaps, or is not what the format (docs/container.md) prescribes.",
+    ),
+    "FVC304": (
+        "section missing or unknown",
+        "A critical section is missing, or the file has one that this version does not know; reading on would misread the program.",
+    ),
+    "FVC305": (
+        "other hardware",
+        "The hardware fingerprint is not that of the hardware description or of the device. The fields that differ are listed.",
+    ),
+    "FVC306": (
+        "golden CRC differs",
+        "The CRC-32 kept for each layer's constants and text differs from what the file holds, although the section hashes were repaired.",
+    ),
+    "FVC310": (
+        "value does not fit its field",
+        "A number is outside the range of its instruction field or container cell: a defect of what wrote the program.",
+    ),
     "FVC311": ("illegal words", "An unknown opcode, a wrong length, an unknown queue or a reserved bit that is set."),
-    "FVC312": ("assembler syntax", "A line is not: QUEUE MNEMONIC [head fields] [: fields]. docs/isa.md lists mnemonics and fields."),
-    "FVC313": ("link map does not fit", "The map names a rank, channel, core or space that cannot be, is no bijection, or an address would leave its field."),
-    "FVC001": ("bad usage", "The command line has an option, a value or an argument that the command does not take. `fvc COMMAND --help` lists what it takes."),
-    "FVC002": ("file cannot be read", "A file or folder that was named does not exist, is a folder where a file is wanted, or may not be read."),
-    "FVC003": ("output cannot be written", "The output folder or file cannot be made or replaced: a missing folder, missing rights, a full disk, or a folder that is no bundle and is therefore not overwritten. Nothing was half-written."),
-    "FVC004": ("bad settings file", "fvc.toml, tool.fvc in pyproject.toml or the file given with --config is not TOML, or names a setting that no command has. `fvc config show` lists all settings and where each value comes from."),
-    "FVC005": ("not in this version", "The option is understood but what it asks for is not built yet, so it is refused rather than ignored."),
-    "FVC006": ("unknown code or layer", "`fvc explain` knows the codes that are listed in docs/errors.md, and the layers of the bundle that it is given."),
-    "FVC007": ("bad data file", "A file of inputs, calibration samples or labels is no .npz, lacks an array, or has an array of the wrong name, shape or type. Arrays bear the ONNX names of the graph inputs; several samples are stacked along the first axis."),
+    "FVC312": (
+        "assembler syntax",
+        "A line is not: QUEUE MNEMONIC [head fields] [: fields]. docs/isa.md lists mnemonics and fields.",
+    ),
+    "FVC313": (
+        "link map does not fit",
+        "The map names a rank, channel, core or space that cannot be, is no bijection, or an address would leave its field.",
+    ),
+    "FVC001": (
+        "bad usage",
+        "The command line has an option, a value or an argument that the command does not take. `fvc COMMAND --help` lists what it takes.",
+    ),
+    "FVC002": (
+        "file cannot be read",
+        "A file or folder that was named does not exist, is a folder where a file is wanted, or may not be read.",
+    ),
+    "FVC003": (
+        "output cannot be written",
+        "The output folder or file cannot be made or replaced: a missing folder, missing rights, a full disk, or a folder that is no bundle and is therefore not overwritten. Nothing was half-written.",
+    ),
+    "FVC004": (
+        "bad settings file",
+        "fvc.toml, tool.fvc in pyproject.toml or the file given with --config is not TOML, or names a setting that no command has. `fvc config show` lists all settings and where each value comes from.",
+    ),
+    "FVC005": (
+        "not in this version",
+        "The option is understood but what it asks for is not built yet, so it is refused rather than ignored.",
+    ),
+    "FVC006": (
+        "unknown code or layer",
+        "`fvc explain` knows the codes that are listed in docs/errors.md, and the layers of the bundle that it is given.",
+    ),
+    "FVC007": (
+        "bad data file",
+        "A file of inputs, calibration samples or labels is no .npz, lacks an array, or has an array of the wrong name, shape or type. Arrays bear the ONNX names of the graph inputs; several samples are stacked along the first axis.",
+    ),
     "FVC008": ("out of memory", "The machine that runs fvc has not enough memory for this model."),
-    "FVC380": ("not a bundle", "The folder has no manifest.json, or its manifest cannot be read: it was not written by `fvc partition`, or something removed the file."),
-    "FVC381": ("bundle altered", "A file of the bundle is missing, or its size or SHA-256 is not what the manifest says. Compile again, or take the bundle from where it was made."),
-    "FVC280": ("bad plan file", "plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it."),
-    "FVC281": ("plan of another model", "The plan given with --locked was made for a model with other layers or another hash."),
-    "FVC501": ("unknown device", "No board of that name is in the device database. `fvc devices list` shows the names; a board file (TOML) of your own works too."),
-    "FVC502": ("malformed device specification", "SPEC is `u280`, `u280x4`, `u280x2+u250x1`, or the path of a cluster or board file ending in .toml."),
-    "FVC503": ("no devices", "The specification or cluster file names no device, or a count of 0. Ask for at least one."),
-    "FVC504": ("too many devices", "A cluster holds at most 256 devices. Compile for a smaller pool and link the bundle onto more of them."),
-    "FVC505": ("device file cannot be read", "The file is missing, unreadable or no valid TOML; the message gives line and column."),
-    "FVC506": ("device file field is wrong", "A field is missing, unknown, of the wrong type, negative or given twice. docs/devices.md and the JSON Schemas in device_db/schema/ say what is expected."),
-    "FVC507": ("number without source", "Every number of a board file needs an entry under [sources], by its dotted path, e.g. \"die.raw\"."),
-    "FVC508": ("link to an unknown device", "A link of the cluster file names a device that the file does not define, or joins a device to itself."),
-    "FVC509": ("cluster is not connected", "Some devices cannot reach the others over the given links. Add a link, or choose a topology that builds them."),
-    "FVC510": ("board has no network port", "Such a board can only be used alone. Choose another board or give its board file a [network] table."),
-    "FVC511": ("unknown topology", "The topologies are chain, ring, mesh and switch; a cluster file may also list its own links (custom)."),
+    "FVC380": (
+        "not a bundle",
+        "The folder has no manifest.json, or its manifest cannot be read: it was not written by `fvc partition`, or something removed the file.",
+    ),
+    "FVC381": (
+        "bundle altered",
+        "A file of the bundle is missing, or its size or SHA-256 is not what the manifest says. Compile again, or take the bundle from where it was made.",
+    ),
+    "FVC280": (
+        "bad plan file",
+        "plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it.",
+    ),
+    "FVC281": (
+        "plan of another model",
+        "The plan given with --locked was made for a model with other layers or another hash.",
+    ),
+    "FVC501": (
+        "unknown device",
+        "No board of that name is in the device database. `fvc devices list` shows the names; a board file (TOML) of your own works too.",
+    ),
+    "FVC502": (
+        "malformed device specification",
+        "SPEC is `u280`, `u280x4`, `u280x2+u250x1`, or the path of a cluster or board file ending in .toml.",
+    ),
+    "FVC503": (
+        "no devices",
+        "The specification or cluster file names no device, or a count of 0. Ask for at least one.",
+    ),
+    "FVC504": (
+        "too many devices",
+        "A cluster holds at most 256 devices. Compile for a smaller pool and link the bundle onto more of them.",
+    ),
+    "FVC505": (
+        "device file cannot be read",
+        "The file is missing, unreadable or no valid TOML; the message gives line and column.",
+    ),
+    "FVC506": (
+        "device file field is wrong",
+        "A field is missing, unknown, of the wrong type, negative or given twice. docs/devices.md and the JSON Schemas in device_db/schema/ say what is expected.",
+    ),
+    "FVC507": (
+        "number without source",
+        'Every number of a board file needs an entry under [sources], by its dotted path, e.g. "die.raw".',
+    ),
+    "FVC508": (
+        "link to an unknown device",
+        "A link of the cluster file names a device that the file does not define, or joins a device to itself.",
+    ),
+    "FVC509": (
+        "cluster is not connected",
+        "Some devices cannot reach the others over the given links. Add a link, or choose a topology that builds them.",
+    ),
+    "FVC510": (
+        "board has no network port",
+        "Such a board can only be used alone. Choose another board or give its board file a [network] table.",
+    ),
+    "FVC511": (
+        "unknown topology",
+        "The topologies are chain, ring, mesh and switch; a cluster file may also list its own links (custom).",
+    ),
     "FVC512": ("clock out of range", "Give the kernel clock in MHz, between 1 and 2000."),
+    "FVC401": (
+        "address outside memory",
+        "An instruction touches bytes outside its address space, misaligned words, or writes read-only CONST. "
+        "The binary is damaged or was made for other hardware: compile again, or run `fvc check` on the bundle.",
+    ),
+    "FVC402": (
+        "read of an unwritten byte",
+        "An instruction reads memory that nothing wrote before: a load, a message or a token is missing. "
+        "Run `fvc check` on the bundle; if it was made by this fvc unchanged, report it.",
+    ),
+    "FVC403": (
+        "deadlock",
+        "Queues wait for tokens, messages or channel room that never come. The report lists each queue and what it "
+        "waits for. Run `fvc check` on the bundle.",
+    ),
+    "FVC404": (
+        "semaphore out of range or unbalanced",
+        "A semaphore counts 0 to 255 and returns to its marking every iteration; this program breaks one of both.",
+    ),
+    "FVC405": (
+        "messages disagree",
+        "The two ends of a channel differ in tag or size, or messages are left over. The binaries do not belong together.",
+    ),
+    "FVC406": (
+        "checksum of constants differs",
+        "The CONST image is not the one that was compiled. Copy the binary again.",
+    ),
+    "FVC407": (
+        "illegal instruction",
+        "An instruction has a field, flag, queue or channel that docs/machine.md does not allow.",
+    ),
+    "FVC408": (
+        "host segment failed",
+        "ONNX Runtime could not load or run a host segment, or an output never arrived at the host.",
+    ),
+    "FVC409": (
+        "inputs do not fit the model",
+        "The arrays given must have the graph inputs' names, shapes and element types; the message lists both sides.",
+    ),
+    "FVC410": (
+        "verification found mismatches",
+        "A tensor computed by the binaries differs from ONNX Runtime on model.int.onnx. The report names the first "
+        "elements, the layer and the engine.",
+    ),
+    "FVC411": (
+        "verification incomplete",
+        "Not every element of every intermediate tensor was stored and compared, so nothing is claimed as verified.",
+    ),
+    "FVC412": ("not a bundle", "The folder lacks the binaries (bin/*.fvcb) or model.int.onnx, or they cannot be read."),
     "FVC900": ("internal error", "A defect of fvc itself. Please report it with the command line and the model."),
 }
