@@ -7,6 +7,7 @@ All routes are shortest and deterministic: among equals the one through the lowe
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 from device_db.model import SWITCH, Board, Cluster, DieRef, LinkSpecRow
@@ -33,7 +34,7 @@ def die_path(cluster: Cluster, device: int, source: int, target: int) -> tuple[s
     dev = cluster.devices[device]
     step = 1 if target > source else -1
     names = [dev.board.dies[k].name for k in range(source, target + step, step)] if source != target else []
-    return tuple(f"{dev.name}/{a}>{b}" for a, b in zip(names, names[1:], strict=False))
+    return tuple(f"{dev.name}/{a}>{b}" for a, b in itertools.pairwise(names))
 
 
 def memory_wires(port_bits: int) -> int:
@@ -96,7 +97,7 @@ def route(cluster: Cluster, source: DieRef | None, target: DieRef | None) -> tup
     into = cluster.devices[target.device].board.network_die
     if path is None or out is None or into is None:
         raise ValueError(f"no link between {node_name(cluster, source.device)} and {node_name(cluster, target.device)}")
-    hops = tuple(f"{node_name(cluster, a)}>{node_name(cluster, b)}" for a, b in zip(path, path[1:], strict=False))
+    hops = tuple(f"{node_name(cluster, a)}>{node_name(cluster, b)}" for a, b in itertools.pairwise(path))
     return (
         *die_path(cluster, source.device, source.die, out),
         *hops,
@@ -109,7 +110,7 @@ def link_specs(cluster: Cluster) -> dict[str, LinkSpecRow]:
     out: dict[str, LinkSpecRow] = {}
     for dev in cluster.devices:
         dies = dev.board.dies
-        for a, b in zip(dies, dies[1:], strict=False):
+        for a, b in itertools.pairwise(dies):
             clock = min(a.clock_khz, b.clock_khz)
             row = (SLL_STREAM_BITS * clock * 1000, -(-SLL_CROSSING_CYCLES * 1_000_000 // clock))
             out[f"{dev.name}/{a.name}>{b.name}"] = row
