@@ -48,7 +48,8 @@ def fma32(
 
 def to_bytes(values: NDArray[Any], lo: int, hi: int) -> NDArray[np.uint8]:
     """clamp(values, lo, hi) as raw bytes; values are integers or integral floats."""
-    return np.clip(values, lo, hi).astype(np.int16).astype(np.uint8)
+    clamped: NDArray[np.int16] = np.clip(values, lo, hi).astype(np.int16)
+    return clamped.astype(np.uint8)
 
 
 @lru_cache(maxsize=512)
@@ -65,7 +66,7 @@ def binary_table(kind: int, entry: bytes, a_unsigned: bool, b_unsigned: bool, lo
             raise Fault(ILLEGAL, f"has a requantiser shift of {shift}")
         ma, mb, add = np.int64(e["ma"]), np.int64(e["mb"]), np.int64(e["add"])
         acc = a * ma + b * mb if kind == KIND_ADD else (a - int(e["za"])) * (b - int(e["zb"])) * ma
-        return to_bytes((acc + add) >> shift, lo, hi).ravel()
+        return np.ravel(to_bytes((acc + add) >> shift, lo, hi))
     if mode != MODE_FP32:
         raise Fault(ILLEGAL, f"has requantiser mode {mode}")
     ra, rb = np.frombuffer(entry, "<f4", 2, 8)
@@ -78,5 +79,4 @@ def binary_table(kind: int, entry: bytes, a_unsigned: bool, b_unsigned: bool, lo
             y = np.rint((p * ra).astype(np.float32) + np.float32(int(e["zy"])))
     if np.isnan(y).any():
         raise Fault(ILLEGAL, "has a float requantiser that gives NaN")
-    result: NDArray[np.uint8] = to_bytes(y, lo, hi).ravel()
-    return result
+    return np.ravel(to_bytes(y, lo, hi))
