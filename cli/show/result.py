@@ -1,0 +1,99 @@
+"""What the main commands print: the result of a compile, a verification, a simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.show.tables import table
+
+if TYPE_CHECKING:
+    from compiler.executor.verify import VerifyReport
+    from compiler.pipeline import CompileResult
+
+
+def as_json(result: CompileResult, target: Path) -> dict[str, Any]:
+    """The document of `fvc partition --format json`, without its schema key."""
+    from dataclasses import asdict
+
+    plan = result.plan
+    return {
+        "output": str(target),
+        "model": plan.model,
+        "cluster": plan.cluster,
+        "solver": asdict(plan.solver),
+        "predicted": plan.predicted,
+        "engines": len(plan.engines),
+        "layers": len(plan.layers),
+        "host_segments": [asdict(s) for s in plan.host_segments],
+        "fallbacks": list(plan.fallbacks),
+        "verification": None if result.verification is None else result.verification.as_json(),
+        "accuracy": None if result.accuracy is None else result.accuracy.as_json(),
+        "files": {name: len(content) for name, content in sorted(result.files.items())},
+        "seconds": {step: round(s, 3) for step, s in result.seconds.items()},
+    }
+
+
+def as_text(result: CompileResult, target: Path) -> str:
+    """The summary of a compile, for a person."""
+    from compiler.plan.diff import limiting
+
+    plan, p = result.plan, result.plan.predicted
+    lines = [f"{plan.model['name']} on {plan.cluster.get('spec')}: {len(plan.layers)} layers on {len(plan.engines)} engines"]
+    layers: dict[str, int] = {}
+    for layer in plan.layers:
+        for engine in dict.fromkeys(s.engine for s in layer.slices):
+            layers[engine] = layers.get(engine, 0) + 1
+    rows = []
+    for e in plan.engines:
+        busy = p.get("dies", {}).get(f"{e.device}/{e.die}", {}).get("busy_permille")
+        fold = "x".join(str(v) for v in e.fold.values())
+        r = e.resources
+        rows.append((e.id, fold, layers.get(e.id, 0), "-" if busy is None else f"{busy / 10:.0f} %", r.lut, r.bram18, r.uram, r.dsp))
+    lines += ["", table(rows, ("engine", "fold", "layers", "busy", "LUT", "BRAM18", "URAM", "DSP"), indent="  "), ""]
+    lines.append(f"  predicted    {p.get('fps', 0):,.1f} frames/s, interval {_time(p.get('interval_ns', 0))}, latency {_time(p.get('latency_ns', 0))}")
+    limit = limiting(plan)
+    if limit:
+        lines.append(f"  limited by   {limit}")
+    s = plan.solver
+    lines.append(f"  solver       {s.status}, gap {100 * s.gap:.2f} % ({s.proved_by})")
+    for segment in plan.host_segments:
+        lines.append(f"  on the host  {segment.name}: {len(segment.nodes)} nodes, {segment.reason}")
+    if result.verification is None:
+        lines.append("  verified     no (--no-verify)")
+    else:
+        lines.append(f"  verified     {verification_line(result.verification)}")
+    if result.accuracy is not None:
+        lines.append(f"  accuracy     {result.accuracy.sentence()}")
+    size = sum(map(len, result.files.values()))
+    lines.append(f"  bundle       {target}: {len(result.files)} files, {size / 2**20:.1f} MiB; read {target}/report.md")
+    return "\n".join(lines)
+
+
+def _time(nanoseconds: float) -> str:
+    for limit, unit, digits in ((1e3, "ns", 0), (1e6, "us", 1), (1e9, "ms", 2)):
+        if nanoseconds < limit:
+            return f"{nanoseconds / (limit / 1e3):.{digits}f} {unit}"
+    return f"{nanoseconds / 1e9:.2f} s"
+
+
+def verification_line(found: VerifyReport) -> str:
+    """One line: how much was compared and how many mismatches."""
+    facts = found.as_json()
+    return f"{facts['tensors']:,} tensors, {facts['frames']} frames, {facts['elements']:,} elements: {facts['mismatches']:,} mismatches"
+
+
+def verification_text(found: VerifyReport) -> str:
+    """The result of `fvc verify`."""
+    return verification_line(found)
+
+
+def simulation_text(facts: dict[str, Any]) -> str:
+    """The result of `fvc simulate`."""
+    lines = []
+    predicted = facts["predicted"]
+    for name in ("interval_ns", "latency_ns"):
+        simulated, told = facts[name], predicted.get(name)
+        beside = f", predicted {_time(told)} ({100 * (told - simulated) / simulated:+.1f} %)" if told and simulated else ""
+        lines.append(f"{name.removesuffix('_ns')}: {_time(simulated)}{beside}")
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""What `fvc inspect` shows of a binary: facts as plain data, and the same as text, like objdump."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compiler.isa.program import DeviceProgram, Instruction
+from compiler.isa.table import RELOCATIONS, Queue
+from device_db.errors import FvcError
+
+_MAX_DIFFERENCES = 50
+
+
+def read_binary(path: Path) -> bytes:
+    """The file's bytes. Raises FVC002."""
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise FvcError("FVC002", f"cannot read the binary: {problem.strerror}", where=(str(path),)) from None
+
+
+def describe(path: Path, parts: Sequence[str]) -> dict[str, Any]:
+    """The parts asked for ("headers", "disasm", "folding", "relocations") as plain data; raises FVC3xx on damage."""
+    from compiler.isa.container import read_device
+
+    data = read_binary(path)
+    program = read_device(data)
+    facts: dict[str, Any] = {"device": program.name}
+    if "headers" in parts:
+        facts["headers"] = _headers(data, program)
+    if "disasm" in parts:
+        facts["disasm"] = [
+            {"rank": c.rank, "engine": c.engine.id, "queues": {q.name: _listing(c.queues.get(q, []), c.debug) for q in Queue}}
+            for c in program.cores
+        ]
+    if "folding" in parts:
+        facts["folding"] = [row for core in program.cores for row in core.folding]
+    if "relocations" in parts:
+        facts["relocations"] = _relocations(data)
+    return facts
+
+
+def _headers(data: bytes, program: DeviceProgram) -> dict[str, Any]:
+    from compiler.isa.file import read_header
+
+    header = read_header(data)
+    return {
+        "container": f"{header.major}.{header.minor}",
+        "isa": header.isa_version,
+        "bytes": header.file_bytes,
+        "fingerprint": header.fingerprint.hex(),
+        "replicas": program.replicas,
+        "stages": program.stages,
+        "note": program.note,
+        "sections": [
+            {"name": s.name, "offset": s.offset, "bytes": s.size, "critical": s.critical, "sha256": s.sha256.hex()}
+            for s in header.sections
+        ],
+        "cores": [
+            {
+                "rank": c.rank,
+                "engine": asdict(c.engine),
+                "const_bytes": len(c.constants),
+                "work_bytes": c.work_bytes,
+                "packets": len(c.packets),
+                "instructions": {q.name: len(c.queues.get(q, [])) for q in Queue},
+                "mix": dict(sorted(Counter(i.op for q in c.queues.values() for i in q).items())),
+            }
+            for c in program.cores
+        ],
+        "channels": [asdict(c) for c in program.channels],
+        "host_messages": len(program.host),
+    }
+
+
+def _listing(instructions: Sequence[Instruction], debug: Sequence[Any]) -> list[str]:
+    from compiler.isa.asm import disassemble_one
+
+    lines = []
+    for k, instruction in enumerate(instructions):
+        row = debug[instruction.debug] if 0 <= instruction.debug < len(debug) else None
+        told = f"  ; {row.task or row.node} {row.role}".rstrip() if row is not None and (row.task or row.node) else ""
+        lines.append(f"{k:6d}  {disassemble_one(instruction)}{told}")
+    return lines
+
+
+def _relocations(data: bytes) -> dict[str, Any]:
+    from compiler.isa.reader import read_image, relocations_of
+
+    found = relocations_of(read_image(data))
+    kinds = Counter(int(t) for t in found.type)
+    rows = [
+        {"type": RELOCATIONS[int(t)], "lane": int(lane), "shift": int(s), "bits": int(b), "core": int(c), "addend": int(a)}
+        for t, lane, s, b, c, a in zip(
+            found.type, found.lane, found.shift, found.bits, found.core, found.addend, strict=True
+        )
+    ]
+    return {"counts": {RELOCATIONS[t]: n for t, n in sorted(kinds.items())}, "rows": rows}
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The facts as text."""
+    lines = [f"device {facts['device']}"]
+    if "headers" in facts:
+        lines += _headers_text(facts["headers"])
+    for core in facts.get("disasm", ()):
+        lines += ["", f"core {core['rank']} {core['engine']}"]
+        for queue, listing in core["queues"].items():
+            lines += [f" {queue}: {len(listing)} instructions", *(f"  {line}" for line in listing)]
+    if "folding" in facts:
+        lines += ["", "folding"]
+        lines += ["  " + ", ".join(f"{k} {_flat(v)}" for k, v in row.items()) for row in facts["folding"]]
+    if "relocations" in facts:
+        table = facts["relocations"]
+        lines += ["", "relocations: " + ", ".join(f"{n} {kind}" for kind, n in table["counts"].items())]
+        lines += [
+            f"  lane {r['lane']:7d} bit {r['shift']:2d}+{r['bits']:<2d} {r['type']:8s} core {r['core']} addend {r['addend']}"
+            for r in table["rows"]
+        ]
+    return "\n".join(lines)
+
+
+def _headers_text(h: dict[str, Any]) -> list[str]:
+    lines = [
+        f"container {h['container']}, instruction set {h['isa']}, {h['bytes']:,} bytes",
+        f"hardware fingerprint {h['fingerprint']}",
+        f"{h['replicas']} replicas, deepest stage {h['stages']}, {len(h['channels'])} channels, {h['host_messages']} host messages",
+        *(f"  note {k}: {_flat(v)}" for k, v in sorted(h["note"].items())),
+        "sections",
+    ]
+    for s in h["sections"]:
+        need = "critical" if s["critical"] else "optional"
+        lines.append(f"  {s['offset']:10,d} {s['bytes']:10,d}  {s['name']:14s} {need}  {s['sha256'][:16]}")
+    for c in h["cores"]:
+        e = c["engine"]
+        lines += [
+            f"core {c['rank']} {e['id']}: {e['tm']}x{e['tn']} MACs at {e['clock_khz'] / 1000:g} MHz, memory {e['bank']}",
+            f"  ACT {e['act_bytes']:,}  WGT {e['wgt_bytes']:,}  ACC {e['acc_bytes']:,}  TAB {e['tab_bytes']:,} bytes",
+            f"  CONST {c['const_bytes']:,}  WORK {c['work_bytes']:,} bytes, {c['packets']} packets",
+            "  " + ", ".join(f"{q} {n}" for q, n in c["instructions"].items()) + " instructions",
+            "  " + ", ".join(f"{n} {op}" for op, n in c["mix"].items()),
+        ]
+    return lines
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}={_flat(v)}" for k, v in value.items()) + "}"
+    return " ".join(map(_flat, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def compare(path: Path, other: Path) -> list[str]:
+    """Differences of two binaries, one a line, at most fifty of each kind: hardware, sizes, instructions by task."""
+    from compiler.isa.container import read_device
+    from compiler.isa.fingerprint import compare_hardware
+
+    one, two = (read_device(read_binary(p)) for p in (path, other))
+    lines = [f"device {one.name} -> {two.name}"] if one.name != two.name else []
+    lines += compare_hardware([c.engine for c in one.cores], [c.engine for c in two.cores])
+    for a, b in zip(one.cores, two.cores, strict=False):
+        name = f"core {a.rank}"
+        if a.constants != b.constants:
+            changed = sum(x != y for x, y in zip(a.constants, b.constants, strict=False))
+            lines.append(f"{name}: constants {len(a.constants):,} -> {len(b.constants):,} bytes, {changed:,} differ in the common part")
+        if a.work_bytes != b.work_bytes:
+            lines.append(f"{name}: work memory {a.work_bytes:,} -> {b.work_bytes:,} bytes")
+        for queue in Queue:
+            lines += _queue_differences(f"{name} {queue.name}", a.queues.get(queue, []), b.queues.get(queue, []))
+    for label in ("channels", "links", "host", "outputs", "replicas", "stages", "note"):
+        if getattr(one, label) != getattr(two, label):
+            lines.append(f"{label} differ")
+    if not lines and path.read_bytes() != other.read_bytes():
+        lines.append("the files differ in bytes that no program reads (debug names, packets, folding)")
+    return lines
+
+
+def _queue_differences(where: str, a: Sequence[Instruction], b: Sequence[Instruction]) -> list[str]:
+    import difflib
+
+    from compiler.isa.asm import disassemble_one
+
+    old, new = [disassemble_one(i) for i in a], [disassemble_one(i) for i in b]
+    if old == new:
+        return []
+    lines = [f"{where}: {len(old)} -> {len(new)} instructions"]
+    edits = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:] if max(len(old), len(new)) <= 20_000 else []
+    lines += [f"  {line}" for line in edits[:_MAX_DIFFERENCES]]
+    if len(edits) > _MAX_DIFFERENCES:
+        lines.append(f"  and {len(edits) - _MAX_DIFFERENCES} more lines")
+    return lines

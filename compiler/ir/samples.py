@@ -1,0 +1,73 @@
+"""Input samples from .npz files: one reading for calibration, verification, running and evaluation.
+
+An array bears the ONNX name of a graph input. Its first axis counts samples: for an input of shape (1, 3, 8, 8) both
+(N, 3, 8, 8) and (N, 1, 3, 8, 8) are N samples, and (1, 3, 8, 8) is one.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_db.errors import FvcError
+
+Array = NDArray[Any]
+Spec = tuple[str, tuple[int, ...]]  # NumPy dtype name and static shape
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """All arrays of an .npz file. Raises FVC002 (not readable) and FVC007 (no .npz, pickled objects)."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
+            return {name: content[name] for name in content.files}
+    except OSError as problem:
+        raise FvcError("FVC002", f"cannot read the data file: {problem.strerror or problem}", where=(str(path),)) from None
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as problem:
+        raise FvcError("FVC007", f"this is no .npz file of plain arrays: {problem}", where=(str(path),)) from None
+
+
+def load_samples(path: Path, inputs: Mapping[str, Spec], *, besides: Collection[str] = ()) -> list[dict[str, Array]]:
+    """One dict of inputs for each sample; `besides` names arrays that may be there for another reason (labels).
+
+    Raises FVC002 and FVC007: a missing or unknown name, a shape or type that does not fit, unequal counts.
+    """
+    arrays = read_npz(path)
+    where = (str(path),)
+    named = ", ".join(f"{name} {dtype} {'x'.join(map(str, shape))}" for name, (dtype, shape) in inputs.items())
+    help = (f"the model's inputs are {named}",)
+    for name in sorted(arrays.keys() - inputs.keys() - set(besides)):
+        raise FvcError("FVC007", f"the data has '{name}', which is no input of the model", where=where, help=help)
+    columns: dict[str, Array] = {}
+    for name, (dtype, shape) in inputs.items():
+        if name not in arrays:
+            raise FvcError("FVC007", f"the data has no array '{name}'", where=where, help=help)
+        stacked = stack(arrays[name], shape)
+        if stacked is None:
+            found = "x".join(map(str, arrays[name].shape))
+            raise FvcError("FVC007", f"'{name}' has shape {found}, which is no stack of the input's", where=where, help=help)
+        if not np.can_cast(stacked.dtype, np.dtype(dtype), "same_kind"):
+            raise FvcError("FVC007", f"'{name}' has type {stacked.dtype}", where=where, help=help)
+        if stacked.dtype.kind == "f" and not np.isfinite(stacked).all():
+            raise FvcError("FVC007", f"'{name}' has values that are not finite", where=where)
+        columns[name] = stacked.astype(dtype, copy=False)
+    counts = {name: len(a) for name, a in columns.items()}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        told = ", ".join(f"{name} {n}" for name, n in counts.items())
+        raise FvcError("FVC007", f"the arrays have no common number of samples: {told}", where=where)
+    return [{name: a[k] for name, a in columns.items()} for k in range(next(iter(counts.values()), 0))]
+
+
+def stack(array: Array, shape: tuple[int, ...]) -> Array | None:
+    """`array` as (samples, *shape), or None if it is no such stack."""
+    if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+        return array
+    if array.ndim == len(shape) and shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
+        return array.reshape(len(array), *shape)
+    return array.reshape(1, *shape) if array.shape == shape else None
