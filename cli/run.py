@@ -31,5 +31,5 @@ def run(
         out.document("fvc.run/1", summary)
     else:
         shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in summary["outputs"].items())
-        out.text(f"{summary['frames']} frames -> {output}: {shapes}")
+        out.text(f"{output}: {shapes}")
     return 0

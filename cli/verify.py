@@ -26,7 +26,6 @@ def verify(
     """Exit code 0 if every element of every tensor is equal, else 1."""
     from cli.show import output
     from cli.show.progress import progress
-    from cli.show.result import verification_text
     from compiler.bundle import open_bundle, write_file
     from compiler.judge import verify_bundle
 
@@ -38,5 +37,5 @@ def verify(
     if format is Format.json:
         output.document("fvc.verify/1", found.as_json())
     else:
-        output.text(verification_text(found))
+        output.text(found.text())
     return 0 if found.passed else 1

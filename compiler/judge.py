@@ -13,7 +13,7 @@ from compiler.bundle import MANIFEST, Bundle, check_bundle, open_bundle, write_f
 from device_db.errors import FvcError
 
 if TYPE_CHECKING:
-    from compiler.executor.verify import VerifyReport
+    from compiler.executor.report import VerifyReport
     from compiler.isa.program import DeviceProgram
 
 Progress = Callable[[str, int, int], None]
@@ -40,54 +40,47 @@ def programs_of(binaries: dict[str, bytes]) -> list[DeviceProgram]:
 
 def verify_bundle(bundle: Bundle, *, inputs: Path | None, frames: int, progress: Progress) -> VerifyReport:
     """Runs the binaries and compares every tensor with ONNX Runtime on the bundle's integer model."""
+    from compiler.executor.reference import Reference
     from compiler.executor.verify import verify_programs
+    from compiler.ir.samples import load_samples
 
+    model = bundle.read("model.int.onnx")
+    samples = None
+    if inputs is not None:
+        specs = {name: (dtype.name, shape) for name, (dtype, shape) in Reference(model).inputs.items()}
+        samples = load_samples(inputs, specs)
     return verify_programs(
         programs_of(bundle.binaries()),
-        bundle.read("model.int.onnx"),
-        bundle.host(),
-        samples=inputs,
+        model,
+        host=bundle.host(),
+        inputs=samples,
         frames=frames,
         progress=lambda done, total: progress("verify", done, total),
     )
 
 
 def run_bundle(folder: Path, inputs: Path, output: Path) -> dict[str, Any]:
-    """Runs every frame of `inputs`; writes each graph output, stacked over the frames, to `output` (.npz)."""
+    """Runs every frame of `inputs`; writes each graph output, stacked over the frames, to `output` (.npz).
+
+    Checks the hashes of what it reads if the manifest is there; needs only bin/ and host/.
+    """
     import io
 
     import numpy as np
 
-    from compiler.executor.run import input_specs, run_programs
-    from compiler.ir.samples import load_samples
+    from compiler.executor import run
 
-    binaries, host = _raw_parts(folder)
-    programs = programs_of(binaries)
-    frames = load_samples(inputs, input_specs(programs, host))
-    results = run_programs(programs, host, frames)
-    arrays = {name: np.stack([r[name] for r in results]) for name in results[0]}
-    for name, array in arrays.items():
-        if array.ndim > 1 and array.shape[1] == 1:  # (frames, 1, …) -> (frames, …), as the inputs came
-            arrays[name] = array.reshape(array.shape[0], *array.shape[2:])
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write_file(output, buffer.getvalue())
-    return {"frames": len(frames), "output": output.name, "outputs": {n: list(a.shape) for n, a in arrays.items()}}
-
-
-def _raw_parts(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Binaries and host segments of a folder, through the manifest where there is one."""
     if not folder.is_dir():
         raise FvcError("FVC002", "there is no such folder", where=(str(folder),), help=("name a bundle",))
     if (folder / MANIFEST).is_file():
         bundle = open_bundle(folder)
-        binaries, host = bundle.binaries(), bundle.host()
-    else:
-        binaries = {p.stem: p.read_bytes() for p in sorted(folder.glob("bin/*.fvcb"))}
-        host = {p.stem: p.read_bytes() for p in sorted(folder.glob("host/*.onnx"))}
-    if not binaries:
-        raise FvcError("FVC380", "the folder has no binaries", where=(str(folder / "bin"),), help=("name a bundle",))
-    return binaries, host
+        bundle.binaries()
+        bundle.host()
+    arrays = run.run_bundle(folder, inputs)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_file(output, buffer.getvalue())
+    return {"output": output.name, "outputs": {n: list(a.shape) for n, a in arrays.items()}}
 
 
 def check_all(bundle: Bundle) -> tuple[list[str], list[FvcError]]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from compiler.plan.model import Plan
 from device_db.errors import FvcError
 
 if TYPE_CHECKING:
-    from compiler.executor.verify import VerifyReport
+    from compiler.executor.report import VerifyReport
     from compiler.export.accuracy import Accuracy
     from compiler.frontend import ImportOptions
     from compiler.ir.graph import Graph
@@ -69,51 +70,138 @@ def compile_model(
 
     Raises FvcError: bad input (exit 2), an infeasible problem or a failed judge (exit 1).
     """
-    from compiler.bundle import bundle_files, check_target, write_bundle
+    from compiler.bundle import check_target, write_bundle
     from compiler.executor.verify import verify_programs
     from compiler.export.accuracy import evaluate
     from compiler.frontend import ImportOptions, load_model
     from compiler.isa.check import check_programs
-    from compiler.isa.container import read_device, write_device
+    from compiler.isa.container import write_device
+    from compiler.judge import programs_of, refuse
     from compiler.partition import partition
     from compiler.partition.check import check_plan
     from compiler.plan.io import read_plan
     from compiler.schedule import schedule
     from device_db import load_cluster
 
-    clock = _Clock(progress)
+    step = _Steps(progress)
     if output is not None:
         check_target(output)
     clock_khz = None if options.clock_mhz is None else round(options.clock_mhz * 1000)
     cluster = load_cluster(options.devices, topology=options.topology, clock_khz=clock_khz)
 
-    with clock("import"):
+    with step("import"):
         graph = load_model(model, options.importing or ImportOptions())
-    with clock("partition"):
-        plan = read_plan(options.locked) if options.locked else partition(graph, cluster, options.partition)
-        plan = replace(plan, model=_identity(model, graph))
-        refuse(check_plan(plan, graph, cluster), locked=options.locked is not None)
-    with clock("schedule"):
+    with step("partition"):
+        locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
+        plan = replace(locked or partition(graph, cluster, options.partition), model=_identity(model, graph))
+        refuse(check_plan(plan, graph, cluster), "the plan is not legal")
+    with step("schedule"):
         programs = schedule(graph, plan, cluster)
-    with clock("emit"):
+    with step("emit"):
         note = _note(plan)
-        binaries = {p.name: write_device(_with_note(p, note)) for p in programs}
-        loaded = [read_device(b) for b in binaries.values()]
-    with clock("check"):
-        refuse(check_programs(loaded))
-    verification = None
+        binaries = {p.name: write_device(replace(p, note=note)) for p in programs}
+        loaded = programs_of(binaries)
+    with step("check"):
+        refuse(check_programs(loaded), "the static checker refuses the programs")
+    verification = accuracy = None
     if options.verify:
-        with clock("verify"):
-            verification = verify_programs(
-                loaded, graph, frames=options.frames, progress=lambda done, total: progress("verify", done, total)
-            )
-    accuracy = None
+        with step("verify"):
+            host = {s.name: s.model for s in graph.host_segments}
+            frames = options.frames
+            verification = verify_programs(loaded, graph.model, host=host, frames=frames, progress=step.count)
+            if not verification.passed:
+                raise mismatch(verification)
     if options.evaluate is not None:
-        with clock("evaluate"):
+        with step("evaluate"):
             accuracy = evaluate(model, graph, options.evaluate)
-    with clock("report"):
-        files = bundle_files(graph, cluster, plan, binaries, verification, accuracy)
-    if output is not None and (verification is None or verification.mismatches == 0):
-        with clock("write"):
-            write_bundle(output, files, plan, cluster)
-    return CompileResult(graph, cluster, plan, binaries, verification, accuracy, files, clock.seconds)
+    with step("write"):
+        files = _files(graph, cluster, plan, loaded, binaries, verification, accuracy)
+        if output is not None:
+            write_bundle(output, files)
+    return CompileResult(graph, cluster, plan, binaries, verification, accuracy, files, step.seconds)
+
+
+def _files(
+    graph: Graph,
+    cluster: Cluster,
+    plan: Plan,
+    programs: list[DeviceProgram],
+    binaries: dict[str, bytes],
+    verification: VerifyReport | None,
+    accuracy: Accuracy | None,
+) -> dict[str, bytes]:
+    """The bundle by relative name; see interface.md for what each file is."""
+    from compiler.bundle import manifest
+    from compiler.export.report import report
+    from compiler.plan.io import canonical_json, write_plan
+
+    files = {"plan.json": write_plan(plan).encode(), "model.int.onnx": graph.model}
+    files |= {f"bin/{name}.fvcb": data for name, data in binaries.items()}
+    files |= {f"host/{s.name}.onnx": s.model for s in graph.host_segments}
+    facts = None if verification is None else verification.as_json()
+    if facts is not None:
+        files["verify.json"] = canonical_json(facts).encode()
+    markdown, page = report(plan, cluster, programs, facts, accuracy)
+    files |= {"report.md": markdown.encode(), "report.html": page.encode()}
+    return files | {"manifest.json": manifest(files, str(plan.model["sha256"]))}
+
+
+def _identity(model: Path, graph: Graph) -> dict[str, Any]:
+    """What plan.json says of the model: its file name and hashes, no path."""
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    return {"name": model.name, "sha256": sha256, "integer_sha256": hashlib.sha256(graph.model).hexdigest()}
+
+
+def _note(plan: Plan) -> dict[str, object]:
+    """What every binary says of where it comes from."""
+    from compiler.bundle import versions
+
+    facts = {"model_name": plan.model["name"], "model_sha256": plan.model["sha256"], "versions": versions()}
+    return facts | {"seed": plan.solver.seed, "solver": plan.solver.status, "gap": plan.solver.gap}
+
+
+def same_layers(plan: Plan, graph: Graph) -> Plan:
+    """The locked plan, if it is a plan of this model's layers. Raises FVC281."""
+    planned, found = {x.name for x in plan.layers}, {n.name for n in graph.nodes}
+    if planned != found:
+        lacks = [f"only in the plan: {n}" for n in sorted(planned - found)[:3]]
+        lacks += [f"only in the model: {n}" for n in sorted(found - planned)[:3]]
+        raise FvcError(
+            "FVC281",
+            "the locked plan has other layers than the model",
+            where=tuple(lacks),
+            help=("compile without --locked, or take the plan of this model",),
+        )
+    return plan
+
+
+def mismatch(found: VerifyReport) -> FvcError:
+    """The binaries do not compute the model's integers: a defect of the compiler, told as a failed verification."""
+    return FvcError(
+        "FVC410",
+        f"{found.mismatches:,} elements differ from ONNX Runtime on the integer model",
+        where=tuple(f"{t.tensor}: {t.failure()}" for t in found.failures()[:3]),
+        help=("this is a defect of fvc: please report it with the model; nothing was written",),
+        exit_code=1,
+    )
+
+
+class _Steps:
+    """Names the steps of a compile, counts progress inside one, and takes the wall time of each."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._name = ""
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._name = name
+        self._progress(name, 0, 0)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+    def count(self, done: int, total: int) -> None:
+        """Progress inside the current step."""
+        self._progress(self._name, done, total)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cli.show.tables import table
 
 if TYPE_CHECKING:
-    from compiler.executor.verify import VerifyReport
+    from compiler.executor.report import VerifyReport
     from compiler.pipeline import CompileResult
 
 
@@ -81,11 +81,6 @@ def verification_line(found: VerifyReport) -> str:
     """One line: how much was compared and how many mismatches."""
     facts = found.as_json()
     return f"{facts['tensors']:,} tensors, {facts['frames']} frames, {facts['elements']:,} elements: {facts['mismatches']:,} mismatches"
-
-
-def verification_text(found: VerifyReport) -> str:
-    """The result of `fvc verify`."""
-    return verification_line(found)
 
 
 def simulation_text(facts: dict[str, Any]) -> str:

@@ -59,9 +59,10 @@ def summary(diff: PlanDiff) -> str:
     """One sentence: how many layers changed and how."""
     if diff.empty:
         return "The plans are the same."
+    total = diff.unchanged + len({c.layer for c in diff.layers})
     counts = {k: len({c.layer for c in diff.layers if c.kind == k}) for k in KINDS}
-    parts = [f"{n} {k}" for k, n in counts.items() if n]
-    return f"{diff.unchanged} layers unchanged" + ("; " + ", ".join(parts) if parts else "")
+    parts = [f"{diff.unchanged} unchanged", *(f"{n} {k}" for k, n in counts.items() if n)]
+    return f"{total} layers: {', '.join(parts)}"
 
 
 def _figures(diff: PlanDiff) -> list[tuple[str, str, str, str]]:

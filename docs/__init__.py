@@ -1,0 +1,1 @@
+"""Pages for users and maintainers; `python -m docs.generate` writes the generated ones."""
