@@ -1,8 +1,7 @@
 """Hooks of a run: which elements of which tensor a store writes, so that a judge can compare every one of them.
 
 A debug row with the role "output" stands on the ST that leaves a final box of a tensor in WORK memory. Which elements
-these are follows from the memory map (the tensor box that lies dense at an address), not from the row's claim; the
-claim is checked against it.
+these are follows from the memory map (the tensor box that lies dense at an address), never from the row's claim.
 """
 
 from __future__ import annotations
@@ -19,17 +18,73 @@ from compiler.executor.faults import ILLEGAL, Fault
 from compiler.executor.host import numpy_dtype
 from compiler.executor.memory import Memory, fields_of
 from compiler.executor.transfer import dram_windows
-from compiler.isa.program import CoreProgram, DebugRow, Instruction, Placement
+from compiler.isa.program import CoreProgram, Instruction, Placement
 from compiler.isa.table import Space
 
 Array = NDArray[Any]
 
 
+class Place:
+    """The elements of a tensor that a store covers: a strided walk through a placement's box.
+
+    `offset` and `strides` count elements within the dense box; `counts` is (n2, n1, n0).
+    """
+
+    def __init__(self, box: tuple[int, ...], offset: int, counts: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self.box = box
+        self.offset = offset
+        self.counts = counts
+        self.strides = strides
+        self._index: dict[tuple[int, ...], Array] = {}
+
+    def inside(self) -> Array:
+        """Offsets within the box, shape `counts`."""
+        steps = [np.arange(n, dtype=np.int64) * s for n, s in zip(self.counts, self.strides, strict=True)]
+        return self.offset + steps[0][:, None, None] + steps[1][:, None] + steps[2]
+
+    def coordinates(self) -> Array:
+        """storage4 coordinates, (4, *counts)."""
+        low, high = self.box[0::2], self.box[1::2]
+        where = np.unravel_index(self.inside(), tuple(b - a for a, b in zip(low, high, strict=True)))
+        return np.stack([w + a for w, a in zip(where, low, strict=True)])
+
+    def select(self, tensor: Array) -> Array:
+        """The elements of a contiguous `tensor` in storage4 shape: a view where the walk is linear, else a copy.
+
+        Raises Fault if the box does not lie in the tensor."""
+        start = self._start(tensor.shape)
+        if start is None:
+            return tensor.reshape(-1)[self._flat(tensor.shape)]
+        size = tensor.itemsize
+        steps = tuple(s * size for s in self.strides)
+        return np.ndarray(self.counts, tensor.dtype, tensor, (start + self.offset) * size, steps)
+
+    def mark(self, flags: NDArray[np.bool_]) -> None:
+        """Sets the flags (storage4 shape, contiguous) of these elements."""
+        if self._start(flags.shape) is None:
+            flags.reshape(-1)[self._flat(flags.shape)] = True
+        else:
+            self.select(flags)[...] = True
+
+    def _start(self, shape: tuple[int, ...]) -> int | None:
+        """Where the box begins in the flat tensor if it is one contiguous run of it, else None."""
+        low, high = self.box[0::2], self.box[1::2]
+        if any(a < 0 or b > n for a, b, n in zip(low, high, shape, strict=True)):
+            raise Fault(ILLEGAL, f"has a memory map with box {list(self.box)} outside a tensor of shape {list(shape)}")
+        partial = [i for i, (a, b, n) in enumerate(zip(low, high, shape, strict=True)) if b - a != n]
+        if partial and any(b - a != 1 for a, b in list(zip(low, high, strict=True))[: partial[-1]]):
+            return None
+        return int(np.ravel_multi_index(low, shape))
+
+    def _flat(self, shape: tuple[int, ...]) -> Array:
+        if shape not in self._index:
+            self._index[shape] = np.ravel_multi_index(tuple(self.coordinates()), shape)
+        return self._index[shape]
+
+
 @dataclass(frozen=True, slots=True)
 class OutputPiece:
-    """What one store wrote of a tensor: `values[i]` is the element at storage4 coordinates `coordinates[:, i]`.
-
-    `box` is the box of the tensor that the core holds."""
+    """What one store wrote: `values` has the shape of `place.counts`, in the order of `place`."""
 
     device: str
     engine: str
@@ -38,7 +93,7 @@ class OutputPiece:
     node: str
     frame: int  # the user's frame number
     tensor: str
-    coordinates: Array  # int32 (4, elements)
+    place: Place
     values: Array
 
 
@@ -68,47 +123,32 @@ class OutputMap:
             return None
         f = fields_of(ins)
         windows = dram_windows(memory[Space.WORK], f)
-        placement, coordinates = self._locate(row, f)
+        placement, place = self._locate(row.tensor, f)
         dtype = numpy_dtype(placement.dtype)
         if dtype.itemsize != f["elem"]:
             raise Fault(ILLEGAL, f"stores {row.tensor} with elements of {f['elem']} bytes, its type is {dtype}")
+        views = [w.data.view(dtype) for w in windows]
         engine, rank = self.core.engine.id, self.core.rank
 
         def observe(frame: int) -> None:
-            values = windows[frame % len(windows)].data.reshape(-1).view(dtype)
-            self.hook(
-                OutputPiece(
-                    self.device,
-                    engine,
-                    rank,
-                    index,
-                    row.node,
-                    frame * replicas + replica,
-                    row.tensor,
-                    coordinates,
-                    values,
-                )
-            )
+            user = frame * replicas + replica
+            values = views[frame % len(views)]
+            self.hook(OutputPiece(self.device, engine, rank, index, row.node, user, row.tensor, place, values))
 
         return observe
 
-    def _locate(self, row: DebugRow, f: dict[str, int]) -> tuple[Placement, Array]:
-        """The placement that a store falls into, and the storage4 coordinates of its elements."""
+    def _locate(self, tensor: str, f: dict[str, int]) -> tuple[Placement, Place]:
+        """The placement that a store falls into, and the elements of the tensor that it covers."""
         elem = f["elem"]
         counts, strides = (f["n2"], f["n1"], f["n0"]), (f["dram_s2"], f["dram_s1"], f["dram_s0"])
-        steps = [np.arange(n, dtype=np.int64) * s for n, s in zip(counts, strides, strict=True)]
-        address = (f["dram_addr"] + steps[0][:, None, None] + steps[1][:, None] + steps[2]).ravel()
-        for placement in self.placements.get(row.tensor, []):
-            inside = address - placement.address
-            if inside.min() < 0 or inside.max() + elem > placement.bytes or len(placement.box) != 8:
+        reach = [(n - 1) * s for n, s in zip(counts, strides, strict=True)]
+        low = f["dram_addr"] + sum(min(r, 0) for r in reach)
+        high = f["dram_addr"] + sum(max(r, 0) for r in reach) + elem
+        for p in self.placements.get(tensor, []):
+            if len(p.box) != 8 or low < p.address or (f["dram_addr"] - p.address) % elem:
                 continue
-            low, high = placement.box[0::2], placement.box[1::2]
-            shape = tuple(b - a for a, b in zip(low, high, strict=True))
-            if prod(shape) * elem > placement.bytes or (inside % elem).any():
-                continue
-            where = np.stack(np.unravel_index(inside // elem, shape)) + np.array(low)[:, None]
-            box = row.box
-            if len(box) != 8 or (where.min(axis=1) < box[0::2]).any() or (where.max(axis=1) >= box[1::2]).any():
-                raise Fault(ILLEGAL, f"stores elements of {row.tensor} outside the box {list(box)} of its debug row")
-            return placement, where.astype(np.int32)
-        raise Fault(ILLEGAL, f"stores an output of {row.tensor} where the memory map has none of it")
+            size = prod(b - a for a, b in zip(p.box[0::2], p.box[1::2], strict=True)) * elem
+            if high <= p.address + size and not any(s % elem for n, s in zip(counts, strides, strict=True) if n > 1):
+                steps = tuple(s // elem if n > 1 else 0 for n, s in zip(counts, strides, strict=True))
+                return p, Place(p.box, (f["dram_addr"] - p.address) // elem, counts, steps)
+        raise Fault(ILLEGAL, f"stores an output of {tensor} where the memory map has none of it")

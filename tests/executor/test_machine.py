@@ -176,7 +176,7 @@ def test_pipeline_of_two_devices(seed: int | None) -> None:
     assert [o["y"].tolist() for o in out] == [(x["x"] + 1).tolist() for x in xs]
     assert sorted(p.frame for p in pieces) == list(range(7))
     assert all(p.tensor == "y" and p.values.size == 12 for p in pieces)
-    assert pieces[0].coordinates[:, 7].tolist() == [0, 1, 0, 3]
+    assert pieces[0].place.coordinates().reshape(4, -1)[:, 7].tolist() == [0, 1, 0, 3]
 
 
 def test_stage_deeper_than_declared() -> None:

@@ -1,0 +1,128 @@
+"""ONNX Runtime as the outside judge: model.int.onnx at ORT_DISABLE_ALL with every intermediate tensor as an output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.executor.faults import BAD_BUNDLE, HOST, MachineError
+from compiler.executor.host import session
+
+Array = NDArray[Any]
+# Nodes whose output holds the bytes of their first input under another shape.
+_SAME_BYTES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """What the judge needs to know of a node of the model."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def parse(model: bytes) -> Any:
+    """The ModelProto; raises MachineError if these bytes are none."""
+    import onnx
+
+    try:
+        return onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf's DecodeError has moved between its versions
+        raise MachineError(BAD_BUNDLE, f"an ONNX model of the bundle cannot be read: {error}") from error
+
+
+def expose_all(model: bytes) -> bytes:
+    """The same model with the output of every top-level node among its outputs; computes the same."""
+    import onnx
+
+    proto = parse(model)
+    known = {o.name for o in proto.graph.output}
+    for node in proto.graph.node:
+        for name in node.output:
+            if name and name not in known:
+                known.add(name)
+                proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    return bytes(proto.SerializeToString())
+
+
+class Reference:
+    """model.int.onnx with every tensor visible.
+
+    `nodes` in model order; `inputs` name -> (NumPy dtype, shape) of the graph inputs; `outputs` the graph outputs.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        import onnx
+
+        proto = parse(model)
+        self.nodes = tuple(
+            NodeInfo(n.name, n.op_type, tuple(n.input), tuple(o for o in n.output if o)) for n in proto.graph.node
+        )
+        self.constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+        for n in proto.graph.node:
+            if n.op_type == "Constant" and n.attribute and n.attribute[0].name == "value":
+                self.constants[n.output[0]] = onnx.numpy_helper.to_array(n.attribute[0].t)
+        self.outputs = tuple(o.name for o in proto.graph.output)
+        self.inputs: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        for i in proto.graph.input:
+            if i.name in self.constants:
+                continue
+            t = i.type.tensor_type
+            shape = tuple(d.dim_value for d in t.shape.dim)
+            self.inputs[i.name] = (np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.elem_type)), shape)
+        try:
+            self.session = session(expose_all(model))
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            raise MachineError(BAD_BUNDLE, f"ONNX Runtime does not take model.int.onnx: {error}") from error
+        self.tensors = tuple(o.name for o in self.session.get_outputs())
+
+    def run(self, frame: dict[str, Array]) -> dict[str, Array]:
+        """Every tensor of the model for one frame."""
+        try:
+            values = self.session.run(list(self.tensors), frame)
+        except Exception as error:
+            raise MachineError(HOST, f"ONNX Runtime cannot run model.int.onnx on this input: {error}") from error
+        return {name: np.asarray(v) for name, v in zip(self.tensors, values, strict=True)}
+
+    def same_bytes(self) -> list[tuple[str, str]]:
+        """(output, input) of nodes that only change a shape."""
+        return [(n.outputs[0], n.inputs[0]) for n in self.nodes if n.op in _SAME_BYTES and n.outputs]
+
+    def constant_tensors(self) -> set[str]:
+        """Outputs of nodes that depend on no graph input."""
+        known = set(self.constants) | {""}
+        found: set[str] = set()
+        for n in self.nodes:
+            if n.op == "Constant" or (n.inputs and all(i in known for i in n.inputs)):
+                known.update(n.outputs)
+                found.update(n.outputs)
+        return found
+
+    def table_indices(self) -> set[str]:
+        """Tensors that are only the indices of look-ups in constant tables (Cast, Add of a channel offset, Gather).
+
+        A table of 256 entries an element's byte selects is one operator of the machine; its index is no tensor there.
+        """
+        users: dict[str, list[tuple[NodeInfo, int]]] = {}
+        for n in self.nodes:
+            for k, name in enumerate(n.inputs):
+                users.setdefault(name, []).append((n, k))
+        found: set[str] = set()
+        for n in reversed(self.nodes):
+            if n.op not in ("Cast", "Add") or len(n.outputs) != 1 or n.outputs[0] in self.outputs:
+                continue
+            if n.op == "Add" and not any(i in self.constants for i in n.inputs):
+                continue
+            uses = users.get(n.outputs[0], [])
+            if uses and all(
+                (u.op == "Gather" and k == 1 and u.inputs[0] in self.constants)
+                or (u.op == "Add" and u.outputs[0] in found)
+                for u, k in uses
+            ):
+                found.add(n.outputs[0])
+        return found

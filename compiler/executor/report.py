@@ -1,0 +1,169 @@
+"""What a verification found: as objects, as the JSON of verify.json, as JUnit XML, as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+SCHEMA = "fvc.verify/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One element that differs; `index` in the tensor's ONNX shape. `batched`: `frame` counts over the whole run."""
+
+    frame: int
+    index: tuple[int, ...]
+    expected: int | float | bool
+    got: int | float | bool
+    node: str
+    source: str  # engine and instruction, or the host
+    batched: bool = False
+
+    def shifted(self, first: int) -> Mismatch:
+        return replace(self, frame=self.frame + first, batched=True)
+
+    def __str__(self) -> str:
+        return f"frame {self.frame} {list(self.index)}: expected {self.expected}, got {self.got} ({self.source})"
+
+
+@dataclass(slots=True)
+class TensorResult:
+    """One tensor of the model.
+
+    kind: engine (stored by binaries), host (host segment), alias (other shape of a compared tensor), index (of a table
+    look-up, part of it on engines), constant, missing (nobody claims it). `elements` over all frames, `compared`
+    of these; `problem` is a difference of type or shape.
+    """
+
+    tensor: str
+    kind: str
+    elements: int = 0
+    compared: int = 0
+    mismatches: int = 0
+    root: str = ""
+    problem: str = ""
+    engines: set[str] = field(default_factory=set)
+    first: list[Mismatch] = field(default_factory=list)
+
+    @property
+    def covered(self) -> bool:
+        return self.kind != "missing" and self.compared == self.elements
+
+    @property
+    def passed(self) -> bool:
+        return self.covered and not self.mismatches and not self.problem
+
+    def failure(self) -> str:
+        """Why it did not pass, in one line, or ''."""
+        if self.kind == "missing":
+            return "no binary and no host segment makes this tensor"
+        if self.problem:
+            return self.problem
+        if self.mismatches:
+            return f"{self.mismatches} of {self.elements} elements differ; first: {self.first[0] if self.first else ''}"
+        if self.compared != self.elements:
+            return f"only {self.compared} of {self.elements} elements were compared"
+        return ""
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """The verdict. `mismatches` counts differing elements, and each incomplete or untyped tensor as one more."""
+
+    inputs: list[str]
+    tensors: list[TensorResult]
+    instructions: dict[str, int] = field(default_factory=dict)
+    macs: int = 0
+    levels_seen: int = 0
+    levels_possible: int = 0
+    mismatches: int = 0
+    elements: int = 0
+
+    def settle(self) -> None:
+        """Adds up the tensors."""
+        self.elements = sum(t.compared for t in self.tensors)
+        self.mismatches = sum(t.mismatches or int(not t.passed) for t in self.tensors)
+
+    @property
+    def frames(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.tensors) and self.elements > 0 and all(t.passed for t in self.tensors)
+
+    def failures(self) -> list[TensorResult]:
+        return [t for t in self.tensors if not t.passed]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of verify.json: deterministic, no times."""
+        kinds = sorted({t.kind for t in self.tensors})
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "gate": "A: every element of every tensor of model.int.onnx equals ONNX Runtime at ORT_DISABLE_ALL",
+            "inputs": self.inputs,
+            "frames": self.frames,
+            "tensors": len(self.tensors),
+            "tensors_by_kind": {k: sum(t.kind == k for t in self.tensors) for k in kinds},
+            "elements": self.elements,
+            "mismatches": self.mismatches,
+            "requantiser_levels": {"seen": self.levels_seen, "possible": self.levels_possible},
+            "instructions": dict(sorted(self.instructions.items())),
+            "macs": self.macs,
+            "compared": [
+                {"tensor": t.tensor, "kind": t.kind, "elements": t.compared, "engines": sorted(t.engines)}
+                for t in self.tensors
+            ],
+            "failures": [
+                {
+                    "tensor": t.tensor,
+                    "kind": t.kind,
+                    "what": t.failure(),
+                    "elements": t.elements,
+                    "compared": t.compared,
+                    "mismatches": t.mismatches,
+                    "first": [
+                        {
+                            "frame": m.frame,
+                            "index": list(m.index),
+                            "expected": m.expected,
+                            "got": m.got,
+                            "node": m.node,
+                            "source": m.source,
+                        }
+                        for m in t.first
+                    ],
+                }
+                for t in self.failures()
+            ],
+        }
+
+    def junit(self) -> str:
+        """JUnit XML: a test case a tensor."""
+        failures = self.failures()
+        lines = [
+            '<?xml version="1.0" encoding="UTF-8"?>',
+            f'<testsuite name="fvc verify" tests="{len(self.tensors)}" failures="{len(failures)}" errors="0">',
+        ]
+        for t in self.tensors:
+            head = f"  <testcase classname={quoteattr('fvc.' + t.kind)} name={quoteattr(t.tensor)}"
+            if t.passed:
+                lines.append(head + "/>")
+                continue
+            detail = "\n".join(str(m) for m in t.first)
+            message = quoteattr(t.failure())
+            lines.append(f"{head}><failure message={message}>{escape(detail)}</failure></testcase>")
+        return "\n".join([*lines, "</testsuite>", ""])
+
+    def text(self) -> str:
+        """A few lines for a person."""
+        lines = [
+            f"{len(self.tensors)} tensors, {self.elements} elements over {self.frames} frames "
+            f"compared with ONNX Runtime: {self.mismatches} mismatches"
+        ]
+        for t in self.failures()[:10]:
+            lines.append(f"  {t.tensor} ({t.kind}): {t.failure()}")
+        return "\n".join(lines)
