@@ -1,8 +1,8 @@
 """`import fvc` for notebooks and `python -m fvc` for shells: a thin face of the compiler.
 
-    import fvc
-    result = fvc.partition("model.onnx", devices="u280x4", output="out/model")
-    print(result.plan.predicted["fps"])
+import fvc
+result = fvc.partition("model.onnx", devices="u280x4", output="out/model")
+print(result.plan.predicted["fps"])
 """
 
 from __future__ import annotations

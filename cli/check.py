@@ -9,7 +9,9 @@ from cli.options import BundleArgument, ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("check", help="Check a bundle without running it: hashes, bounds, tokens, deadlock, links, plan.")(check)
+    app.command("check", help="Check a bundle without running it: hashes, bounds, tokens, deadlock, links, plan.")(
+        check
+    )
 
 
 def check(directory: BundleArgument, format: FormatOption = Format.text, config: ConfigOption = None) -> int:
@@ -23,5 +25,7 @@ def check(directory: BundleArgument, format: FormatOption = Format.text, config:
         rows = [{"code": f.code, "what": f.what, "where": list(f.where), "help": list(f.help)} for f in findings]
         output.document("fvc.check/1", {"checked": parts, "findings": rows, "passed": not findings})
     else:
-        output.text("\n".join([*(f.block() for f in findings), f"checked {', '.join(parts)}: {len(findings)} findings"]))
+        output.text(
+            "\n".join([*(f.block() for f in findings), f"checked {', '.join(parts)}: {len(findings)} findings"])
+        )
     return 1 if findings else 0

@@ -12,7 +12,9 @@ from cli.options import Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the group to the application."""
-    group = typer.Typer(help="Settings: the command line, then FVC_* variables, then a TOML file, then defaults.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Settings: the command line, then FVC_* variables, then a TOML file, then defaults.", no_args_is_help=True
+    )
     group.command("show", help="The settings in force and where each comes from.")(show)
     app.add_typer(group, name="config")
 
@@ -29,10 +31,17 @@ def show(
 
     settings = in_force(context.find_root().command, config)
     if format is Format.json:
-        rows = [{"command": s.command, "setting": s.name, "value": _plain(s.value), "source": s.source} for s in settings]
+        rows = [
+            {"command": s.command, "setting": s.name, "value": _plain(s.value), "source": s.source} for s in settings
+        ]
         output.document("fvc.config/1", {"settings": rows})
     else:
-        output.text(table([(s.command, s.name, _text(s.value), s.source) for s in settings], ("command", "setting", "value", "from")))
+        output.text(
+            table(
+                [(s.command, s.name, _text(s.value), s.source) for s in settings],
+                ("command", "setting", "value", "from"),
+            )
+        )
     return 0
 
 
@@ -43,4 +52,10 @@ def _plain(value: Any) -> Any:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, (list, tuple))
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )

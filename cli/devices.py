@@ -78,11 +78,15 @@ def show(
         for x in cluster.links
     ]
     if format is Format.json:
-        output.document("fvc.cluster/1", {"name": cluster.name, "topology": cluster.topology, "devices": devices, "links": links})
+        output.document(
+            "fvc.cluster/1", {"name": cluster.name, "topology": cluster.topology, "devices": devices, "links": links}
+        )
         return 0
     lines = [f"{cluster.name}: {len(devices)} devices, {len(cluster.dies)} dies, {cluster.topology}"]
     lines += [f"  {d['name']}: {d['board']} ({', '.join(d['dies'])})" for d in devices]
-    lines += [f"  {x['a']} - {x['b']}: {x['bits_per_second'] / 1e9:g} Gb/s a direction, {x['latency_ns']} ns" for x in links]
+    lines += [
+        f"  {x['a']} - {x['b']}: {x['bits_per_second'] / 1e9:g} Gb/s a direction, {x['latency_ns']} ns" for x in links
+    ]
     output.text("\n".join(lines))
     return 0
 
@@ -118,17 +122,30 @@ def _board(facts: dict[str, Any]) -> str:
 
     lines = [f"{facts['name']}: {facts['title']} ({facts['part']}, {facts['family']})", ""]
     kinds = ("lut", "ff", "bram18", "uram", "dsp")
-    rows = [(d["name"], *(f"{d['usable'][k]:,} of {d['raw'][k]:,}" for k in kinds), f"{d['clock_khz'] / 1000:g}") for d in facts["dies"]]
+    rows = [
+        (d["name"], *(f"{d['usable'][k]:,} of {d['raw'][k]:,}" for k in kinds), f"{d['clock_khz'] / 1000:g}")
+        for d in facts["dies"]
+    ]
     lines.append(table(rows, ("die", *(f"usable {k.upper()}" for k in kinds), "MHz")))
     lines += ["", f"SLL wires between neighbouring dies: {', '.join(map(str, facts['sll_wires'])) or 'none'}", ""]
     banks = [
-        (b["name"], b["kind"], b["die"], f"{b['bytes_per_second'] / 1e9:g} GB/s", f"{b['efficiency_percent']} %", f"{b['capacity_bytes'] / 2**30:g} GiB")
+        (
+            b["name"],
+            b["kind"],
+            b["die"],
+            f"{b['bytes_per_second'] / 1e9:g} GB/s",
+            f"{b['efficiency_percent']} %",
+            f"{b['capacity_bytes'] / 2**30:g} GiB",
+        )
         for b in facts["banks"]
     ]
     lines.append(table(banks, ("bank", "kind", "die", "peak", "reached", "capacity")))
     if facts["network"]:
         n = facts["network"]
-        lines += ["", f"network: {n['ports']} ports on {n['die']}, {n['bits_per_second'] / 1e9:g} Gb/s, {n['latency_ns']} ns"]
+        lines += [
+            "",
+            f"network: {n['ports']} ports on {n['die']}, {n['bits_per_second'] / 1e9:g} Gb/s, {n['latency_ns']} ns",
+        ]
     h = facts["host"]
     lines += ["", f"host: PCIe on {h['die']}, {h['bytes_per_second'] / 1e9:g} GB/s, {h['latency_ns']} ns"]
     lines += ["", "sources", *(f"  {k}: {v}" for k, v in sorted(facts["sources"].items()))]

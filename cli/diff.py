@@ -18,9 +18,14 @@ def register(app: typer.Typer) -> None:
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A bundle or a plan.json.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="A bundle or a plan.json.")],
-    format: Annotated[DiffFormat, typer.Option("--format", help="Text, Markdown for a review, or one JSON document.")] = DiffFormat.text,
+    format: Annotated[
+        DiffFormat, typer.Option("--format", help="Text, Markdown for a review, or one JSON document.")
+    ] = DiffFormat.text,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if the plans differ.")] = False,
-    fail_on: Annotated[list[str] | None, typer.Option("--fail-on", metavar="'latency>+5%'", help="Exit with 1 if this holds; may be repeated.")] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option("--fail-on", metavar="'latency>+5%'", help="Exit with 1 if this holds; may be repeated."),
+    ] = None,
     config: ConfigOption = None,
 ) -> int:
     """Prints the difference; exit code 1 only where --exit-code or --fail-on asks for it."""

@@ -12,12 +12,17 @@ from cli.options import ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("inspect", help="Show what a binary holds: headers, disassembly, folding, relocations, differences.")(inspect)
+    app.command("inspect", help="Show what a binary holds: headers, disassembly, folding, relocations, differences.")(
+        inspect
+    )
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE.fvcb", help="A binary.")],
-    other: Annotated[Path | None, typer.Option("--diff", metavar="OTHER", help="Compare with another binary; exit code 1 if they differ.")] = None,
+    other: Annotated[
+        Path | None,
+        typer.Option("--diff", metavar="OTHER", help="Compare with another binary; exit code 1 if they differ."),
+    ] = None,
     headers: Annotated[bool, typer.Option("--headers", help="Container, sections, hardware (the default).")] = False,
     disasm: Annotated[bool, typer.Option("--disasm", help="The instructions.")] = False,
     folding: Annotated[bool, typer.Option("--folding", help="Where and how each layer runs.")] = False,

@@ -1,4 +1,4 @@
-"""The entry point of `fvc`: registers the commands and turns every outcome into an exit code and, at most, one error block.
+"""The entry point of `fvc`: registers the commands; turns every outcome into an exit code and at most one error block.
 
 0 done, 1 the answer is no, 2 bad usage or input, 130 interrupted, 70 a defect of fvc itself (never a bare traceback).
 """
@@ -36,9 +36,9 @@ config.register(app)
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
+        from compiler.version import VERSION
 
-        output.text(f"fvc {version('fvc')}")
+        output.text(f"fvc {VERSION}")
         raise typer.Exit
 
 
@@ -67,15 +67,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.message("interrupted: nothing was written")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader went away: that is no fault of ours
-        return 128 + signal.SIGPIPE
+        return _reader_went_away()
+    except SystemExit as leaving:  # typer's own handling of a broken pipe
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return _reader_went_away()
+        raise
     except MemoryError:
-        problem = FvcError("FVC008", "out of memory", help=("use a machine with more memory, or a smaller model",), exit_code=2)
+        problem = FvcError(
+            "FVC008", "out of memory", help=("use a machine with more memory, or a smaller model",), exit_code=2
+        )
         output.error(problem, as_json=_wants_json(words))
         return 2
     except Exception as defect:
         output.error(_defect(defect, words), as_json=_wants_json(words))
         return 70
+
+
+def _reader_went_away() -> int:
+    """The reader of stdout closed it: no fault of ours; what is left in the buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 128 + signal.SIGPIPE
 
 
 def _wants_json(words: list[str]) -> bool:
@@ -108,4 +119,10 @@ def _defect(defect: Exception, words: list[str]) -> FvcError:
     except OSError:
         where.append("and no crash log could be written")
     what = f"internal error: {type(defect).__name__}: {defect}".split("\n")[0][:300]
-    return FvcError("FVC900", what, where=tuple(where), help=("please report it with that file and, if you can, the model",), exit_code=70)
+    return FvcError(
+        "FVC900",
+        what,
+        where=tuple(where),
+        help=("please report it with that file and, if you can, the model",),
+        exit_code=70,
+    )

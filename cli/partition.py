@@ -13,7 +13,6 @@ from device_db.errors import FvcError
 
 if TYPE_CHECKING:
     from compiler.frontend import ImportOptions
-    from compiler.partition.options import PartitionOptions
 
 
 class Style(StrEnum):
@@ -54,25 +53,37 @@ CalibrateOption = Annotated[
     Path | None,
     typer.Option("--calibrate", metavar="FILE.npz", help="Samples of the inputs, to quantize a float model by."),
 ]
-ActivationsOption = Annotated[Activations, typer.Option("--activations", help="8-bit type when a float model is quantized.")]
-PerChannelOption = Annotated[bool, typer.Option("--per-channel/--per-tensor", help="Weight scales when a float model is quantized.")]
+ActivationsOption = Annotated[
+    Activations, typer.Option("--activations", help="8-bit type when a float model is quantized.")
+]
+PerChannelOption = Annotated[
+    bool, typer.Option("--per-channel/--per-tensor", help="Weight scales when a float model is quantized.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of the solver and of all random data.")]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("partition", help="Partition a model over devices: import, partition, schedule, emit, verify, report.")(partition)
+    app.command("partition", help="Partition a model over devices: import, partition, schedule, emit, verify, report.")(
+        partition
+    )
 
 
 def partition(
     context: typer.Context,
     model: ModelArgument,
-    devices: Annotated[str, typer.Option("--devices", "-d", metavar="SPEC", help="u280, u280x4, u280x2+u250x1 or a cluster file.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="The bundle [default: MODEL.bundle].")] = None,
+    devices: Annotated[
+        str, typer.Option("--devices", "-d", metavar="SPEC", help="u280, u280x4, u280x2+u250x1 or a cluster file.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="The bundle [default: MODEL.bundle].")
+    ] = None,
     style: Annotated[Style, typer.Option("--style", help="Style of the engines.")] = Style.auto,
     objective: Annotated[Objective, typer.Option("--objective", help="What to optimise first.")] = Objective.throughput,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Frames that come as one.")] = 1,
-    clock: Annotated[float | None, typer.Option("--clock", metavar="MHZ", min=1, help="Kernel clock of every die.")] = None,
+    clock: Annotated[
+        float | None, typer.Option("--clock", metavar="MHZ", min=1, help="Kernel clock of every die.")
+    ] = None,
     topology: Annotated[Topology | None, typer.Option("--topology", help="How the devices are wired.")] = None,
     shape: ShapeOption = None,
     calibrate: CalibrateOption = None,
@@ -80,20 +91,42 @@ def partition(
     per_channel: PerChannelOption = True,
     time_limit: Annotated[float, typer.Option("--time-limit", metavar="S", help="Solver time.")] = 20.0,
     seed: SeedOption = 0,
-    cores: Annotated[int | None, typer.Option("--cores", metavar="N", min=1, help="Engines a device [default: one a die].")] = None,
-    force_split: Annotated[list[str] | None, typer.Option("--force-split", metavar="Pm=2", help="Split every layer that allows it.")] = None,
+    cores: Annotated[
+        int | None, typer.Option("--cores", metavar="N", min=1, help="Engines a device [default: one a die].")
+    ] = None,
+    force_split: Annotated[
+        list[str] | None, typer.Option("--force-split", metavar="Pm=2", help="Split every layer that allows it.")
+    ] = None,
     memory: Annotated[Memory, typer.Option("--memory", help="Where weights live.")] = Memory.auto,
-    interval: Annotated[int | None, typer.Option("--interval", metavar="CYCLES", min=1, help="Give up speed for area.")] = None,
-    anchor: Annotated[list[str] | None, typer.Option("--anchor", metavar="LAYER=u280-0/SLR1", help="Fix a layer to a die.")] = None,
-    workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Solver threads; above 1 plans may differ.")] = 1,
-    locked: Annotated[Path | None, typer.Option("--locked", metavar="plan.json", help="Use this plan instead of solving.")] = None,
+    interval: Annotated[
+        int | None, typer.Option("--interval", metavar="CYCLES", min=1, help="Give up speed for area.")
+    ] = None,
+    anchor: Annotated[
+        list[str] | None, typer.Option("--anchor", metavar="LAYER=u280-0/SLR1", help="Fix a layer to a die.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=1, help="Solver threads; above 1 plans may differ.")
+    ] = 1,
+    locked: Annotated[
+        Path | None, typer.Option("--locked", metavar="plan.json", help="Use this plan instead of solving.")
+    ] = None,
     replicas: Annotated[str, typer.Option("--replicas", metavar="N|auto", help="Copies of the whole pipeline.")] = "1",
-    target_fps: Annotated[float | None, typer.Option("--target-fps", metavar="F", help="Frames a second to reach.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option("--max-latency-ms", metavar="MS", help="Latency not to exceed.")] = None,
+    target_fps: Annotated[
+        float | None, typer.Option("--target-fps", metavar="F", help="Frames a second to reach.")
+    ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option("--max-latency-ms", metavar="MS", help="Latency not to exceed.")
+    ] = None,
     min_devices: Annotated[bool, typer.Option("--min-devices", help="Fewest devices that meet the demands.")] = False,
-    host_profile: Annotated[Path | None, typer.Option("--host-profile", metavar="FILE", help="Measured times of host segments.")] = None,
-    evaluate: Annotated[Path | None, typer.Option("--eval", metavar="DATA.npz", help="Accuracy before and after.")] = None,
-    frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Inputs to verify with, in flight together.")] = 4,
+    host_profile: Annotated[
+        Path | None, typer.Option("--host-profile", metavar="FILE", help="Measured times of host segments.")
+    ] = None,
+    evaluate: Annotated[
+        Path | None, typer.Option("--eval", metavar="DATA.npz", help="Accuracy before and after.")
+    ] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", metavar="N", min=1, help="Inputs to verify with, in flight together.")
+    ] = 4,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not run the binaries.")] = False,
     format: FormatOption = Format.text,
     config: ConfigOption = None,
@@ -102,7 +135,9 @@ def partition(
     if style is Style.streaming:
         raise FvcError("FVC005", "--style streaming is not in this version", help=("use --style tiled",))
     if batch != 1:
-        raise FvcError("FVC005", f"--batch {batch} is not in this version: frames flow one by one", help=("use --batch 1",))
+        raise FvcError(
+            "FVC005", f"--batch {batch} is not in this version: frames flow one by one", help=("use --batch 1",)
+        )
     from cli.show import output as out
     from cli.show.progress import progress
     from cli.show.result import as_json, as_text
@@ -120,7 +155,9 @@ def partition(
             replicas=_replicas(replicas),
             cores=cores,
             anchors=tuple(_pair("--anchor", a) for a in anchor or ()),
-            force_split=tuple((k, _whole("--force-split", v)) for k, v in (_pair("--force-split", s) for s in force_split or ())),
+            force_split=tuple(
+                (k, _whole("--force-split", v)) for k, v in (_pair("--force-split", s) for s in force_split or ())
+            ),
             memory=memory.value,
             target_fps=target_fps,
             max_latency_ms=max_latency_ms,
@@ -159,7 +196,9 @@ def import_options(
     for text in shape or ():
         name, sizes = _pair("--shape", text)
         shapes[name] = tuple(_whole("--shape", s) for s in sizes.split(","))
-    return ImportOptions(shapes=shapes, calibrate=calibrate, activations=activations.value, per_channel=per_channel, seed=seed)
+    return ImportOptions(
+        shapes=shapes, calibrate=calibrate, activations=activations.value, per_channel=per_channel, seed=seed
+    )
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -198,5 +237,7 @@ def _host_profile(path: Path | None) -> dict[str, int]:
     times = content.get("segments_ns") if isinstance(content, dict) else None
     if not isinstance(times, dict) or not all(type(v) is int and v >= 0 for v in times.values()):
         help = '{"schema": "fvc.host-profile/1", "segments_ns": {"host0": 120000}} is what it looks like'
-        raise FvcError("FVC007", "the host profile has no whole nanoseconds in segments_ns", where=(str(path),), help=(help,))
+        raise FvcError(
+            "FVC007", "the host profile has no whole nanoseconds in segments_ns", where=(str(path),), help=(help,)
+        )
     return dict(times)

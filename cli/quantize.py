@@ -44,7 +44,9 @@ def quantize(
     write_file(output, graph.model)
     segments = [{"name": s.name, "nodes": list(s.nodes), "reason": s.reason} for s in graph.host_segments]
     if format is Format.json:
-        out.document("fvc.quantize/1", {"output": output.name, "integer_nodes": len(graph.nodes), "host_segments": segments})
+        out.document(
+            "fvc.quantize/1", {"output": output.name, "integer_nodes": len(graph.nodes), "host_segments": segments}
+        )
     else:
         out.text(f"{output}: {len(graph.nodes)} integer nodes, {len(segments)} host segments")
         for segment in graph.host_segments:

@@ -17,7 +17,10 @@ def register(app: typer.Typer) -> None:
 
 def run(
     directory: BundleArgument,
-    input: Annotated[Path, typer.Option("--input", "-i", metavar="FILE.npz", help="Arrays by graph input; frames along the first axis.")],
+    input: Annotated[
+        Path,
+        typer.Option("--input", "-i", metavar="FILE.npz", help="Arrays by graph input; frames along the first axis."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.npz", help="Where the outputs go.")],
     format: FormatOption = Format.text,
     config: ConfigOption = None,

@@ -108,7 +108,9 @@ def _unknown(key: str, source: str, known: list[str], what: str) -> FvcError:
 
     near = difflib.get_close_matches(_dashed(key.split(".")[-1]), known, n=1)
     levers = (f"did you mean {near[0]}?",) if near else ()
-    return FvcError("FVC004", f"'{key}' is not {what}", where=(source,), help=(*levers, "fvc config show lists what there is"))
+    return FvcError(
+        "FVC004", f"'{key}' is not {what}", where=(source,), help=(*levers, "fvc config show lists what there is")
+    )
 
 
 def _dashed(name: str) -> str:

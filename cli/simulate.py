@@ -12,13 +12,19 @@ from cli.options import BundleArgument, ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("simulate", help="Play the binaries' timing: interval, latency, stalls by cause, a Perfetto trace.")(simulate)
+    app.command("simulate", help="Play the binaries' timing: interval, latency, stalls by cause, a Perfetto trace.")(
+        simulate
+    )
 
 
 def simulate(
     directory: BundleArgument,
-    frames: Annotated[int | None, typer.Option("--frames", metavar="N", min=1, help="Frames to play [default: until steady].")] = None,
-    trace: Annotated[Path | None, typer.Option("--trace", metavar="FILE", help="Write a trace for ui.perfetto.dev.")] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", metavar="N", min=1, help="Frames to play [default: until steady].")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="Write a trace for ui.perfetto.dev.")
+    ] = None,
     format: FormatOption = Format.text,
     config: ConfigOption = None,
 ) -> int:

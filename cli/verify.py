@@ -17,9 +17,13 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     directory: BundleArgument,
-    input: Annotated[Path | None, typer.Option("--input", metavar="FILE.npz", help="Inputs to compare on [default: made ones].")] = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE.npz", help="Inputs to compare on [default: made ones].")
+    ] = None,
     frames: Annotated[int, typer.Option("--frames", metavar="N", min=1, help="Inputs in flight together.")] = 4,
-    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write the result as JUnit XML.")] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the result as JUnit XML.")
+    ] = None,
     format: FormatOption = Format.text,
     config: ConfigOption = None,
 ) -> int:

@@ -18,12 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compiler.plan.io import canonical_json
+from compiler.version import VERSION
 from device_db import database_hash
 from device_db.errors import FvcError
 
 SCHEMA = "fvc.manifest/1"
 MANIFEST = "manifest.json"
-_VERSIONED = ("fvc", "numpy", "onnx", "onnxruntime", "ortools")
+_VERSIONED = ("numpy", "onnx", "onnxruntime", "ortools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ class Bundle:
 
     def names(self, prefix: str = "", suffix: str = "") -> list[str]:
         """Names of files in the manifest, sorted."""
-        return sorted(f["name"] for f in self.manifest["files"] if f["name"].startswith(prefix) and f["name"].endswith(suffix))
+        return sorted(
+            f["name"] for f in self.manifest["files"] if f["name"].startswith(prefix) and f["name"].endswith(suffix)
+        )
 
     def binaries(self) -> dict[str, bytes]:
         """Device name -> binary."""
@@ -71,7 +74,7 @@ def versions() -> dict[str, str]:
     """Versions of what may shape an artifact."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    found = {"fvc": VERSION}
     for name in _VERSIONED:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
@@ -82,7 +85,9 @@ def check_target(target: Path) -> None:
     """Raises FVC003 if `target` could not be replaced by a bundle: before the work, not after it."""
     if target.is_symlink() or target.exists():
         if not target.is_dir():
-            raise FvcError("FVC003", "the output is a file, not a folder", where=(str(target),), help=("choose another -o",))
+            raise FvcError(
+                "FVC003", "the output is a file, not a folder", where=(str(target),), help=("choose another -o",)
+            )
         if any(target.iterdir()) and not (target / MANIFEST).is_file():
             raise FvcError(
                 "FVC003",
@@ -94,7 +99,9 @@ def check_target(target: Path) -> None:
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise FvcError("FVC003", "the output folder cannot be made here", where=(str(target),), help=("choose another -o",))
+        raise FvcError(
+            "FVC003", "the output folder cannot be made here", where=(str(target),), help=("choose another -o",)
+        )
 
 
 def write_bundle(target: Path, files: dict[str, bytes]) -> None:
@@ -163,10 +170,20 @@ def _umask() -> int:
 def open_bundle(folder: Path) -> Bundle:
     """Reads the manifest of a bundle. Raises FVC002 (no folder) and FVC380 (no or a broken manifest)."""
     if not folder.is_dir():
-        raise FvcError("FVC002", "there is no such folder", where=(str(folder),), help=("name a bundle that `fvc partition` wrote",))
+        raise FvcError(
+            "FVC002",
+            "there is no such folder",
+            where=(str(folder),),
+            help=("name a bundle that `fvc partition` wrote",),
+        )
     path = folder / MANIFEST
     if not path.is_file():
-        raise FvcError("FVC380", "the folder has no manifest.json", where=(str(folder),), help=("name a bundle that `fvc partition` wrote",))
+        raise FvcError(
+            "FVC380",
+            "the folder has no manifest.json",
+            where=(str(folder),),
+            help=("name a bundle that `fvc partition` wrote",),
+        )
     try:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError, RecursionError) as problem:
@@ -180,7 +197,11 @@ def _sound(content: Any) -> bool:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA or not isinstance(content.get("files"), list):
         return False
     for entry in content["files"]:
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or not isinstance(entry.get("size"), int):
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("name"), str)
+            or not isinstance(entry.get("size"), int)
+        ):
             return False
         name = PurePosixPath(entry["name"])
         if not isinstance(entry.get("sha256"), str) or name.is_absolute() or ".." in name.parts or not name.parts:

@@ -187,5 +187,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "Not every element of every intermediate tensor was stored and compared, so nothing is claimed as verified.",
     ),
     "FVC412": ("not a bundle", "The folder lacks the binaries (bin/*.fvcb) or model.int.onnx, or they cannot be read."),
+    "FVC490": (
+        "the programs cannot be timed",
+        "The simulator met a deadlock, or a channel or link that no program describes. `fvc check` on the bundle says "
+        "what is wrong with it.",
+    ),
     "FVC900": ("internal error", "A defect of fvc itself. Please report it with the command line and the model."),
 }

@@ -1,6 +1,6 @@
 """Writes what is generated: docs/errors.md from the catalogue, docs/commands.md from the commands' own help, the plan schema.
 
-    make docs          a test fails if what is committed differs
+make docs          a test fails if what is committed differs
 """
 
 from __future__ import annotations

@@ -39,7 +39,9 @@ def as_text(result: CompileResult, target: Path) -> str:
     from compiler.plan.diff import limiting
 
     plan, p = result.plan, result.plan.predicted
-    lines = [f"{plan.model['name']} on {plan.cluster.get('spec')}: {len(plan.layers)} layers on {len(plan.engines)} engines"]
+    lines = [
+        f"{plan.model['name']} on {plan.cluster.get('spec')}: {len(plan.layers)} layers on {len(plan.engines)} engines"
+    ]
     layers: dict[str, int] = {}
     for layer in plan.layers:
         for engine in dict.fromkeys(s.engine for s in layer.slices):
@@ -49,9 +51,21 @@ def as_text(result: CompileResult, target: Path) -> str:
         busy = p.get("dies", {}).get(f"{e.device}/{e.die}", {}).get("busy_permille")
         fold = "x".join(str(v) for v in e.fold.values())
         r = e.resources
-        rows.append((e.id, fold, layers.get(e.id, 0), "-" if busy is None else f"{busy / 10:.0f} %", r.lut, r.bram18, r.uram, r.dsp))
+        rows.append(
+            (
+                e.id,
+                fold,
+                layers.get(e.id, 0),
+                "-" if busy is None else f"{busy / 10:.0f} %",
+                r.lut,
+                r.bram18,
+                r.uram,
+                r.dsp,
+            )
+        )
     lines += ["", table(rows, ("engine", "fold", "layers", "busy", "LUT", "BRAM18", "URAM", "DSP"), indent="  "), ""]
-    lines.append(f"  predicted    {p.get('fps', 0):,.1f} frames/s, interval {_time(p.get('interval_ns', 0))}, latency {_time(p.get('latency_ns', 0))}")
+    interval, latency = _time(p.get("interval_ns", 0)), _time(p.get("latency_ns", 0))
+    lines.append(f"  predicted    {p.get('fps', 0):,.1f} frames/s, interval {interval}, latency {latency}")
     limit = limiting(plan)
     if limit:
         lines.append(f"  limited by   {limit}")
@@ -79,8 +93,8 @@ def _time(nanoseconds: float) -> str:
 
 def verification_line(found: VerifyReport) -> str:
     """One line: how much was compared and how many mismatches."""
-    facts = found.as_json()
-    return f"{facts['tensors']:,} tensors, {facts['frames']} frames, {facts['elements']:,} elements: {facts['mismatches']:,} mismatches"
+    compared = f"{len(found.tensors):,} tensors, {found.frames} frames, {found.elements:,} elements"
+    return f"{compared}: {found.mismatches:,} mismatches"
 
 
 def simulation_text(facts: dict[str, Any]) -> str:
@@ -89,6 +103,8 @@ def simulation_text(facts: dict[str, Any]) -> str:
     predicted = facts["predicted"]
     for name in ("interval_ns", "latency_ns"):
         simulated, told = facts[name], predicted.get(name)
-        beside = f", predicted {_time(told)} ({100 * (told - simulated) / simulated:+.1f} %)" if told and simulated else ""
+        beside = (
+            f", predicted {_time(told)} ({100 * (told - simulated) / simulated:+.1f} %)" if told and simulated else ""
+        )
         lines.append(f"{name.removesuffix('_ns')}: {_time(simulated)}{beside}")
     return "\n".join(lines)

@@ -13,7 +13,9 @@ def table(rows: Sequence[Sequence[object]], head: Sequence[str] = (), *, indent:
     if not cells:
         return ""
     width = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
-    numeric = [bool(rows) and all(isinstance(r[k], (int, float)) or r[k] == "" for r in rows) for k in range(len(width))]
+    numeric = [
+        bool(rows) and all(isinstance(r[k], (int, float)) or r[k] == "" for r in rows) for k in range(len(width))
+    ]
     lines = []
     for row in cells:
         parts = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, width, numeric, strict=True)]

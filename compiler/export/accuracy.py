@@ -102,4 +102,3 @@ def _answer(value: Array) -> int:
     if value.size == 1 and value.dtype.kind in "iu":
         return int(value.ravel()[0])
     return int(value.ravel().argmax())
-

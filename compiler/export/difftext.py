@@ -66,7 +66,9 @@ def summary(diff: PlanDiff) -> str:
 
 
 def _figures(diff: PlanDiff) -> list[tuple[str, str, str, str]]:
-    rows = [(_LABEL[m], *map(number, diff.metrics[m]), change(*diff.metrics[m])) for m in METRICS if any(diff.metrics[m])]
+    rows = [
+        (_LABEL[m], *map(number, diff.metrics[m]), change(*diff.metrics[m])) for m in METRICS if any(diff.metrics[m])
+    ]
     kib = tuple(b / 8192 for b in diff.traffic_bits)
     rows.append(("moved (KiB/frame)", *(f"{k:,.1f}" for k in kib), change(*diff.traffic_bits)))
     return rows  # type: ignore[return-value]
@@ -93,7 +95,9 @@ def _columns(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
     cells = [head, *rows]
     width = [max(len(r[k]) for r in cells) for k in range(len(head))]
     return [
-        ("  " + "  ".join([r[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(r[1:], width[1:], strict=True))])).rstrip()
+        (
+            "  " + "  ".join([r[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(r[1:], width[1:], strict=True))])
+        ).rstrip()
         for r in cells
     ]
 
@@ -109,7 +113,9 @@ def as_text(diff: PlanDiff) -> str:
     lines += ["", *_columns(list(_figures(diff)), ("predicted", "old", "new", "change"))]
     if any(diff.limits):
         same = diff.limits[0] == diff.limits[1]
-        lines.append(f"  limited by: {diff.limits[1]}" if same else f"  limited by: {diff.limits[0]} -> {diff.limits[1]}")
+        lines.append(
+            f"  limited by: {diff.limits[1]}" if same else f"  limited by: {diff.limits[0]} -> {diff.limits[1]}"
+        )
     if diff.options:
         lines += ["", "options"]
         lines += [f"  {k}: {_value(a)} -> {_value(b)}" for k, (a, b) in diff.options.items()]

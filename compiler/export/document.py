@@ -1,4 +1,4 @@
-"""A document as data (headings, paragraphs, lists, tables) that is printed as Markdown or as one self-contained HTML page."""
+"""A document as data (headings, paragraphs, lists, tables), printed as Markdown or as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def _cell(value: object) -> str:
 
 
 def _numeric(table: Table, column: int) -> bool:
-    return bool(table.rows) and all(isinstance(r[column], (int, float, Bar)) or r[column] in ("", "-") for r in table.rows)
+    return bool(table.rows) and all(
+        isinstance(r[column], (int, float, Bar)) or r[column] in ("", "-") for r in table.rows
+    )
 
 
 def as_markdown(blocks: Sequence[Block]) -> str:
@@ -88,7 +90,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; border-botto
 th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { display: inline-block; width: 5rem; height: 0.7rem; background: var(--line); margin-right: 0.5rem; }
-.bar i { display: block; height: 100%; background: var(--fill); max-width: 100%; } .bar i.over { background: var(--over); }
+.bar i { display: block; height: 100%; background: var(--fill); max-width: 100%; }
+.bar i.over { background: var(--over); }
 """
 
 
@@ -114,14 +117,20 @@ def as_html(title: str, blocks: Sequence[Block]) -> str:
 def _html_table(table: Table) -> str:
     right = ["n" if _numeric(table, k) else "" for k in range(len(table.head))]
     lines = ['<div class="scroll"><table>']
-    lines.append("<tr>" + "".join(f'<th class="{c}">{html.escape(h)}</th>' for h, c in zip(table.head, right, strict=True)) + "</tr>")
+    lines.append(
+        "<tr>"
+        + "".join(f'<th class="{c}">{html.escape(h)}</th>' for h, c in zip(table.head, right, strict=True))
+        + "</tr>"
+    )
     for row in table.rows:
         cells = []
         for value, c in zip(row, right, strict=True):
             drawn = html.escape(_cell(value))
             if isinstance(value, Bar):
                 over = ' class="over"' if value.permille > 1000 else ""
-                drawn = f'<span class="bar"><i{over} style="width:{min(value.permille, 1000) / 10:g}%"></i></span>{drawn}'
+                drawn = (
+                    f'<span class="bar"><i{over} style="width:{min(value.permille, 1000) / 10:g}%"></i></span>{drawn}'
+                )
             cells.append(f'<td class="{c}">{drawn}</td>')
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return "\n".join([*lines, "</table></div>"])

@@ -10,9 +10,11 @@ from device_db.errors import FvcError
 def explain_plan(plan: Plan) -> dict[str, str]:
     """What limits the plan and what would relieve it."""
     p, s = plan.predicted, plan.solver
+    size = f"{len(plan.layers)} layers, {len(plan.engines)} engines"
+    times = f"interval {p.get('interval_ns', 0):,} ns, latency {p.get('latency_ns', 0):,} ns"
     facts = {
-        "plan": f"{plan.model.get('name')} on {plan.cluster.get('spec')}, {len(plan.layers)} layers, {len(plan.engines)} engines",
-        "speed": f"{p.get('fps', 0):,.1f} frames a second, interval {p.get('interval_ns', 0):,} ns, latency {p.get('latency_ns', 0):,} ns",
+        "plan": f"{plan.model.get('name')} on {plan.cluster.get('spec')}, {size}",
+        "speed": f"{p.get('fps', 0):,.1f} frames a second, {times}",
         "limited by": limiting(plan),
         "solver": f"{s.status}, gap {100 * s.gap:.2f} %, proved by {s.proved_by} over {'; '.join(s.proved_scope)}",
     }
@@ -33,17 +35,22 @@ def explain_layer(plan: Plan, name: str) -> dict[str, str]:
         import difflib
 
         near = difflib.get_close_matches(name, [x.name for x in plan.layers], n=3, cutoff=0.3)
-        raise FvcError("FVC006", f"the plan has no layer '{name}'", help=(f"near names: {', '.join(near)}",) if near else ())
+        raise FvcError(
+            "FVC006", f"the plan has no layer '{name}'", help=(f"near names: {', '.join(near)}",) if near else ()
+        )
     facts = {"layer": f"{layer.name} ({layer.op}), {layer.strategy}"}
     for s in layer.slices:
         load = sum(o.cycles for x in plan.layers for o in x.slices if o.engine == s.engine)
         share = 100 * s.cycles / load if load else 0.0
         tile = " ".join(f"{k}={v}" for k, v in sorted(s.tile.items()))
-        facts[s.task] = f"{s.role} on {s.engine}, stage {s.stage}, {s.cycles:,} cycles ({share:.1f} % of its engine), weights {s.memory}, tile {tile}"
+        busy = f"{s.cycles:,} cycles ({share:.1f} % of its engine)"
+        facts[s.task] = f"{s.role} on {s.engine}, stage {s.stage}, {busy}, weights {s.memory}, tile {tile}"
     anchored = [a for a in plan.options.get("anchors", ()) if a[0] == name]
     if anchored:
         facts["fixed by"] = f"--anchor {anchored[0][0]}={anchored[0][1]}"
     channels = [c for c in plan.channels if c.tensor == name or c.tensor.startswith(f"{name}.partial")]
     for c in channels:
-        facts[f"sends {c.tensor} to {c.target}"] = f"from {c.source} by {', '.join(c.route)}: {c.bits_per_frame // 8:,} bytes a frame"
+        facts[f"sends {c.tensor} to {c.target}"] = (
+            f"from {c.source} by {', '.join(c.route)}: {c.bits_per_frame // 8:,} bytes a frame"
+        )
     return facts

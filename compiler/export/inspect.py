@@ -34,7 +34,11 @@ def describe(path: Path, parts: Sequence[str]) -> dict[str, Any]:
         facts["headers"] = _headers(data, program)
     if "disasm" in parts:
         facts["disasm"] = [
-            {"rank": c.rank, "engine": c.engine.id, "queues": {q.name: _listing(c.queues.get(q, []), c.debug) for q in Queue}}
+            {
+                "rank": c.rank,
+                "engine": c.engine.id,
+                "queues": {q.name: _listing(c.queues.get(q, []), c.debug) for q in Queue},
+            }
             for c in program.cores
         ]
     if "folding" in parts:
@@ -94,7 +98,14 @@ def _relocations(data: bytes) -> dict[str, Any]:
     found = relocations_of(read_image(data))
     kinds = Counter(int(t) for t in found.type)
     rows = [
-        {"type": RELOCATIONS[int(t)], "lane": int(lane), "shift": int(s), "bits": int(b), "core": int(c), "addend": int(a)}
+        {
+            "type": RELOCATIONS[int(t)],
+            "lane": int(lane),
+            "shift": int(s),
+            "bits": int(b),
+            "core": int(c),
+            "addend": int(a),
+        }
         for t, lane, s, b, c, a in zip(
             found.type, found.lane, found.shift, found.bits, found.core, found.addend, strict=True
         )
@@ -118,7 +129,8 @@ def render(facts: dict[str, Any]) -> str:
         table = facts["relocations"]
         lines += ["", "relocations: " + ", ".join(f"{n} {kind}" for kind, n in table["counts"].items())]
         lines += [
-            f"  lane {r['lane']:7d} bit {r['shift']:2d}+{r['bits']:<2d} {r['type']:8s} core {r['core']} addend {r['addend']}"
+            f"  lane {r['lane']:7d} bit {r['shift']:2d}+{r['bits']:<2d} "
+            f"{r['type']:8s} core {r['core']} addend {r['addend']}"
             for r in table["rows"]
         ]
     return "\n".join(lines)
@@ -128,7 +140,8 @@ def _headers_text(h: dict[str, Any]) -> list[str]:
     lines = [
         f"container {h['container']}, instruction set {h['isa']}, {h['bytes']:,} bytes",
         f"hardware fingerprint {h['fingerprint']}",
-        f"{h['replicas']} replicas, deepest stage {h['stages']}, {len(h['channels'])} channels, {h['host_messages']} host messages",
+        f"{h['replicas']} replicas, deepest stage {h['stages']}",
+        f"{len(h['channels'])} channels, {h['host_messages']} host messages",
         *(f"  note {k}: {_flat(v)}" for k, v in sorted(h["note"].items())),
         "sections",
     ]
@@ -138,7 +151,7 @@ def _headers_text(h: dict[str, Any]) -> list[str]:
     for c in h["cores"]:
         e = c["engine"]
         lines += [
-            f"core {c['rank']} {e['id']}: {e['tm']}x{e['tn']} MACs at {e['clock_khz'] / 1000:g} MHz, memory {e['bank']}",
+            f"core {c['rank']} {e['id']}: {e['tm']}x{e['tn']} MACs, {e['clock_khz'] / 1000:g} MHz, memory {e['bank']}",
             f"  ACT {e['act_bytes']:,}  WGT {e['wgt_bytes']:,}  ACC {e['acc_bytes']:,}  TAB {e['tab_bytes']:,} bytes",
             f"  CONST {c['const_bytes']:,}  WORK {c['work_bytes']:,} bytes, {c['packets']} packets",
             "  " + ", ".join(f"{q} {n}" for q, n in c["instructions"].items()) + " instructions",
@@ -165,7 +178,8 @@ def compare(path: Path, other: Path) -> list[str]:
         name = f"core {a.rank}"
         if a.constants != b.constants:
             changed = sum(x != y for x, y in zip(a.constants, b.constants, strict=False))
-            lines.append(f"{name}: constants {len(a.constants):,} -> {len(b.constants):,} bytes, {changed:,} differ in the common part")
+            sizes = f"{len(a.constants):,} -> {len(b.constants):,} bytes"
+            lines.append(f"{name}: constants {sizes}, {changed:,} differ in the common part")
         if a.work_bytes != b.work_bytes:
             lines.append(f"{name}: work memory {a.work_bytes:,} -> {b.work_bytes:,} bytes")
         for queue in Queue:

@@ -1,4 +1,4 @@
-"""The report of a compile, report.md and report.html: where everything stands, what limits it and what would relieve it.
+"""The report of a compile (report.md, report.html): where everything stands, what limits it, what would relieve it.
 
 Says only what plan, folding metadata and judges say; computes sums and shares, decides nothing.
 """
@@ -21,7 +21,11 @@ MODES = ("fixed", "threshold", "fp32")
 
 
 def report(
-    plan: Plan, cluster: Cluster, programs: Sequence[DeviceProgram], verification: dict[str, Any] | None, accuracy: Accuracy | None
+    plan: Plan,
+    cluster: Cluster,
+    programs: Sequence[DeviceProgram],
+    verification: dict[str, Any] | None,
+    accuracy: Accuracy | None,
 ) -> tuple[str, str]:
     """report.md and report.html."""
     blocks = compose(plan, cluster, programs, verification, accuracy)
@@ -33,7 +37,11 @@ def _title(plan: Plan) -> str:
 
 
 def compose(
-    plan: Plan, cluster: Cluster, programs: Sequence[DeviceProgram], verification: dict[str, Any] | None, accuracy: Accuracy | None
+    plan: Plan,
+    cluster: Cluster,
+    programs: Sequence[DeviceProgram],
+    verification: dict[str, Any] | None,
+    accuracy: Accuracy | None,
 ) -> list[Block]:
     """The report's blocks in reading order."""
     blocks: list[Block] = [Heading(_title(plan), 1), *_speed(plan), *_truth(verification, accuracy)]
@@ -68,7 +76,11 @@ def _speed(plan: Plan) -> list[Block]:
             blocks += [Paragraph("What would relieve it:"), Bullets(tuple(map(str, relief)))]
     auto = p.get("replicas_auto")
     if isinstance(auto, dict) and auto.get("replicas") not in (None, plan.replicas):
-        blocks.append(Paragraph(f"--replicas auto would give {auto['replicas']} replicas and {auto.get('fps', 0):,.1f} frames a second."))
+        blocks.append(
+            Paragraph(
+                f"--replicas auto would give {auto['replicas']} replicas and {auto.get('fps', 0):,.1f} frames a second."
+            )
+        )
     return blocks
 
 
@@ -86,8 +98,8 @@ def _truth(verification: dict[str, Any] | None, accuracy: Accuracy | None) -> li
 def verification_sentence(found: dict[str, Any]) -> str:
     """One sentence of verify.json."""
     return (
-        f"The binaries were run and compared with ONNX Runtime on the integer model: {found.get('tensors', 0):,} tensors, "
-        f"{found.get('frames', 0):,} frames, {found.get('elements', 0):,} elements, {found.get('mismatches', 0):,} mismatches."
+        f"The binaries were run and compared with ONNX Runtime on the integer model: {found['tensors']:,} tensors, "
+        f"{found['frames']:,} frames, {found['elements']:,} elements, {found['mismatches']:,} mismatches."
     )
 
 
@@ -183,5 +195,10 @@ def _layers(plan: Plan) -> list[Block]:
         engines = ", ".join(dict.fromkeys(s.engine for s in layer.slices))
         memory = ", ".join(dict.fromkeys(s.memory for s in layer.slices))
         stages = ", ".join(dict.fromkeys(str(s.stage) for s in layer.slices))
-        rows.append((layer.name, layer.op, layer.strategy, engines, stages, memory, sum(s.cycles for s in layer.slices)))
-    return [Heading("Layers"), Table(("layer", "operator", "strategy", "engine", "stage", "weights", "cycles"), tuple(rows))]
+        rows.append(
+            (layer.name, layer.op, layer.strategy, engines, stages, memory, sum(s.cycles for s in layer.slices))
+        )
+    return [
+        Heading("Layers"),
+        Table(("layer", "operator", "strategy", "engine", "stage", "weights", "cycles"), tuple(rows)),
+    ]

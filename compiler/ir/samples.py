@@ -23,12 +23,15 @@ Spec = tuple[str, tuple[int, ...]]  # NumPy dtype name and static shape
 def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of an .npz file. Raises FVC002 (not readable) and FVC007 (no .npz, pickled objects)."""
     try:
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with content:
             return {name: content[name] for name in content.files}
     except OSError as problem:
-        raise FvcError("FVC002", f"cannot read the data file: {problem.strerror or problem}", where=(str(path),)) from None
+        raise FvcError(
+            "FVC002", f"cannot read the data file: {problem.strerror or problem}", where=(str(path),)
+        ) from None
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as problem:
         raise FvcError("FVC007", f"this is no .npz file of plain arrays: {problem}", where=(str(path),)) from None
 
@@ -51,7 +54,9 @@ def load_samples(path: Path, inputs: Mapping[str, Spec], *, besides: Collection[
         stacked = stack(arrays[name], shape)
         if stacked is None:
             found = "x".join(map(str, arrays[name].shape))
-            raise FvcError("FVC007", f"'{name}' has shape {found}, which is no stack of the input's", where=where, help=help)
+            raise FvcError(
+                "FVC007", f"'{name}' has shape {found}, which is no stack of the input's", where=where, help=help
+            )
         if not np.can_cast(stacked.dtype, np.dtype(dtype), "same_kind"):
             raise FvcError("FVC007", f"'{name}' has type {stacked.dtype}", where=where, help=help)
         if stacked.dtype.kind == "f" and not np.isfinite(stacked).all():

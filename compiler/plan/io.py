@@ -65,7 +65,9 @@ def find_plan(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / "plan.json").is_file():
-        raise FvcError("FVC380", "the folder has no plan.json", where=(str(path),), help=("name a bundle or a plan file",))
+        raise FvcError(
+            "FVC380", "the folder has no plan.json", where=(str(path),), help=("name a bundle or a plan file",)
+        )
     return path / "plan.json"
 
 
@@ -112,7 +114,9 @@ def parse_plan(text: str, where: str = "plan.json") -> Plan:
 def _bad(problems: list[str]) -> FvcError:
     more = len(problems) - _MAX_PROBLEMS
     shown = (*problems[:_MAX_PROBLEMS], *((f"and {more} more",) if more > 0 else ()))
-    return FvcError("FVC280", "the plan has fields that do not fit its schema", where=shown, help=("fvc explain FVC280",))
+    return FvcError(
+        "FVC280", "the plan has fields that do not fit its schema", where=shown, help=("fvc explain FVC280",)
+    )
 
 
 def _path(location: tuple[int | str, ...]) -> str:

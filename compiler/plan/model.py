@@ -24,7 +24,7 @@ class ResourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """One engine on one die. `fold` of a tiled engine: {"tm": 64, "tn": 64}; `parameters` are the EngineSpec numbers."""
+    """One engine on one die. `fold` of a tiled engine: {"tm": 64, "tn": 64}; `parameters` are EngineSpec's numbers."""
 
     id: str  # "u280-0/SLR1/0"
     rank: int  # dense over the cluster; the host is 0xFFFF

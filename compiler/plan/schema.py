@@ -1,4 +1,4 @@
-"""The JSON Schema of plan.json, made from the Plan's own dataclasses; the published file is plan.schema.json beside this."""
+"""The JSON Schema of plan.json, made from the Plan's own dataclasses; published as plan.schema.json beside this."""
 
 from __future__ import annotations
 

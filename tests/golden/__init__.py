@@ -1,4 +1,4 @@
-"""Golden texts: what a person reads, kept as files. FVC_GOLDEN=write rewrites them; read the difference before committing."""
+"""Golden texts: what a person reads, kept as files. FVC_GOLDEN=write rewrites them; read the change before committing."""
 
 from __future__ import annotations
 

@@ -65,9 +65,16 @@ def small_plan() -> Plan:
         solver=SolverPlan("OPTIMAL", 3000, 3000, 0.0, "cp-sat", ("whole layers",), 0, 1),
         engines=(engine(A, 0), engine(B, 1)),
         layers=(layer("conv1", A, order=0), layer("conv2", A, order=1, cycles=2000), layer("conv3", B, order=2)),
-        channels=(ChannelPlan("conv2_out", (0, 1, 0, 64, 0, 8, 0, 8), f"{A}/0", f"{B}/0", 32768, ("u280-0/SLR0>SLR1",), 0, 1),),
+        channels=(
+            ChannelPlan("conv2_out", (0, 1, 0, 64, 0, 8, 0, 8), f"{A}/0", f"{B}/0", 32768, ("u280-0/SLR0>SLR1",), 0, 1),
+        ),
         host_segments=(HostSegmentPlan("host0", ("softmax",), "Softmax has no engine", 2, 3, 50_000),),
-        predicted={"interval_ns": 10_000, "latency_ns": 25_000, "fps": 100_000.0, "limiting": {"kind": "engine", "where": f"{A}/0"}},
+        predicted={
+            "interval_ns": 10_000,
+            "latency_ns": 25_000,
+            "fps": 100_000.0,
+            "limiting": {"kind": "engine", "where": f"{A}/0"},
+        },
     )
 
 
@@ -80,5 +87,10 @@ def changed_plan() -> Plan:
         options={"objective": "throughput", "memory": "uram"},
         engines=(engine(A, 0, tm=96), engine(B, 1), engine(C, 2)),
         layers=(layer("conv1", A, order=0), layer("conv2", B, C, order=1, cycles=2000), layer("conv4", C, order=2)),
-        predicted={"interval_ns": 5_000, "latency_ns": 26_500, "fps": 200_000.0, "limiting": {"kind": "link", "where": "u280-0>u280-1"}},
+        predicted={
+            "interval_ns": 5_000,
+            "latency_ns": 26_500,
+            "fps": 200_000.0,
+            "limiting": {"kind": "link", "where": "u280-0>u280-1"},
+        },
     )

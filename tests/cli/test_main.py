@@ -1,0 +1,186 @@
+"""The entry point: help, exit codes, error blocks, JSON mode, colour, start-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from compiler.catalog import CATALOG
+from tests.cli.commands import ROOT, fvc, fvc_process
+
+COMMANDS = (
+    "partition",
+    "verify",
+    "run",
+    "simulate",
+    "inspect",
+    "check",
+    "devices",
+    "quantize",
+    "zoo",
+    "explain",
+    "config",
+    "diff",
+)
+
+
+def test_help_names_every_command() -> None:
+    found = fvc("--help")
+    assert found.code == 0
+    assert found.err == ""
+    for command in COMMANDS:
+        assert f"\n  {command} " in found.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    found = fvc(command, "--help")
+    assert found.code == 0
+    assert found.out.startswith("Usage: fvc " + command)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys\nfrom cli.main import main\nmain(['--help'])\nprint(*sorted(sys.modules), file=sys.stderr)"
+    import subprocess
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(found.stderr.split())
+    assert not loaded & {
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "ortools",
+        "pydantic",
+        "rich",
+        "sympy",
+        "networkx",
+        "compiler.pipeline",
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nonsense",),
+        ("partition",),
+        ("partition", "model.onnx"),
+        ("partition", "model.onnx", "--devices", "u280", "--bogus"),
+        ("partition", "model.onnx", "--devices", "u280", "--seed", "many"),
+        ("partition", "model.onnx", "--devices", "u280", "--objective", "beauty"),
+        ("partition", "model.onnx", "--devices", "u280", "--cores", "0"),
+        ("partition", "model.onnx", "--devices", "u280", "--shape", "x"),
+        ("partition", "model.onnx", "--devices", "u280", "--shape", "x=1,a"),
+        ("partition", "model.onnx", "--devices", "u280", "--replicas", "some"),
+        ("diff", "a", "b", "--fail-on", "beauty>5"),
+        ("zoo", "resnet50"),
+        ("verify",),
+    ],
+)
+def test_bad_usage_is_a_block_and_exit_code_2(words: tuple[str, ...]) -> None:
+    found = fvc(*words)
+    assert (found.code, found.error_code, found.out) == (2, "FVC001", "")
+    assert "Traceback" not in found.err
+
+
+@pytest.mark.parametrize("words", [("--style", "streaming"), ("--batch", "4")])
+def test_what_is_not_built_yet_is_refused_not_ignored(words: tuple[str, ...]) -> None:
+    found = fvc("partition", "model.onnx", "--devices", "u280", *words)
+    assert (found.code, found.error_code) == (2, "FVC005")
+
+
+def test_errors_are_documents_in_json_mode() -> None:
+    for words in (("partition", "--format", "json"), ("explain", "FVC0000", "--format=json")):
+        found = fvc(*words)
+        assert found.code == 2
+        assert found.document["schema"] == "fvc.error/1"
+        assert found.document["code"] == found.error_code
+        assert found.document["exit_code"] == 2
+
+
+def test_a_defect_is_70_with_a_log_and_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("device_db.board_names", lambda: 1 / 0)
+    found = fvc("devices", "list")
+    assert (found.code, found.error_code, found.out) == (70, "FVC900", "")
+    assert "Traceback" not in found.err
+    (log,) = tmp_path.glob("fvc-crash-*.log")
+    assert "ZeroDivisionError" in log.read_text()
+    assert str(log) in found.err
+
+
+def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("device_db.board_names", interrupt)
+    found = fvc("devices", "list")
+    assert (found.code, found.out) == (130, "")
+
+
+def test_colour_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in fvc("nonsense").err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[31m" in fvc("nonsense").err
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in fvc("nonsense").err
+
+
+def test_every_code_is_explained() -> None:
+    for code, (title, text) in CATALOG.items():
+        assert code[:3] == "FVC" and len(code) == 6
+        assert title and text
+        found = fvc("explain", code)
+        assert found.code == 0
+        assert found.out.startswith(f"{code}: {title}")
+
+
+def test_every_code_in_the_source_is_in_the_catalogue() -> None:
+    import re
+
+    used = set()
+    for room in ("cli", "compiler", "cost_models", "device_db"):
+        for path in (ROOT / room).rglob("*.py"):
+            used |= set(re.findall(r'"(FVC\d{3})"', path.read_text("utf-8")))
+    assert used <= CATALOG.keys()
+
+
+def test_an_unknown_code_is_refused() -> None:
+    found = fvc("explain", "FVC999")
+    assert (found.code, found.error_code) == (2, "FVC006")
+
+
+def test_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    found = fvc_process("--version")
+    assert (found.returncode, found.stdout) == (0, f"fvc {project['version']}\n")
+
+
+def test_a_closed_pipe_is_no_defect() -> None:
+    import subprocess
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fvc", "devices", "show", "u280"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() in (0, 141)
+    assert "FVC900" not in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("devices", "list"), ("devices", "show", "u280"), ("devices", "show", "u280x4"), ("zoo",), ("config", "show")],
+)
+def test_json_mode_is_one_document_with_a_schema(words: tuple[str, ...]) -> None:
+    found = fvc(*words, "--format", "json")
+    assert found.code == 0
+    assert found.document["schema"].startswith("fvc.")
+    assert os.linesep + os.linesep not in found.out.strip()
+    json.loads(found.out)
