@@ -383,7 +383,8 @@ def test_vpool_max(
 def pool_fields(tile: Any, kernel: Any, strides: Any, dilations: Any, out: Any) -> dict[str, int]:
     return {
         "c": tile[0], "in_h": tile[1], "in_w": tile[2], "kh": kernel[0], "kw": kernel[1],
-        "sh": strides[0], "sw": strides[1], "dh": dilations[0], "dw": dilations[1], "oh": out[1], "ow": out[2], "dst_addr": 1 << 16,
+        "sh": strides[0], "sw": strides[1], "dh": dilations[0], "dw": dilations[1], "oh": out[1],
+        "ow": out[2], "dst_addr": 1 << 16,
     }  # fmt: skip
 
 
