@@ -1,0 +1,92 @@
+"""Data type names of QONNX (INT4, UINT8, BIPOLAR, …) and the result of an estimate."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+
+class CaseError(ValueError):
+    """A cost case that cannot be read: unknown operator, missing attribute, fold that does not divide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Cycles of one inference and resources; ff is None where the model does not speak of flip-flops."""
+
+    cycles: int
+    lut: int = 0
+    ff: int | None = None
+    bram18: int = 0
+    uram: int = 0
+    dsp: int = 0
+
+
+_WIDTHS = {"BINARY": 1, "BIPOLAR": 1, "TERNARY": 2, "FLOAT32": 32, "FLOAT16": 16}
+
+
+def bits(name: str) -> int:
+    """Bits of a QONNX data type name. CaseError if there is no such type."""
+    if name in _WIDTHS:
+        return _WIDTHS[name]
+    found = re.fullmatch(r"(?:U?INT|SCALEDINT<)(\d+)>?", name) or re.fullmatch(r"FIXED<(\d+),\d+>", name)
+    if found is None or int(found[1]) < 1:
+        raise CaseError(f"unknown data type {name!r}")
+    return int(found[1])
+
+
+def is_signed(name: str) -> bool:
+    """Whether a QONNX data type has negative values."""
+    return not (name.startswith("UINT") or name == "BINARY")
+
+
+class Attributes:
+    """Node attributes with the peer's defaults; a missing one without default is a CaseError."""
+
+    def __init__(self, op: str, values: dict[str, Any]) -> None:
+        self._op, self._values = op, values
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        value = self._values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise CaseError(f"{self._op}: attribute {name} must be an integer, got {value!r}")
+        return value
+
+    def positive(self, name: str, default: int | None = None) -> int:
+        value = self.integer(name, default)
+        if value < 1:
+            raise CaseError(f"{self._op}: attribute {name} must be at least 1, got {value}")
+        return value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._values.get(name, default)
+        if not isinstance(value, str):
+            raise CaseError(f"{self._op}: attribute {name} must be a name, got {value!r}")
+        return value
+
+    def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        value = self._values.get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return (value,)
+        if not isinstance(value, (list, tuple)) or not all(type(v) is int for v in value):
+            raise CaseError(f"{self._op}: attribute {name} must be integers, got {value!r}")
+        return tuple(value)
+
+    def pair(self, name: str, default: tuple[int, int] | None = None) -> tuple[int, int]:
+        value = self.integers(name, default)
+        if len(value) != 2:
+            raise CaseError(f"{self._op}: attribute {name} must be [H, W], got {list(value)}")
+        return (value[0], value[1])
+
+    def fold(self, whole: str, parts: str) -> int:
+        """whole / parts; CaseError unless it divides."""
+        a, b = self.positive(whole), self.positive(parts)
+        if a % b:
+            raise CaseError(f"{self._op}: {parts} = {b} does not divide {whole} = {a}")
+        return a // b
+
+
+def is_versal(part: str) -> bool:
+    """Whether a part number belongs to a family with DSP58, RAMB18E5 and URAM288E5."""
+    return part[:4] in ("xcvc", "xcve", "xcvp", "xcvm", "xqvc", "xqvm") or part[:5] in ("xqrvc", "xcv80")
