@@ -1,0 +1,43 @@
+"""The simulation as two calls: needs the programs of all devices, gives a SimResult or a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.isa.program import DeviceProgram
+from compiler.simulator.build import build
+from compiler.simulator.engine import Engine
+from compiler.simulator.host import HostTask
+from compiler.simulator.result import SimResult, collect
+from compiler.simulator.trace import trace_json
+
+_MOST_FRAMES = 40  # beyond the fill, if the interval does not settle before
+_SETTLING = 4  # frames after the fill that are left out of the interval
+
+
+def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host: Sequence[HostTask] = ()) -> SimResult:
+    """Times the programs: one run of many frames with the input always waiting, and one of a single frame.
+
+    frames: length of the first run, in frames of one replica; None: until the interval stands still.
+    host: the host segments with their times (`host_tasks` reads them from a bundle's models); graph inputs are always
+    there, and an output counts when it has reached the host.
+    Raises FvcError FVC490 if the programs deadlock or name what is not there.
+    """
+    single = build(programs, host, detail=False)
+    single_log = Engine(single, 1, warm=True, settle=False).run()
+    built = build(programs, host, detail=False)
+    length = built.stages + _MOST_FRAMES if frames is None else max(frames, 1)
+    window = min(built.stages + _SETTLING, max(length - 2, 0))
+    with_tail = length + built.stages  # so that the machine is still full when the last frame that counts is done
+    log = Engine(built, with_tail, warm=False, settle=frames is None, window=window).run()
+    return collect(built, log, single, single_log, window, length)
+
+
+def trace(programs: Sequence[DeviceProgram], frames: int | None = None, host: Sequence[HostTask] = ()) -> str:
+    """A Perfetto trace (JSON text) of `frames` frames from a cold start; default: the fill and four more."""
+    built = build(programs, host, detail=True)
+    for resource in built.resources.values():
+        resource.log = []
+    length = built.stages + 4 if frames is None else max(frames, 1)
+    log = Engine(built, length, warm=False, settle=False, record=True).run()
+    return trace_json(built, log)
