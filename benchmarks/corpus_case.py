@@ -1,0 +1,88 @@
+"""One corpus case in this process: compile, verify every tensor, simulate; prints one JSON line with the figures.
+
+`python -m benchmarks.corpus_case MODEL '{"cluster": …}'`; called by benchmarks.corpus so that memory is the case's own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.sources import BY_NAME
+from compiler.frontend import ImportOptions
+from compiler.partition.options import PartitionOptions
+from compiler.pipeline import CompileOptions, CompileResult, compile_model
+from device_db.errors import FvcError
+
+
+def compile_case(model: Path, case: dict[str, str], output: Path, frames: int) -> CompileResult:
+    """The main job as `fvc partition` does it; the variant's number format only matters to a float model."""
+    source = BY_NAME[case["model"]]
+    importing = ImportOptions(
+        shapes={source.input: source.shape} if source.shape and case["form"] == "float" else {},
+        activations=case["sign"],
+        per_channel=case["granularity"] == "channel",
+    )
+    partition = PartitionOptions(time_limit_s=10.0)
+    options = CompileOptions(devices=case["cluster"], importing=importing, partition=partition, frames=frames)
+    return compile_model(model, options, output=output)
+
+
+def prediction(result: CompileResult) -> dict[str, Any]:
+    """Predicted over simulated: interval, latency, and the 95th percentile of the layers' deviation."""
+    from compiler.isa import read_device
+    from compiler.simulator import host_tasks, simulate
+
+    programs = [read_device(data) for data in result.binaries.values()]
+    host = {name: data for name, data in result.files.items() if name.startswith("host/")}
+    simulated = simulate(programs, host=host_tasks(host) if host else ())
+    predicted = result.plan.predicted
+    engines = {e.id: e.parameters["clock_khz"] for e in result.plan.engines}
+    expected = {s.task: s.cycles * 10**9 // engines[s.engine] for layer in result.plan.layers for s in layer.slices}
+    off = sorted(abs(expected[t.task] / t.steady_ps - 1) for t in simulated.tasks if t.steady_ps and t.task in expected)
+    return {
+        "interval_ns": predicted["interval_ns"],
+        "interval_ratio": round(predicted["interval_ns"] / simulated.interval_ns, 4),
+        "latency_ratio": round(predicted["latency_ns"] / simulated.latency_ns, 4),
+        "layer_deviation_p95": round(off[int(0.95 * (len(off) - 1))], 4) if off else 0.0,
+        "fps": predicted["fps"],
+        "limiting": predicted.get("limiting", {}).get("kind"),
+    }
+
+
+def main() -> int:
+    model, case = Path(sys.argv[1]), json.loads(sys.argv[2])
+    record: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            result = compile_case(model, case, Path(folder) / "bundle", frames=3)
+        except FvcError as error:
+            status = "infeasible" if error.code.startswith("FVC2") and error.exit_code == 1 else "failed"
+            print(json.dumps({"status": status, "reason": error.block()[:600]}))
+            return 0
+        report = result.verification
+        assert report is not None
+        solver = result.plan.solver
+        record |= {
+            "status": "verified" if report.passed else "failed",
+            "frames": report.frames,
+            "tensors": len(report.tensors),
+            "elements": report.elements,
+            "mismatches": report.mismatches,
+            "solver": solver.status,
+            "gap": round(solver.gap, 4),
+            "host_segments": len(result.plan.host_segments),
+            "seconds": {step: round(s, 2) for step, s in result.seconds.items()},
+            **prediction(result),
+        }
+    record["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps(record))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
