@@ -68,7 +68,7 @@ def show(
         return 0
     cluster = load_cluster(name)
     devices = [{"name": d.name, "board": d.board.name, "dies": [x.name for x in d.board.dies]} for d in cluster.devices]
-    links = [
+    links: list[dict[str, Any]] = [
         {
             "a": cluster.devices[x.a].name,
             "b": cluster.devices[x.b].name if x.b >= 0 else "switch",

@@ -17,7 +17,8 @@ from cli.interrupt import leave_on_interrupt
 from cli.show import output
 from device_db.errors import FvcError
 
-_USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer carries its own click or uses click's: this is its UsageError
+# typer carries its own click or uses click's: this is its UsageError
+_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="fvc",
@@ -73,10 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _reader_went_away()
         raise
     except MemoryError:
-        problem = FvcError(
-            "FVC008", "out of memory", help=("use a machine with more memory, or a smaller model",), exit_code=2
-        )
-        output.error(problem, as_json=_wants_json(words))
+        short = FvcError("FVC008", "out of memory", help=("use a machine with more memory, or a smaller model",))
+        output.error(short, as_json=_wants_json(words))
         return 2
     except Exception as defect:
         output.error(_defect(defect, words), as_json=_wants_json(words))

@@ -44,7 +44,7 @@ def load_settings(context: typer.Context, value: Path | None) -> Path | None:
 
 def command_options(command: Any) -> dict[str, Any]:
     """Setting name -> the option's object, for one command."""
-    options = {}
+    options: dict[str, Any] = {}
     for option in command.params:
         flags = [o for o in option.opts if o.startswith("--")]
         if option.param_type_name == "option" and flags and flags[0][2:] not in _NOT_SETTINGS:
@@ -54,7 +54,7 @@ def command_options(command: Any) -> dict[str, Any]:
 
 def all_commands(command: Any, prefix: str = "") -> dict[str, Any]:
     """Every command below a group by its words: "partition", "devices show"."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, child in command.commands.items():
         if hasattr(child, "commands"):
             found |= all_commands(child, f"{prefix}{name} ")

@@ -36,7 +36,7 @@ def simulate(
 
     found = simulate_bundle(open_bundle(directory), frames=frames, trace=trace)
     if format is Format.json:
-        output.document("fvc.simulate/1", found)
+        output.document(found["schema"], found)
     else:
         output.text(simulation_text(found))
     return 0

@@ -226,7 +226,7 @@ def check_bundle(bundle: Bundle) -> list[FvcError]:
 
 
 def _read(folder: Path, entry: dict[str, Any]) -> bytes:
-    path = folder / entry["name"]
+    path: Path = folder / entry["name"]
     try:
         content = path.read_bytes()
     except OSError as problem:

@@ -40,47 +40,54 @@ def programs_of(binaries: dict[str, bytes]) -> list[DeviceProgram]:
 
 def verify_bundle(bundle: Bundle, *, inputs: Path | None, frames: int, progress: Progress) -> VerifyReport:
     """Runs the binaries and compares every tensor with ONNX Runtime on the bundle's integer model."""
-    from compiler.executor.reference import Reference
     from compiler.executor.verify import verify_programs
-    from compiler.ir.samples import load_samples
 
-    model = bundle.read("model.int.onnx")
-    samples = None
-    if inputs is not None:
-        specs = {name: (dtype.name, shape) for name, (dtype, shape) in Reference(model).inputs.items()}
-        samples = load_samples(inputs, specs)
     return verify_programs(
         programs_of(bundle.binaries()),
-        model,
-        host=bundle.host(),
-        inputs=samples,
+        bundle.read("model.int.onnx"),
+        bundle.host(),
+        samples=inputs,
         frames=frames,
         progress=lambda done, total: progress("verify", done, total),
     )
 
 
 def run_bundle(folder: Path, inputs: Path, output: Path) -> dict[str, Any]:
-    """Runs every frame of `inputs`; writes each graph output, stacked over the frames, to `output` (.npz).
+    """Runs every frame of `inputs`; writes each graph output, joined over the frames, to `output` (.npz).
 
-    Checks the hashes of what it reads if the manifest is there; needs only bin/ and host/.
+    Needs bin/ and host/ alone; checks the hashes of what it reads if the manifest is there.
     """
     import io
 
     import numpy as np
 
-    from compiler.executor import run
+    from compiler.executor.run import input_specs, run_programs
+    from compiler.ir.samples import join, load_samples
 
+    binaries, host = _runnable(folder)
+    programs = programs_of(binaries)
+    frames = load_samples(inputs, input_specs(programs, host))
+    results = run_programs(programs, host, frames)
+    arrays: dict[str, Any] = {name: join([r[name] for r in results]) for name in results[0]}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_file(output, buffer.getvalue())
+    return {"frames": len(frames), "output": output.name, "outputs": {n: list(a.shape) for n, a in arrays.items()}}
+
+
+def _runnable(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Binaries and host segments of a folder, through the manifest where there is one."""
     if not folder.is_dir():
         raise FvcError("FVC002", "there is no such folder", where=(str(folder),), help=("name a bundle",))
     if (folder / MANIFEST).is_file():
         bundle = open_bundle(folder)
-        bundle.binaries()
-        bundle.host()
-    arrays = run.run_bundle(folder, inputs)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    write_file(output, buffer.getvalue())
-    return {"output": output.name, "outputs": {n: list(a.shape) for n, a in arrays.items()}}
+        binaries, host = bundle.binaries(), bundle.host()
+    else:
+        binaries = {p.stem: p.read_bytes() for p in sorted(folder.glob("bin/*.fvcb"))}
+        host = {p.stem: p.read_bytes() for p in sorted(folder.glob("host/*.onnx"))}
+    if not binaries:
+        raise FvcError("FVC380", "the folder has no binaries", where=(str(folder / "bin"),), help=("name a bundle",))
+    return binaries, host
 
 
 def check_all(bundle: Bundle) -> tuple[list[str], list[FvcError]]:
@@ -95,12 +102,11 @@ def check_all(bundle: Bundle) -> tuple[list[str], list[FvcError]]:
         programs = programs_of(bundle.binaries())
     except FvcError as problem:
         return [*checked, "binaries"], [problem]
-    findings = [as_error(f) for f in check_programs(programs)]
-    findings += _check_plan(bundle)
+    findings = [as_error(f) for f in [*check_programs(programs), *_check_plan(bundle)]]
     return [*checked, "binaries", "plan"], findings
 
 
-def _check_plan(bundle: Bundle) -> list[FvcError]:
+def _check_plan(bundle: Bundle) -> list[Any]:
     import tempfile
 
     from compiler.frontend import ImportOptions, load_model
@@ -113,7 +119,7 @@ def _check_plan(bundle: Bundle) -> list[FvcError]:
         path = Path(folder) / "model.int.onnx"
         path.write_bytes(bundle.read("model.int.onnx"))
         graph = load_model(path, ImportOptions())
-    return [as_error(f) for f in check_plan(plan, graph, cluster_of(plan.cluster))]
+    return list(check_plan(plan, graph, cluster_of(plan.cluster)))
 
 
 def cluster_of(facts: dict[str, Any]) -> Any:
@@ -133,23 +139,28 @@ def as_error(finding: Any) -> FvcError:
 
 
 def refuse(findings: list[Any], what: str) -> None:
-    """Raises the first finding, with the number of the others, if there are any."""
-    if not findings:
+    """Raises the first finding that is an error, with the number of the others, if there are any."""
+    errors = [f for f in findings if getattr(f, "severity", "error") == "error"]
+    if not errors:
         return
-    first = as_error(findings[0])
-    more = (f"and {len(findings) - 1} more findings",) if len(findings) > 1 else ()
+    first = as_error(errors[0])
+    more = (f"and {len(errors) - 1} more findings",) if len(errors) > 1 else ()
     raise FvcError(first.code, f"{what}: {first.what}", where=(*first.where, *more), help=first.help, exit_code=1)
 
 
 def simulate_bundle(bundle: Bundle, *, frames: int | None, trace: Path | None) -> dict[str, Any]:
-    """Simulated figures, beside what the plan predicts; writes a Perfetto trace if asked."""
-    from compiler.plan.io import parse_plan
-    from compiler.simulator import simulate
+    """Simulated figures, beside what the plan predicts; writes a Perfetto trace if asked.
 
-    found = simulate(programs_of(bundle.binaries()), **({} if frames is None else {"frames": frames}))
-    if trace is not None:
-        write_file(trace, found.trace())
+    Host segments take the times that the plan has for them.
+    """
+    from compiler import simulator
+    from compiler.plan.io import parse_plan
+
+    programs = programs_of(bundle.binaries())
     plan = parse_plan(bundle.read("plan.json").decode("utf-8", "replace"))
+    host = simulator.host_tasks(bundle.host(), {s.name: s.time_ns for s in plan.host_segments})
+    found = simulator.simulate(programs, frames, host)
+    if trace is not None:
+        write_file(trace, simulator.trace(programs, frames, host).encode())
     predicted = {k: plan.predicted.get(k) for k in ("interval_ns", "latency_ns")}
-    result: dict[str, Any] = found.as_json()
-    return result | {"predicted": predicted}
+    return {**found.as_json(), "predicted": predicted}

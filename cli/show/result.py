@@ -100,11 +100,15 @@ def verification_line(found: VerifyReport) -> str:
 def simulation_text(facts: dict[str, Any]) -> str:
     """The result of `fvc simulate`."""
     lines = []
-    predicted = facts["predicted"]
-    for name in ("interval_ns", "latency_ns"):
-        simulated, told = facts[name], predicted.get(name)
-        beside = (
-            f", predicted {_time(told)} ({100 * (told - simulated) / simulated:+.1f} %)" if told and simulated else ""
-        )
-        lines.append(f"{name.removesuffix('_ns')}: {_time(simulated)}{beside}")
-    return "\n".join(lines)
+    for name in ("interval", "latency"):
+        simulated, told = facts[f"{name}_ps"] / 1000, facts["predicted"].get(f"{name}_ns")
+        beside = ""
+        if told and simulated:
+            beside = f", predicted {_time(told)} ({100 * (told - simulated) / simulated:+.1f} %)"
+        lines.append(f"{name}: {_time(simulated)}{beside}")
+    lines.append(
+        f"{facts['fps']:,.1f} frames/s, {facts['frames']} frames played{'' if facts['settled'] else ', not settled'}"
+    )
+    busiest = sorted(facts["utilisation"], key=lambda u: -u["percent"])[:8]
+    rows = [(u["kind"], u["name"], f"{u['percent']:.1f} %") for u in busiest]
+    return "\n".join([*lines, "", table(rows, ("busiest", "name", "used"))])

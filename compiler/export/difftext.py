@@ -6,6 +6,7 @@ Equal changes are told once with the layers they touch, so that a hundred layers
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from compiler.plan.diff import KINDS, METRICS, RESOURCES, LayerChange, PlanDiff
@@ -65,13 +66,13 @@ def summary(diff: PlanDiff) -> str:
     return f"{total} layers: {', '.join(parts)}"
 
 
-def _figures(diff: PlanDiff) -> list[tuple[str, str, str, str]]:
+def _figures(diff: PlanDiff) -> list[tuple[str, ...]]:
     rows = [
         (_LABEL[m], *map(number, diff.metrics[m]), change(*diff.metrics[m])) for m in METRICS if any(diff.metrics[m])
     ]
     kib = tuple(b / 8192 for b in diff.traffic_bits)
     rows.append(("moved (KiB/frame)", *(f"{k:,.1f}" for k in kib), change(*diff.traffic_bits)))
-    return rows  # type: ignore[return-value]
+    return rows
 
 
 def _resources(diff: PlanDiff) -> list[tuple[str, ...]]:
@@ -110,7 +111,7 @@ def as_text(diff: PlanDiff) -> str:
     lines += ["", summary(diff)]
     if diff.empty:
         return "\n".join(lines) + "\n"
-    lines += ["", *_columns(list(_figures(diff)), ("predicted", "old", "new", "change"))]
+    lines += ["", *_columns(_figures(diff), ("predicted", "old", "new", "change"))]
     if any(diff.limits):
         same = diff.limits[0] == diff.limits[1]
         lines.append(
@@ -150,7 +151,7 @@ def as_markdown(diff: PlanDiff) -> str:
         lines += ["", "The two plans are of different models; layers are matched by name."]
     if diff.empty:
         return "\n".join(lines) + "\n"
-    lines += ["", *_md_table([(a, b, c, d) for a, b, c, d in _figures(diff)], ("predicted", "old", "new", "change"))]
+    lines += ["", *_md_table(_figures(diff), ("predicted", "old", "new", "change"))]
     if any(diff.limits):
         lines += ["", f"Limited by: {_md(_arrow(*diff.limits))}"]
     if diff.options:
@@ -158,13 +159,13 @@ def as_markdown(diff: PlanDiff) -> str:
         lines += ["", *_md_table(rows, ("option", "old", "new"))]
     groups = grouped(diff)
     if groups:
-        rows = [
+        told = [
             (kind, _arrow(old, new), str(len(changes)), ", ".join(c.layer for c in changes))
             for kind, by_change in groups.items()
             for (old, new), changes in by_change.items()
         ]
         lines += ["", "<details open><summary>Layers</summary>", ""]
-        lines += [*_md_table(rows, ("change", "old → new", "layers", "names")), "", "</details>"]
+        lines += [*_md_table(told, ("change", "old → new", "layers", "names")), "", "</details>"]
     if diff.host_segments:
         rows = [(k, _value(a), _value(b)) for k, (a, b) in diff.host_segments.items()]
         lines += ["", *_md_table(rows, ("host segment", "old", "new"))]
@@ -215,7 +216,7 @@ def _md(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("->", "→")
 
 
-def _md_table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
+def _md_table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
     align = ["---", *("---:" if all(r[k][:1] in "0123456789+-=" for r in rows) else "---" for k in range(1, len(head)))]
     return [f"| {' | '.join(map(_md, r))} |" for r in (head,)] + [
         f"| {' | '.join(align)} |",

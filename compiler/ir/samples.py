@@ -76,3 +76,10 @@ def stack(array: Array, shape: tuple[int, ...]) -> Array | None:
     if array.ndim == len(shape) and shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
         return array.reshape(len(array), *shape)
     return array.reshape(1, *shape) if array.shape == shape else None
+
+
+def join(values: list[Array]) -> Array:
+    """One array of all samples: along the first axis where that is of length 1 in each, else along a new one."""
+    if values[0].ndim and values[0].shape[0] == 1:
+        return np.concatenate(values)
+    return np.stack(values)

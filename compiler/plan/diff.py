@@ -244,15 +244,14 @@ def rule_values(diff: PlanDiff, metric: str) -> tuple[float, float]:
         old, new = diff.metrics[metric]
         return old or 0.0, new or 0.0
     if metric in RESOURCES:
-        return tuple(float(sum(getattr(r, metric) for r in side if r)) for side in _sides(diff))  # type: ignore[return-value]
+        old_sum, new_sum = (sum(getattr(r, metric) for r in side) for side in _sides(diff))
+        return float(old_sum), float(new_sum)
     if metric == "devices":
-        return tuple(float(len({d.die.split("/")[0] for d in diff.dies if p(d)})) for p in _PRESENT)  # type: ignore[return-value]
+        devices = [d.die.split("/")[0] for d in diff.dies if d.old], [d.die.split("/")[0] for d in diff.dies if d.new]
+        return float(len(set(devices[0]))), float(len(set(devices[1])))
     kinds = KINDS if metric == "changed" else (metric,)
     return 0.0, float(len({c.layer for c in diff.layers if c.kind in kinds}))
 
 
-_PRESENT = (lambda d: d.old is not None, lambda d: d.new is not None)
-
-
-def _sides(diff: PlanDiff) -> tuple[list[ResourcePlan | None], list[ResourcePlan | None]]:
-    return [d.old for d in diff.dies], [d.new for d in diff.dies]
+def _sides(diff: PlanDiff) -> tuple[list[ResourcePlan], list[ResourcePlan]]:
+    return [d.old for d in diff.dies if d.old], [d.new for d in diff.dies if d.new]

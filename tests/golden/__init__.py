@@ -1,4 +1,4 @@
-"""Golden texts: what a person reads, kept as files. FVC_GOLDEN=write rewrites them; read the change before committing."""
+"""Golden texts: what a person reads, kept as files. FVC_GOLDEN=write rewrites them; read the change first."""
 
 from __future__ import annotations
 
