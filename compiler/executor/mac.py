@@ -122,8 +122,8 @@ def build_mac(memory: Memory, ins: Instruction) -> Action:
         assert sums is not None
         return sums
 
-    def run(_: int) -> None:
-        x8, w8 = act.read(), wgt.read()
+    def run(frame: int) -> None:
+        x8, w8 = act.read(frame), wgt.read(frame)
         x = _buffer("x", g * n * row).reshape(g * n, row)
         x[:, : ih * iw] = (x8 ^ x_flip).view(np.int8) if x_flip else x8.view(np.int8)
         if row > ih * iw:
@@ -138,9 +138,9 @@ def build_mac(memory: Memory, ins: Instruction) -> Action:
             result = np.concatenate([product(x[k * n : k * n + n], w[k * mg : k * mg + mg]) for k in range(g)])
         tile = result.reshape(m, oh, iw)[:, :, :ow] if flat else result.reshape(m, oh, ow)
         if not init:
-            tile = acc.read() + tile
+            tile = acc.read(frame) + tile
         elif bias is not None:
-            tile = tile + bias.read()[:, None, None]
-        acc.write(tile)
+            tile = tile + bias.read(frame)[:, None, None]
+        acc.write(tile, frame)
 
     return run

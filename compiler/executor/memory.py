@@ -1,7 +1,7 @@
-"""Memory of one core: bytes, a written-mask a byte, and bounds that are checked when an instruction is decoded.
+"""Memory of one core: bytes, a stamp a byte, and bounds that are checked when an instruction is decoded.
 
 A `Region` is one address space. `Region.box` gives an instruction its strided window once, so that executing it is
-a copy between two views; reading a byte that nobody wrote is a `Fault` that names the address.
+a copy between two views; reading a byte that nobody wrote for the frame at hand is a `Fault` that names the address.
 """
 
 from __future__ import annotations
@@ -42,37 +42,54 @@ def collapse(counts: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[i
     return tuple(n for n, _ in out), tuple(s for _, s in out)
 
 
+NEVER, ALWAYS = 0, 255  # stamps: a byte that nobody wrote; one that holds for every frame (ONCE)
+
+
+def stamp(frame: int) -> int:
+    """What a byte written for this frame is marked with."""
+    return 1 + frame % 254
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A strided window of a region: `data` for values, `mask` for what of it was written (None: all of it)."""
+    """A strided window of a region: `data` for values, `stamps` for which frame wrote them (None: read-only memory)."""
 
     region: Region
     address: int
     data: Array
-    mask: Array | None
-    counts: tuple[int, ...]
-    strides: tuple[int, ...]
+    stamps: Array | None
 
-    def read(self) -> Array:
-        """The values; raises a Fault if one byte of them was never written."""
-        if self.mask is not None and not self.mask.all():
-            raise self.unwritten()
+    def read(self, frame: int) -> Array:
+        """The values; Fault unless every byte of them was written for this frame (or ONCE, for all frames)."""
+        if self.stamps is not None:
+            good = self.stamps == stamp(frame)
+            if not good.all():
+                good |= self.stamps == ALWAYS
+                if not good.all():
+                    raise self._unwritten(good)
         return self.data
 
-    def write(self, values: Array | int) -> None:
+    def write(self, values: Array | int, frame: int) -> None:
+        self.mark(stamp(frame))
         self.data[...] = values
-        if self.mask is not None:
-            self.mask[...] = True
 
-    def unwritten(self) -> Fault:
-        """The Fault for the first unwritten byte of this window, in window order."""
-        assert self.mask is not None
-        at = np.argwhere(~self.mask)
-        mask_strides = self.mask.strides
-        address = self.address + int(sum(int(i) * s for i, s in zip(at[0], mask_strides, strict=True)))
-        return Fault(
-            UNWRITTEN, f"reads {self.region.name} byte {address}, which was never written ({len(at)} such bytes)"
-        )
+    def mark(self, value: int) -> None:
+        if self.stamps is not None:
+            self.stamps[...] = value
+
+    def _unwritten(self, good: Array) -> Fault:
+        """The Fault for the first byte of this window, in window order, that the frame may not read."""
+        assert self.stamps is not None
+        at = np.argwhere(~good)
+        first = tuple(int(i) for i in at[0])
+        address = self.address + sum(i * s for i, s in zip(first, self.stamps.strides, strict=True))
+        return unwritten(self.region.name, address, int(self.stamps[first]), len(at))
+
+
+def unwritten(region: str, address: int, mark: int, count: int) -> Fault:
+    """The Fault for a byte that was never written, or was left by another frame."""
+    why = "was never written" if mark == NEVER else "holds what another frame left"
+    return Fault(UNWRITTEN, f"reads {region} byte {address}, which {why} ({count} such bytes)")
 
 
 class Region:
@@ -83,7 +100,7 @@ class Region:
         self.size = size
         self.read_only = image is not None
         self.data: Array = np.zeros(size, np.uint8) if image is None else np.frombuffer(image, np.uint8)
-        self.written: Array | None = None if image is not None else np.zeros(size, np.bool_)
+        self.stamps: Array | None = None if image is not None else np.zeros(size, np.uint8)
 
     def box(
         self,
@@ -117,11 +134,11 @@ class Region:
         if write and any(s == 0 and n > 1 for n, s in zip(counts, strides, strict=True)):
             raise Fault(ILLEGAL, f"writes the same byte of {self.name} more than once")
         data: Array = np.ndarray(counts, dt, self.data, address, strides)
-        mask: Array | None = None
-        if self.written is not None:
+        stamps: Array | None = None
+        if self.stamps is not None:
             c, s = collapse((*counts, dt.itemsize), (*strides, 1))
-            mask = np.ndarray(c, np.bool_, self.written, address, s)
-        return Window(self, address, data, mask, counts, strides)
+            stamps = np.ndarray(c, np.uint8, self.stamps, address, s)
+        return Window(self, address, data, stamps)
 
     def dense(
         self,
@@ -138,14 +155,11 @@ class Region:
             strides.append(strides[-1] * n)
         return self.box(address, counts, tuple(reversed(strides)), dtype, write=write, align=align)
 
-    def range(self, address: int, size: int) -> Array:
+    def range(self, address: int, size: int, frame: int) -> Array:
         """Written bytes [address, address + size), found while executing (threshold lists)."""
-        if address < 0 or address + size > self.size:
-            raise Fault(BAD_ADDRESS, f"touches {self.name} bytes [{address}, {address + size}) of {self.size}")
-        if self.written is not None and not self.written[address : address + size].all():
-            first = address + int(np.argmin(self.written[address : address + size]))
-            raise Fault(UNWRITTEN, f"reads {self.name} byte {first}, which was never written")
-        return self.data[address : address + size]
+        if size == 0:
+            return self.data[:0]
+        return self.dense(address, (size,)).read(frame)
 
 
 Memory = dict[Space, Region]

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from compiler.executor.faults import BAD_ADDRESS, CHECKSUM, ILLEGAL, MESSAGE, Fault
-from compiler.executor.memory import ELEMENT, Action, Memory, Region, Window, fields_of
+from compiler.executor.memory import ALWAYS, ELEMENT, Action, Memory, Region, Window, fields_of
 from compiler.isa.program import Instruction
-from compiler.isa.table import Space
+from compiler.isa.table import Flag, Space
 
 
 def dram_windows(region: Region, f: dict[str, int], *, write: bool = False) -> list[Window]:
@@ -61,19 +62,27 @@ def build_ld(memory: Memory, ins: Instruction) -> Action:
         region, f, f["scratch_addr"], (f["n2"], f["n1"] + top + bottom, f["n0"] + left + right), write=True
     )
     depth = len(dram)
+    if ins.flags & Flag.ONCE:
+        load = build_ld(memory, replace(ins, flags=ins.flags & ~Flag.ONCE))
+
+        def run_once(frame: int) -> None:
+            load(frame)
+            whole.mark(ALWAYS)
+
+        return run_once
     if padded:
-        # The fill covers the whole box first: its written-mask then holds for the inside too.
+        # The fill covers the whole box first: its stamps then hold for the inside too.
         inside = whole.data[:, top : top + f["n1"], left : left + f["n0"]]
 
         def run_padded(frame: int) -> None:
-            values = dram[frame % depth].read()
-            whole.write(f["fill"])
+            values = dram[frame % depth].read(frame)
+            whole.write(f["fill"], frame)
             inside[...] = values
 
         return run_padded
 
     def run(frame: int) -> None:
-        whole.write(dram[frame % depth].read())
+        whole.write(dram[frame % depth].read(frame), frame)
 
     return run
 
@@ -88,7 +97,7 @@ def build_st(memory: Memory, ins: Instruction) -> Action:
     depth = len(dram)
 
     def run(frame: int) -> None:
-        dram[frame % depth].write(source.read())
+        dram[frame % depth].write(source.read(frame), frame)
 
     return run
 
@@ -107,7 +116,7 @@ def build_tx(memory: Memory, ins: Instruction) -> Callable[[int], bytes]:
         return lambda frame: b""  # a barrier
     dram = dram_windows(memory[Space.WORK], f)
     depth = len(dram)
-    return lambda frame: dram[frame % depth].read().tobytes()
+    return lambda frame: dram[frame % depth].read(frame).tobytes()
 
 
 def _take_barrier(frame: int, message: bytes) -> None:
@@ -128,7 +137,7 @@ def build_rx(memory: Memory, ins: Instruction) -> Callable[[int, bytes], None]:
         if len(message) != size:
             raise Fault(MESSAGE, f"takes a message of {len(message)} bytes for a box of {size}")
         window = dram[frame % depth]
-        window.write(np.frombuffer(message, window.data.dtype).reshape(window.counts))
+        window.write(np.frombuffer(message, window.data.dtype).reshape(window.data.shape), frame)
 
     return run
 

@@ -57,7 +57,7 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
     tab = memory[Space.TAB].dense(f["tab_addr"], (m,), VREQ_ENTRY, align=4)
     zero_point = f["zero_point"]
 
-    def fixed(a: NDArray[Any], e: NDArray[Any]) -> NDArray[np.uint8]:
+    def fixed(a: NDArray[Any], e: NDArray[Any], frame: int) -> NDArray[np.uint8]:
         if (e["shift"] > 63).any():
             raise Fault(ILLEGAL, f"has a requantiser shift of {int(e['shift'].max())}")
         v = a.astype(np.int64)
@@ -66,7 +66,7 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
         v >>= e["shift"].astype(np.int64)[:, None]
         return np.clip(v, lo, hi, out=v).astype(np.uint8)
 
-    def real(a: NDArray[Any], e: NDArray[Any]) -> NDArray[np.uint8]:
+    def real(a: NDArray[Any], e: NDArray[Any], frame: int) -> NDArray[np.uint8]:
         scale = np.ascontiguousarray(e["scale"]).view(np.float32)
         if not np.isfinite(scale).all():
             raise Fault(ILLEGAL, "has a float requantiser scale that is not finite")
@@ -79,11 +79,13 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
         v += zero_point
         return v.astype(np.int16).astype(np.uint8)
 
-    def threshold(a: NDArray[Any], e: NDArray[Any]) -> NDArray[np.uint8]:
+    def threshold(a: NDArray[Any], e: NDArray[Any], frame: int) -> NDArray[np.uint8]:
         out = np.empty(a.shape, np.uint8)
         for i, entry in enumerate(e):
             size = 4 * int(entry["steps"])
-            steps = np.frombuffer(memory[Space.TAB].range(f["tab_addr"] + int(entry["add"]), size).tobytes(), I32)
+            steps = np.frombuffer(
+                memory[Space.TAB].range(f["tab_addr"] + int(entry["add"]), size, frame).tobytes(), I32
+            )
             if (steps[1:] < steps[:-1]).any():
                 raise Fault(ILLEGAL, f"has thresholds of channel {i} that do not ascend")
             out[i] = to_bytes(int(entry["scale"]) + np.searchsorted(steps, a[i], side="right"), lo, hi)
@@ -92,20 +94,20 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
     kernels = {MODE_FIXED: fixed, MODE_THRESHOLD: threshold, MODE_FP32: real}
 
     def run(frame: int) -> None:
-        a, e = acc.read(), tab.read()
+        a, e = acc.read(frame), tab.read(frame)
         if hook is not None:
             hook(frame, a)
         modes = np.unique(e["mode"])
         if modes[-1] > MODE_FP32:
             raise Fault(ILLEGAL, f"has requantiser mode {modes[-1]}")
         if len(modes) == 1:
-            dst.write(kernels[int(modes[0])](a, e))
+            dst.write(kernels[int(modes[0])](a, e, frame), frame)
             return
         out = np.empty(a.shape, np.uint8)
         for mode in modes:
             rows = np.flatnonzero(e["mode"] == mode)
-            out[rows] = kernels[int(mode)](a[rows], e[rows])
-        dst.write(out)
+            out[rows] = kernels[int(mode)](a[rows], e[rows], frame)
+        dst.write(out, frame)
 
     return run
 
@@ -122,12 +124,12 @@ def build_vbin(memory: Memory, ins: Instruction) -> Action:
     tab = memory[Space.TAB].dense(f["tab_addr"], (VBIN_ENTRY_BYTES,), align=4)
     signs = bool(ins.flags & Flag.X_UNSIGNED), bool(ins.flags & Flag.W_UNSIGNED)
 
-    def run(_: int) -> None:
-        table = binary_table(f["kind"], tab.read().tobytes(), *signs, lo, hi)
-        index = a.read().astype(np.uint16)
+    def run(frame: int) -> None:
+        table = binary_table(f["kind"], tab.read(frame).tobytes(), *signs, lo, hi)
+        index = a.read(frame).astype(np.uint16)
         index <<= 8
-        index |= b.read()
-        dst.write(table[index])
+        index |= b.read(frame)
+        dst.write(table[index], frame)
 
     return run
 
@@ -137,8 +139,8 @@ def build_vacc(memory: Memory, ins: Instruction) -> Action:
     dst = memory[Space.ACC].dense(f["dst_addr"], (f["count"],), I32, write=True, align=4)
     src = memory[Space.ACC].dense(f["src_addr"], (f["count"],), I32, align=4)
 
-    def run(_: int) -> None:
-        dst.write(dst.read() + src.read())
+    def run(frame: int) -> None:
+        dst.write(dst.read(frame) + src.read(frame), frame)
 
     return run
 
@@ -157,13 +159,13 @@ def build_vpool(memory: Memory, ins: Instruction) -> Action:
         rows, cols = (oh - 1) * sh + 1, (ow - 1) * sw + 1
         return [tile[..., y : y + rows : sh, x : x + cols : sw] for y, x in taps]
 
-    def run_max(_: int) -> None:
-        tile = src.read().view(np.uint8 if unsigned else np.int8)
+    def run_max(frame: int) -> None:
+        tile = src.read(frame).view(np.uint8 if unsigned else np.int8)
         best: NDArray[Any] | None = None
         for part in slices(tile):
             best = part.copy() if best is None else np.maximum(best, part, out=best)
         assert best is not None
-        dst.write(np.clip(best, lo, hi).view(np.uint8))
+        dst.write(np.clip(best, lo, hi).view(np.uint8), frame)
 
     if f["kind"] == POOL_MAX:
         return run_max
@@ -184,18 +186,18 @@ def build_vpool(memory: Memory, ins: Instruction) -> Action:
     raw = np.arange(256)
     values = raw if unsigned else np.where(raw < 128, raw, raw - 256)
 
-    def run_average(_: int) -> None:
-        e = tab.read()[0]
+    def run_average(frame: int) -> None:
+        e = tab.read(frame)[0]
         xs, ys = e["xs"], e["ys"]
         if not (np.isfinite(xs) and np.isfinite(ys) and ys > 0):
             raise Fault(ILLEGAL, f"has the scales {xs} and {ys}")
         dequantised = xs * (values - int(e["zx"])).astype(np.float32)
-        tile = np.where(valid, dequantised[src.read()], np.float32(0))
+        tile = np.where(valid, dequantised[src.read(frame)], np.float32(0))
         total = np.zeros((c, oh, ow), np.float32)
         for part in slices(tile):
             total += part
         y = (total / divisor.astype(np.float32)) / ys + np.float32(int(e["zy"]))
-        dst.write(to_bytes(np.rint(y), lo, hi))
+        dst.write(to_bytes(np.rint(y), lo, hi), frame)
 
     return run_average
 
@@ -210,13 +212,13 @@ def build_vsum(memory: Memory, ins: Instruction) -> Action:
     bias = memory[Space.TAB].dense(f["tab_addr"], (f["c"],), I32, align=4) if with_bias else None
     kind = np.uint8 if ins.flags & Flag.X_UNSIGNED else np.int8
 
-    def run(_: int) -> None:
-        total = src.read().view(kind).sum(axis=1, dtype=np.int64).astype(np.int32)
+    def run(frame: int) -> None:
+        total = src.read(frame).view(kind).sum(axis=1, dtype=np.int64).astype(np.int32)
         if not init:
-            total = acc.read() + total
+            total = acc.read(frame) + total
         elif bias is not None:
-            total = bias.read() + total
-        acc.write(total)
+            total = bias.read(frame) + total
+        acc.write(total, frame)
 
     return run
 
@@ -228,8 +230,8 @@ def build_vcopy(memory: Memory, ins: Instruction) -> Action:
     dst = memory[Space.ACT].box(f["dst_addr"], counts, tuple(f[f"dst_s{i}"] for i in (3, 2, 1, 0)), write=True)
     if not ins.flags & Flag.TABLE:
 
-        def run(_: int) -> None:
-            dst.write(src.read().copy())
+        def run(frame: int) -> None:
+            dst.write(src.read(frame).copy(), frame)
 
         return run
     if f["table_stride"] not in (0, 256):
@@ -237,12 +239,12 @@ def build_vcopy(memory: Memory, ins: Instruction) -> Action:
     tables = f["n3"] if f["table_stride"] else 1
     tab = memory[Space.TAB].dense(f["tab_addr"], (tables, 256), align=4)
 
-    def run_table(_: int) -> None:
-        table, x = tab.read(), src.read()
+    def run_table(frame: int) -> None:
+        table, x = tab.read(frame), src.read(frame)
         if tables == 1:
-            dst.write(table[0][x])
+            dst.write(table[0][x], frame)
         else:
-            dst.write(table[np.arange(tables)[:, None, None, None], x])
+            dst.write(table[np.arange(tables)[:, None, None, None], x], frame)
 
     return run_table
 
@@ -251,8 +253,8 @@ def build_vfill(memory: Memory, ins: Instruction) -> Action:
     f = fields_of(ins)
     dst = memory[Space.ACT].dense(f["dst_addr"], (f["count"],), write=True)
 
-    def run(_: int) -> None:
-        dst.write(f["value"])
+    def run(frame: int) -> None:
+        dst.write(f["value"], frame)
 
     return run
 
@@ -265,10 +267,10 @@ def build_varg(memory: Memory, ins: Instruction) -> Action:
     kind = np.uint8 if ins.flags & Flag.X_UNSIGNED else np.int8
     last = bool(ins.flags & Flag.LAST)
 
-    def run(_: int) -> None:
-        x = src.read().view(kind)
+    def run(frame: int) -> None:
+        x = src.read(frame).view(kind)
         index = axis - 1 - x[:, ::-1].argmax(axis=1) if last else x.argmax(axis=1)
-        dst.write(index)
+        dst.write(index, frame)
 
     return run
 

@@ -12,7 +12,7 @@ from compiler.executor.exact import fma32
 from compiler.executor.faults import Fault
 from compiler.executor.host import session
 from compiler.executor.mac import build_mac
-from compiler.executor.memory import Memory, core_memory
+from compiler.executor.memory import ALWAYS, Memory, core_memory
 from compiler.executor.vector import BUILDERS, build_vreq
 from compiler.isa.table import MODE_FIXED, MODE_FP32, MODE_THRESHOLD, Flag, Space
 
@@ -29,13 +29,13 @@ def memory(**content: Array | bytes) -> Memory:
         raw = np.frombuffer(value if isinstance(value, bytes) else value.tobytes(), np.uint8)
         region = m[Space[name.upper()]]
         region.data[: len(raw)] = raw
-        region.written[: len(raw)] = True  # type: ignore[index]
+        region.stamps[: len(raw)] = ALWAYS  # type: ignore[index]
     return m
 
 
-def take(m: Memory, space: Space, address: int, count: int, dtype: Any) -> Array:
+def take(m: Memory, space: Space, address: int, count: int, dtype: Any, frame: int = 0) -> Array:
     size = count * np.dtype(dtype).itemsize
-    return np.frombuffer(m[space].range(address, size).tobytes(), dtype)
+    return np.frombuffer(m[space].range(address, size, frame).tobytes(), dtype)
 
 
 def ort(node: Any, inputs: dict[str, Array], opset: int = 18) -> Array:
@@ -489,4 +489,4 @@ def test_vfill() -> None:
     BUILDERS["VFILL"](mem, b.ins("VFILL", dst_addr=5, count=3, value=200))(0)
     assert take(mem, Space.ACT, 5, 3, np.uint8).tolist() == [200] * 3
     with pytest.raises(Fault):
-        mem[Space.ACT].range(4, 4)
+        mem[Space.ACT].range(4, 4, 0)

@@ -59,6 +59,32 @@ def test_unwritten_byte_is_named() -> None:
     assert "WORK byte 12" in e.what and "LD[0] LD" in e.where[0]
 
 
+def test_bytes_of_another_frame_are_no_data() -> None:
+    """The second frame does not load again: what lies there is the first frame's, even if it were equal."""
+    p = copy_program()
+    p.cores[0].queues[Queue.LD][0].flags = Flag.ONCE
+    p.cores[0].queues[Queue.RX][0].fields["depth"] = 1
+    p.cores[0].queues[Queue.ST][0].fields["scratch_addr"] = 64
+    assert [o["y"].tolist() for o in Machine([p]).run(frames(1) * 2)] == [
+        frames(1)[0]["x"].tolist()
+    ] * 2  # ONCE: for all
+    p = copy_program()
+    p.cores[0].queues[Queue.ST][0].flags = Flag.ONCE  # the store is left out from frame 1 on
+    e = fault(p, "FVC402", count=2)
+    assert "another frame left" in e.what and "TX[0]" in e.where[0]
+
+
+def test_missing_token_is_found_in_some_order() -> None:
+    p = copy_program()
+    p.cores[0].queues[Queue.ST][0].post = p.cores[0].queues[Queue.TX][0].wait = 0
+    codes = set()
+    for seed in range(8):
+        with pytest.raises(MachineError) as e:
+            Machine([p]).run(frames(3), order_seed=seed)
+        codes.add(e.value.code)
+    assert "FVC402" in codes
+
+
 def test_stale_size_is_seen_in_scratch() -> None:
     assert "ACT byte 76" in fault(copy_program(i2_scratch_addr=65), "FVC402").what
 

@@ -40,13 +40,16 @@ def test_load_pads_a_box_of_a_tensor(c: int, h: int, w: int, pads: tuple[int, in
         want = np.pad(tile, ((0, 0), (top, bottom), (left, right)), constant_values=77)
         got = np.stack(
             [
-                [take(mem, Space.ACT, 5 + i * (ph * (pw + 1) + 3) + j * (pw + 1), pw, np.uint8) for j in range(ph)]
+                [
+                    take(mem, Space.ACT, 5 + i * (ph * (pw + 1) + 3) + j * (pw + 1), pw, np.uint8, frame)
+                    for j in range(ph)
+                ]
                 for i in range(c)
             ]
         )
         assert (got == want).all()
     with pytest.raises(Fault):  # the gap after the first row was never written
-        mem[Space.ACT].range(5 + pw, 1)
+        mem[Space.ACT].range(5 + pw, 1, 4)
 
 
 @pytest.mark.parametrize("elem,dtype", [(1, "u1"), (4, "<i4"), (8, "<i8")])
@@ -106,9 +109,11 @@ def test_collapse_visits_the_same_addresses(dims: list[tuple[int, int]]) -> None
 
 def test_region_names_the_first_unwritten_byte() -> None:
     region = Region("ACT", 100)
-    region.dense(10, (20,), write=True).write(1)
-    assert region.box(12, (3, 4), (5, 1)).read().tolist() == [[1] * 4] * 3
+    region.dense(10, (20,), write=True).write(1, 3)
+    assert region.box(12, (3, 4), (5, 1)).read(3).tolist() == [[1] * 4] * 3
     with pytest.raises(Fault, match="ACT byte 31"):
-        region.box(12, (2, 4), (10, 3)).read()
+        region.box(12, (2, 4), (10, 3)).read(3)
     with pytest.raises(Fault, match="ACT byte 30"):
-        region.box(28, (5,), (1,)).read()
+        region.box(28, (5,), (1,)).read(3)
+    with pytest.raises(Fault, match="another frame left"):
+        region.box(12, (5,), (1,)).read(4)
