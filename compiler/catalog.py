@@ -7,6 +7,54 @@
 from __future__ import annotations
 
 CATALOG: dict[str, tuple[str, str]] = {
+    "FVC101": (
+        "model file missing",
+        "The model file does not exist, is a folder, or cannot be read or written. Check the path and its rights.",
+    ),
+    "FVC102": (
+        "not an ONNX model",
+        "The file is empty, cut off, or no ONNX protobuf, or one of its constants is damaged. Export the model again.",
+    ),
+    "FVC103": (
+        "dynamic dimensions",
+        "A compiled program has static shapes. Give one for every input with an open dimension: --shape NAME=1,3,224,224.",
+    ),
+    "FVC104": (
+        "--shape does not fit",
+        "The name is no graph input, or the rank or a dimension contradicts the model. The message lists what the model says.",
+    ),
+    "FVC105": (
+        "invalid graph",
+        "The ONNX graph breaks a rule of ONNX: no outputs, a cycle, a tensor read but never made or made twice, an unknown operator.",
+    ),
+    "FVC106": (
+        "NaN or Inf in a weight",
+        "No integer stands for it, and the float model gives no answer either. The message names the weight and its node.",
+    ),
+    "FVC107": (
+        "external data refused",
+        "External data must lie in the model's own folder, exist and have its stated length. Save the model with its data beside it.",
+    ),
+    "FVC108": (
+        "operator set",
+        "The model names no operator set, or one too old to convert. Export it with opset 13 or newer.",
+    ),
+    "FVC109": (
+        "unsupported input type",
+        "A graph input is no tensor of known type, or a constant is sparse.",
+    ),
+    "FVC110": (
+        "quantization options",
+        "The activation type must be u8 or s8.",
+    ),
+    "FVC111": (
+        "calibration run failed",
+        "ONNX Runtime cannot run the float model, so its ranges are unknown. Often the --shape does not suit the model.",
+    ),
+    "FVC112": (
+        "unknown architecture",
+        "`fvc zoo` without a name lists the architectures there are.",
+    ),
     "FVC300": (
         "not a binary of fvc",
         "The file is no .fvcb container, or it is cut off: its length is not what its header says.",
@@ -192,5 +240,7 @@ CATALOG: dict[str, tuple[str, str]] = {
         "The simulator met a deadlock, or a channel or link that no program describes. `fvc check` on the bundle says "
         "what is wrong with it.",
     ),
+    "FVC520": ("cost case cannot be read", "A line given to `fvc cost` is no JSON object, lacks a field, has a value of the wrong kind, a fold that does not divide, or names a model that does not cover it."),
+    "FVC901": ("illegal graph", "A defect of fvc's importer: its own check of the graph failed. Please report it with the model."),
     "FVC900": ("internal error", "A defect of fvc itself. Please report it with the command line and the model."),
 }

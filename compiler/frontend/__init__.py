@@ -1,0 +1,63 @@
+"""ONNX -> IR: any accepted model becomes one canonical integer model, which a strict reader turns into a Graph.
+
+`load_model` is the whole way; `canonical` stops at the integer ONNX model. Heavy imports happen inside the calls.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compiler.frontend.options import ImportOptions, ImportReport
+
+if TYPE_CHECKING:
+    import onnx
+
+    from compiler.frontend.onnxgraph import OnnxGraph
+    from compiler.ir.graph import Graph
+
+__all__ = ["ImportOptions", "ImportReport", "canonical", "load_model", "load_proto"]
+
+
+def load_model(path: Path, options: ImportOptions | None = None) -> Graph:
+    """Read an ONNX file (QOperator, QDQ, float, or already canonical) into a legal Graph.
+
+    In a notebook or a test, without a file:
+        from compiler.frontend import ImportOptions, load_proto, zoo
+        graph = load_proto(zoo.build("tiny"), ImportOptions(per_channel=True))
+    What could not be done as asked stands in `graph.fallbacks`. Raises FvcError 101-111 on bad input.
+    """
+    from compiler.frontend.load import read_model
+
+    return load_proto(read_model(Path(path)), options, where=Path(path).name)
+
+
+def load_proto(model: onnx.ModelProto, options: ImportOptions | None = None, *, where: str = "model") -> Graph:
+    """`load_model` of a ModelProto in memory."""
+    from compiler.frontend.reader import read
+    from compiler.ir.spec import check
+
+    report = ImportReport()
+    graph = read(canonical(model, options or ImportOptions(), report, where=where), report)
+    check(graph)
+    return graph
+
+
+def canonical(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, *, where: str = "model") -> OnnxGraph:
+    """The canonical integer model as an OnnxGraph."""
+    from compiler.frontend import shapes
+    from compiler.frontend.fold import fold_constants
+    from compiler.frontend.fuse import fuse
+    from compiler.frontend.load import clean, name_nodes
+    from compiler.frontend.normalise import normalise
+    from compiler.frontend.quantize import is_float, quantize
+
+    graph = clean(model, options, report, where)
+    if is_float(graph):
+        graph = quantize(graph, options, report)
+    fuse(graph, report)
+    shapes.infer(graph)
+    normalise(graph, report)
+    fold_constants(graph)
+    name_nodes(graph)
+    return graph

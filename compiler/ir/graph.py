@@ -297,6 +297,7 @@ class Graph:
     aliases: dict[str, str] = field(default_factory=dict)
     host_tensors: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # name -> (numpy dtype, shape)
     model: bytes = b""  # the canonical integer model, serialized ONNX
+    fallbacks: tuple[str, ...] = ()  # sentences: what the import could not do exactly as asked
 
     @property
     def nodes(self) -> tuple[Node, ...]:

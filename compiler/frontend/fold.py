@@ -1,0 +1,149 @@
+"""Constant folding: whatever does not depend on the graph inputs becomes a constant.
+
+Needs a sorted OnnxGraph with static input shapes. Does: takes Constant nodes in, answers Shape and Size of static
+tensors, evaluates the rest with ONNX Runtime, drops Identity and inference-time Dropout, again until nothing changes.
+DequantizeLinear is kept: it says that its constant is an integer weight. Guarantees outputs keep their names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from compiler.frontend import ort, shapes
+from compiler.frontend.onnxgraph import Node, OnnxGraph
+
+_KEEP = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
+         "Multinomial", "If", "Loop", "Scan", "SequenceEmpty", "SequenceConstruct", "SequenceAt", "Optional"}
+
+
+def constant_value(node: Node) -> NDArray[Any] | None:
+    """The tensor of a Constant node."""
+    for key, a in node.attributes.items():
+        if isinstance(a, onnx.AttributeProto):
+            if a.HasField("t"):
+                return np.asarray(numpy_helper.to_array(a.t))
+            if a.type == onnx.AttributeProto.INTS:
+                return np.asarray(list(a.ints), np.int64)
+            if a.type == onnx.AttributeProto.FLOATS:
+                return np.asarray(list(a.floats), np.float32)
+        elif key in ("value_int", "value_ints"):
+            return np.asarray(a, np.int64)
+        elif key in ("value_float", "value_floats"):
+            return np.asarray(a, np.float32)
+    return None
+
+
+def fold_constants(graph: OnnxGraph) -> None:
+    """Run to a fixed point."""
+    for _ in range(20):
+        changed = _take_constants(graph)
+        changed |= _drop_identities(graph)
+        shapes.infer(graph)
+        changed |= _answer_shapes(graph)
+        changed |= _evaluate(graph)
+        graph.prune()
+        if not changed:
+            return
+
+
+def _take_constants(graph: OnnxGraph) -> bool:
+    kept = []
+    for n in graph.nodes:
+        value = constant_value(n) if n.op == "Constant" and n.domain == "" else None
+        if value is None:
+            kept.append(n)
+        else:
+            graph.constants[n.outputs[0]] = value
+    changed = len(kept) != len(graph.nodes)
+    graph.nodes = kept
+    return changed
+
+
+def _drop_identities(graph: OnnxGraph) -> bool:
+    """Identity and Dropout vanish unless they join two names that must both live."""
+    captured = {c for n in graph.nodes for c in n.captured}
+    fixed = {*graph.outputs, *captured}
+    made = graph.producers()
+    rename: dict[str, str] = {}
+    kept = []
+    for n in graph.nodes:
+        n.inputs = [rename.get(i, i) for i in n.inputs]
+        mask_used = n.op == "Dropout" and len(n.outputs) > 1 and bool(n.outputs[1]) and (
+            n.outputs[1] in fixed or any(n.outputs[1] in m.uses for m in graph.nodes)
+        )
+        training = n.op == "Dropout" and n.input(2) and bool(np.any(graph.constants.get(n.input(2), np.True_)))
+        if n.op not in ("Identity", "Dropout") or n.domain or mask_used or training:
+            kept.append(n)
+            continue
+        x, y = n.inputs[0], n.outputs[0]
+        if y not in fixed:
+            rename[y] = x
+        elif x in made and x not in fixed and x not in graph.inputs and x not in graph.constants:
+            # the producer takes over the graph output's name
+            owner = made[x]
+            owner.outputs = [y if o == x else o for o in owner.outputs]
+            made[y] = owner
+            rename[x] = y
+            for m in kept:
+                m.inputs = [y if i == x else i for i in m.inputs]
+        else:
+            kept.append(n)
+    changed = len(kept) != len(graph.nodes)
+    graph.nodes = kept
+    return changed
+
+
+def _answer_shapes(graph: OnnxGraph) -> bool:
+    kept, changed = [], False
+    for n in graph.nodes:
+        shape = graph.shape(n.inputs[0]) if n.op in ("Shape", "Size") and n.domain == "" else None
+        if shape is None:
+            kept.append(n)
+            continue
+        full = np.asarray(shape, np.int64)
+        if n.op == "Shape":
+            start, end = n.int("start", 0), n.int("end", len(shape))
+            value = full[slice(start, end)]
+        else:
+            value = np.asarray(int(np.prod(full)), np.int64)
+        graph.constants[n.outputs[0]] = value
+        changed = True
+    graph.nodes = kept
+    return changed
+
+
+def _evaluate(graph: OnnxGraph) -> bool:
+    known = set(graph.constants)
+    chosen: list[Node] = []
+    for n in graph.nodes:
+        if n.op in _KEEP or n.captured or n.op == "Constant" or any(isinstance(a, onnx.AttributeProto) and
+            a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in n.attributes.values()):
+            continue
+        if all(i in known for i in n.uses) and n.outputs:
+            chosen.append(n)
+            known.update(o for o in n.outputs if o)
+    if not chosen:
+        return False
+    wanted = [o for n in chosen for o in n.outputs if o]
+    try:
+        values = ort.evaluate(graph, chosen, {}, wanted)
+        done = set(map(id, chosen))
+    except Exception:
+        values, done = {}, set()
+        for n in chosen:
+            if any(i not in graph.constants and i not in values for i in n.uses):
+                continue
+            feeds = {i: values[i] for i in n.uses if i in values}
+            try:
+                values.update(ort.evaluate(graph, [n], feeds, [o for o in n.outputs if o]))
+                done.add(id(n))
+            except Exception:  # left to a host segment, which will name it
+                continue
+    graph.constants.update(values)
+    graph.nodes = [n for n in graph.nodes if id(n) not in done]
+    return bool(done)

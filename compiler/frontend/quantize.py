@@ -1,0 +1,246 @@
+"""Float -> QDQ: static post-training quantization with onnxruntime.quantization, after exact float simplifications.
+
+Needs a clean float OnnxGraph. Does: folds batch normalisation and biases (`simplify`), leaves unary islands whole (only
+their ends are quantised), calibrates by minimum and maximum over the given samples or seeded random data, writes Q/DQ
+pairs. Guarantees a QDQ OnnxGraph that `fuse` turns into integers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.frontend import islands, shapes
+from compiler.frontend.fuse import is_dequantize, is_quantize
+from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, numpy_dtype
+from compiler.frontend.options import ImportOptions, ImportReport
+from compiler.frontend.simplify import simplify
+from compiler.ir.samples import load_samples
+from device_db.errors import FvcError
+
+Array = NDArray[Any]
+Feeds = dict[str, Array]
+
+QUANTIZED = (
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Relu", "Clip", "MaxPool", "AveragePool",
+    "GlobalAveragePool", "Concat", "Split", "Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
+    "Resize", "DepthToSpace", "SpaceToDepth", "ReduceMean", "ArgMax", "Tile", "Expand", "Gather",
+)  # fmt: skip
+_SINGLE_INPUT = {"Split", "Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Resize",
+                 "DepthToSpace", "SpaceToDepth", "Tile", "Expand", "Gather", "ArgMax", "MaxPool", "Relu", "Clip"}  # fmt: skip
+
+
+def is_float(graph: OnnxGraph) -> bool:
+    """Whether no node of the graph is quantised yet."""
+    return not any(
+        is_quantize(n) or is_dequantize(n) or n.op.startswith("QLinear") or n.op in ("QGemm", "ConvInteger",
+        "MatMulInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QAttention", "DynamicQuantizeMatMul",
+        "MatMulNBits") or (n.op == "Gather" and n.inputs[0] in graph.constants and graph.constants[n.inputs[0]].dtype in
+        (np.uint8, np.int8))
+        for n in graph.nodes
+    )  # fmt: skip
+
+
+def calibration(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> list[Feeds]:
+    """One feed a sample, from the NPZ file (`compiler.ir.samples`) or seeded random numbers."""
+    if options.calibrate is None:
+        report.fallback(
+            "CALIBRATED WITH RANDOM DATA: the integers are exact, but accuracy means nothing (give --calibrate FILE.npz)"
+        )
+        rng = np.random.default_rng(options.seed)
+        return [{i: _random(rng, graph, i) for i in graph.inputs} for _ in range(max(1, options.samples))]
+    inputs = {i: (str(numpy_dtype(graph.types[i].elem)), graph.types[i].dims) for i in graph.inputs}
+    return load_samples(options.calibrate, inputs)
+
+
+def _random(rng: np.random.Generator, graph: OnnxGraph, name: str) -> Array:
+    t = graph.types[name]
+    dtype = numpy_dtype(t.elem)
+    if dtype.kind == "f":
+        return rng.standard_normal(t.dims).astype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, t.dims).astype(dtype)
+    return rng.integers(0, 2 if dtype.itemsize > 1 else 128, t.dims).astype(dtype)
+
+
+def excluded(graph: OnnxGraph) -> list[str]:
+    """Names of nodes that stay float: island interiors, products of two activations, shape arithmetic."""
+    made, users = graph.producers(), graph.consumers()
+    names: dict[str, None] = {}
+    inside: set[int] = set()
+    for n in reversed(graph.nodes):
+        if id(n) in inside or not islands.is_elementwise(n):
+            continue
+        island = _largest(graph, made, users, n.outputs[0])
+        if island is None:
+            continue
+        absorbed = len(island.nodes) == 1 and n.op in ("Relu", "Clip") and _absorbs(made.get(island.source))
+        inside.update(map(id, island.nodes))
+        if not absorbed:
+            names.update(dict.fromkeys(m.name for m in island.nodes))
+    for n in graph.nodes:
+        floats = [i for i in n.uses if i not in graph.constants]
+        if n.op in ("MatMul", "Gemm") and len(floats) > 1:
+            names[n.name] = None
+        if n.op in ("MatMul", "Gemm") and n.inputs[0] in graph.constants:
+            names[n.name] = None
+        if n.op == "Gemm" and (n.float("alpha", 1) != 1 or n.float("beta", 1) != 1 or n.int("transA", 0)):
+            names[n.name] = None
+        if n.op == "Resize" and n.text("mode", "nearest") != "nearest":
+            names[n.name] = None
+        if n.op == "ReduceMean":
+            names[n.name] = None
+        if any(graph.elem(i) != 1 for i in [*n.outputs[:1], *n.uses[:1]] if i) and n.op != "ArgMax":
+            names[n.name] = None
+        if n.op in ("Conv", "ConvTranspose") and (n.inputs[1] not in graph.constants or graph.constants[n.inputs[1]].ndim > 4):
+            names[n.name] = None
+    return list(names)
+
+
+def _absorbs(n: Node | None) -> bool:
+    return n is not None and n.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul")
+
+
+def _largest(graph: OnnxGraph, made: dict[str, Node], users: dict[str, list[Node]], result: str) -> islands.Island | None:
+    """The greatest unary island ending in `result` whose inner tensors nobody else reads."""
+    best: islands.Island | None = None
+    ancestors = _elementwise_ancestors(graph, made, result)
+    for source in ancestors:
+        island = islands.find(graph, made, result, lambda name, s=source: name == s)  # type: ignore[misc]
+        if island is None or (best is not None and len(island.nodes) <= len(best.nodes)):
+            continue
+        ids = {id(m) for m in island.nodes}
+        inner = [m.outputs[0] for m in island.nodes if m.outputs[0] != result]
+        if all(i not in graph.outputs and all(id(u) in ids for u in users.get(i, [])) for i in inner):
+            best = island
+    return best
+
+
+def _elementwise_ancestors(graph: OnnxGraph, made: dict[str, Node], result: str) -> list[str]:
+    seen: dict[str, None] = {}
+    stack = [result]
+    while stack and len(seen) < 64:
+        n = made.get(stack.pop())
+        if n is None or not islands.is_elementwise(n):
+            continue
+        for i in n.uses:
+            if i not in graph.constants and i not in seen:
+                seen[i] = None
+                stack.append(i)
+    return list(seen)
+
+
+class _Reader:
+    """Calibration data for onnxruntime.quantization."""
+
+    def __init__(self, feeds: list[Feeds]) -> None:
+        self.feeds = iter(feeds)
+
+    def get_next(self) -> Feeds | None:
+        return next(self.feeds, None)
+
+
+def quantize(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> OnnxGraph:
+    """The QDQ graph of a float graph; the graph itself if it holds nothing to quantise."""
+    if options.activations not in ("u8", "s8"):
+        raise FvcError("FVC110", f"unknown activation type '{options.activations}'", help=("u8 or s8",))
+    simplify(graph)
+    feeds = calibration(graph, options, report)
+    keep = excluded(graph)
+    skip = set(keep)
+    if not any(n.op in QUANTIZED and n.name not in skip for n in graph.nodes):
+        return graph
+    model = _quantize_static(graph, options, keep, feeds)
+    return _reload(graph, model, report)
+
+
+def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], feeds: list[Feeds]) -> Any:
+    import logging
+
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    class Data(_Reader, CalibrationDataReader):  # type: ignore[misc]
+        pass
+
+    kind = QuantType.QUInt8 if options.activations == "u8" else QuantType.QInt8
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="fvc-") as folder:
+        out = Path(folder) / "qdq.onnx"
+        try:
+            quantize_static(
+                graph.to_model(),
+                str(out),
+                Data(feeds),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTIZED),
+                per_channel=options.per_channel,
+                activation_type=kind,
+                weight_type=kind,
+                nodes_to_exclude=keep,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={
+                    "ActivationSymmetric": False,
+                    "WeightSymmetric": True,
+                    "ForceQuantizeNoInputCheck": False,
+                    "DedicatedQDQPair": False,
+                    "QDQKeepRemovableActivations": False,
+                },
+            )
+        except Exception as e:
+            text = (str(e).strip().splitlines() or [type(e).__name__])[0]
+            raise FvcError(
+                "FVC111", f"ONNX Runtime cannot run the float model for calibration: {text[:300]}",
+                help=("check that the model runs in ONNX Runtime with these input shapes",),
+            ) from None
+        finally:
+            root.setLevel(level)
+        import onnx
+
+        return onnx.load(out)
+
+
+def _reload(graph: OnnxGraph, model: Any, report: ImportReport) -> OnnxGraph:
+    from onnx import numpy_helper
+
+    from compiler.frontend.load import name_nodes
+    from compiler.frontend.onnxgraph import from_proto
+
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in model.opset_import}
+    new = OnnxGraph(
+        graph.name,
+        [from_proto(n) for n in model.graph.node],
+        {t.name: np.asarray(numpy_helper.to_array(t)) for t in model.graph.initializer},
+        graph.inputs,
+        graph.outputs,
+        {k: Type(t.elem, t.shape) for k, t in graph.types.items()},
+        opsets.pop(""),
+        {k: v for k, v in opsets.items() if k != MS},
+    )
+    name_nodes(new)
+    new.sort()
+    new.prune()
+    shapes.infer(new)
+    return new
+
+
+def quantize_model(path: Path, out: Path, options: ImportOptions) -> ImportReport:
+    """`fvc quantize`: read any accepted model, write its canonical integer model. Returns what was not exact."""
+    from compiler.frontend import canonical, ort
+    from compiler.frontend.load import read_model
+
+    report = ImportReport()
+    graph = canonical(read_model(path), options, report, where=path.name)
+    data = ort.serialize(graph.to_model())
+    partial = out.with_name(out.name + ".partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(out)
+    except OSError as e:
+        raise FvcError("FVC101", f"cannot write {out}: {e.strerror}") from None
+    return report
