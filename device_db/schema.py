@@ -200,15 +200,15 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     except tomllib.TOMLDecodeError as error:
         # Duplicate keys and tables arrive here too: TOML itself forbids them.
         raise FvcError(
-            "FVC505", f"{path} is not valid TOML: {error}", where=(_syntax_place(path, str(error)),)
+            "FVC505", f"{path} is not valid TOML: {error}", where=(_syntax_place(path, text, str(error)),)
         ) from error
     except RecursionError as error:
         raise FvcError("FVC505", f"{path} is nested too deeply") from error
 
 
-def _syntax_place(path: Path, message: str) -> str:
-    found = re.search(r"line (\d+)(?:, column (\d+))?", message)
-    return f"{path}:{found[1]}:{found[2] or 1}" if found else f"{path} (at its end)"
+def _syntax_place(path: Path, text: str, message: str) -> str:
+    found = re.search(r"line (\d+), column (\d+)", message)
+    return f"{path}:{found[1]}:{found[2]}" if found else f"{path}:{text.count(chr(10)) + 1}"
 
 
 def validate(kind: str, table: dict[str, Any], text: str) -> tuple[Any, list[Problem]]:

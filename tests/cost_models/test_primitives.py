@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from cost_models import primitives as p
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cost_models import primitives as p
 
 
 def test_mac_channel_mode_counts_blocks_of_both_dimensions() -> None:

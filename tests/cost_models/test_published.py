@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cost_models.cases import evaluate
 from cost_models.recurrent import BRAINWAVE, fit, sequence_ms
 from cost_models.superlip import fpga15_cycles, fpga15_optimum

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+
 from cost_models.clock import TABLE, reachable_khz
 from cost_models.economics import economics
 from cost_models.tiled import engine_resources, mac_array_dsp, weight_memory
