@@ -100,6 +100,9 @@ class Host:
         self.replicas = programs[0].replicas if programs else 1
         self.outputs = dict(programs[0].outputs) if programs else {}
         self.aliases = {k: v for p in programs for k, v in p.aliases.items()}
+        self._twins: dict[str, list[str]] = {}  # root -> itself and its aliases
+        for alias, (root, _) in sorted(self.aliases.items()):
+            self._twins.setdefault(root, [root]).append(alias)
         self.values: list[dict[str, Array]] = [dict(f) for f in frames]
         self.pending: list[list[Segment]] = [list(segments) for _ in frames]
         self._incoming: dict[tuple[int, str], _Incoming] = {}
@@ -136,13 +139,15 @@ class Host:
                 return moved
 
     def value(self, frame: int, name: str) -> Array | None:
-        """A tensor of a frame if it is known; aliases are other shapes of the same bytes."""
+        """A tensor of a frame if it or another shape of the same bytes is known."""
         values = self.values[frame]
         if name in values:
             return values[name]
-        root = self.aliases.get(name)
-        if root is not None and root[0] in values:
-            return values[root[0]].reshape(root[1])
+        root, shape = self.aliases.get(name, (name, None))
+        for twin in self._twins.get(root, ()):
+            if twin in values:
+                wanted = shape if shape is not None else self.tensors.get(name, (None, values[twin].shape))[1]
+                return values[twin].reshape(wanted)
         return None
 
     def result(self, frame: int) -> dict[str, Array]:

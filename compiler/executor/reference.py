@@ -89,9 +89,14 @@ class Reference:
             raise MachineError(HOST, f"ONNX Runtime cannot run model.int.onnx on this input: {error}") from error
         return {name: np.asarray(v) for name, v in zip(self.tensors, values, strict=True)}
 
-    def same_bytes(self) -> list[tuple[str, str]]:
-        """(output, input) of nodes that only change a shape."""
-        return [(n.outputs[0], n.inputs[0]) for n in self.nodes if n.op in _SAME_BYTES and n.outputs]
+    def same_bytes(self) -> dict[str, list[str]]:
+        """tensor -> the tensors that differ from it in shape only (Reshape and its like, over any number of them)."""
+        groups: dict[str, list[str]] = {}
+        for n in self.nodes:
+            if n.op in _SAME_BYTES and n.outputs:
+                joined = groups.get(n.inputs[0], [n.inputs[0]]) + groups.get(n.outputs[0], [n.outputs[0]])
+                groups.update(dict.fromkeys(joined, joined))
+        return groups
 
     def constant_tensors(self) -> set[str]:
         """Outputs of nodes that depend on no graph input."""

@@ -26,21 +26,28 @@ def _dtype(ort_type: str) -> np.dtype[Any]:
 def graph_inputs(programs: list[DeviceProgram], segments: list[Segment]) -> Inputs:
     """What a user must give: what host segments and cores read and no segment and no core makes."""
     table = [m for p in programs for m in p.host]
-    made = {m.tensor for m in table if not m.to_core} | {name for s in segments for name in s.outputs}
     aliases = {k: v for p in programs for k, v in p.aliases.items()}
-    made |= {name for name, (root, _) in aliases.items() if root in made}
+    outputs = {name for p in programs for name in p.outputs}
+
+    def root(name: str) -> str:
+        return aliases[name][0] if name in aliases else name
+
+    made = {root(m.tensor) for m in table if not m.to_core} | {root(name) for s in segments for name in s.outputs}
     found: Inputs = {}
     for segment in segments:
         for i in segment.session.get_inputs():
-            if i.name not in made and aliases.get(i.name, (i.name,))[0] == i.name:
-                shape = tuple(int(d) if isinstance(d, int) else 0 for d in i.shape)
-                found.setdefault(i.name, (_dtype(i.type), shape))
+            if root(i.name) not in made:
+                found.setdefault(i.name, (_dtype(i.type), tuple(int(d) for d in i.shape)))
+    named = {root(name) for name in found}
     for m in table:
-        if m.to_core and m.tensor not in made:
-            found.setdefault(m.tensor, (numpy_dtype(m.dtype), tuple(m.shape)))
-    for name, (root, shape) in aliases.items():
-        if root in found and name in {i for s in segments for i in s.inputs}:
-            found.setdefault(root, (found[root][0], shape))
+        if not m.to_core or root(m.tensor) in made | named:
+            continue
+        # A graph input that an operator sees in another shape is an alias of what the cores call it.
+        name, shape = next(
+            ((k, s) for k, (r, s) in sorted(aliases.items()) if r == m.tensor and k not in outputs),
+            (m.tensor, tuple(m.shape)),
+        )
+        found.setdefault(name, (numpy_dtype(m.dtype), shape))
     return found
 
 

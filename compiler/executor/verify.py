@@ -140,7 +140,7 @@ def _tensors(
     rows = {row.tensor for p in programs for c in p.cores for row in c.debug if row.role == "output"}
     on_host = {name for s in segments for name in s.outputs}
     folded, constant = reference.table_indices(), reference.constant_tensors()
-    same = dict(reference.same_bytes())
+    twins = reference.same_bytes()
     made = {name for n in reference.nodes for name in n.outputs}
     results: dict[str, TensorResult] = {}
     for name in reference.tensors:
@@ -152,23 +152,22 @@ def _tensors(
             kind = "host"
         elif name in constant:
             kind = "constant"
-        elif name in same:
+        elif name in twins:
             kind = "alias"
         elif name in folded:
             kind = "index"
         else:
             kind = "missing"
         results[name] = TensorResult(name, kind)
-    inputs = set(reference.inputs)
-    for name, result in results.items():
+    for result in results.values():
         if result.kind == "alias":
-            root = name
-            while root in same and (root == name or results[root].kind == "alias"):
-                root = same[root]
-            result.root = root
-            if root not in inputs and (root not in results or results[root].kind not in ("engine", "host", "constant")):
-                result.kind = "missing"
+            root = next((t for t in twins[result.tensor] if t in reference.inputs or _made(results.get(t))), None)
+            result.root, result.kind = root or "", "alias" if root else "missing"
     return results, list(results.values())
+
+
+def _made(result: TensorResult | None) -> bool:
+    return result is not None and result.kind in ("engine", "host", "constant")
 
 
 def _count_engine(compare: _Comparison, results: dict[str, TensorResult], first: int) -> None:

@@ -254,3 +254,13 @@ def test_host_segments_before_and_after() -> None:
     out = Machine([program]).run([{"in": x["x"].astype(np.float32)} for x in frames(3)], segments)
     for o, x in zip(out, frames(3), strict=True):
         assert o["out"].dtype == np.float32 and (o["out"] == x["x"]).all() and o["y2"].shape == (12,)
+
+
+def test_graph_input_that_cores_see_in_another_shape() -> None:
+    from compiler.executor.run import input_specs
+
+    program = copy_program()
+    program.aliases = {"pixels": ("x", (2, 6))}
+    assert input_specs([program], {}) == {"pixels": ("uint8", (2, 6))}
+    (out,) = Machine([program]).run([{"pixels": np.arange(12, dtype=np.uint8).reshape(2, 6)}])
+    assert out["y"].tolist() == np.arange(12).reshape(3, 4).tolist()

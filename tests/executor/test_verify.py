@@ -181,6 +181,22 @@ def test_tensor_that_nobody_makes_is_a_failure() -> None:
     assert [(t.tensor, t.kind) for t in report.failures()] == [("pooled", "missing")]
 
 
+def test_alias_may_be_stored_instead_of_its_source() -> None:
+    """The binaries name the reshaped tensor, as a graph with the root behind the Reshape does."""
+    p = program()
+    core, box = p.cores[0], (0, 1, 0, M * H * W, 0, 1, 0, 1)
+    core.debug[1] = DebugRow("conv", "conv#0", "out", box, "output")
+    core.memory_map[0] = Placement("out", "u8", box, 4096, M * H * W, 1)
+    p.host[1] = b.message(b.HOST_OUT, 2, "out", "u8", (1, M * H * W), to_core=False)
+    p.outputs, p.aliases = {"out": "out"}, {}
+    report = verify_programs([p], model(), HOST)
+    assert report.passed and {t.tensor: t.kind for t in report.tensors} == {
+        "xq": "host",
+        "yq": "alias",
+        "out": "engine",
+    }
+
+
 def test_table_index_counts_as_part_of_its_lookup() -> None:
     report = verify_programs([program()], model(table=True), HOST)
     assert [(t.tensor, t.kind) for t in report.failures()] == [("mapped", "missing")]
