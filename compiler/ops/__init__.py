@@ -1,0 +1,42 @@
+"""The operators as the machine runs them: what a layer may be split into, what a box needs, what it costs, its tiles.
+
+One module an operator family. `task_cost` and `task_timeline` price a task without lowering it to addresses;
+`lower` writes its instructions, all but tokens, stages and ring bases, which are the scheduler's.
+"""
+
+from compiler.ops.base import Constants, Proto, Step, Task, TaskTimeline, Tile, View, dense_view
+from compiler.ops.registry import (
+    Splits,
+    TaskCost,
+    input_boxes,
+    lower,
+    partial_name,
+    resident_budget_bytes,
+    splits,
+    tab_slot_bytes,
+    task_cost,
+    task_timeline,
+    wgt_slot_bytes,
+)
+
+__all__ = [
+    "Constants",
+    "Proto",
+    "Splits",
+    "Step",
+    "Task",
+    "TaskCost",
+    "TaskTimeline",
+    "Tile",
+    "View",
+    "dense_view",
+    "input_boxes",
+    "lower",
+    "partial_name",
+    "resident_budget_bytes",
+    "splits",
+    "tab_slot_bytes",
+    "task_cost",
+    "task_timeline",
+    "wgt_slot_bytes",
+]

@@ -1,0 +1,370 @@
+"""A convolution or matrix-product task as numbers: blocks, walk over tiles, durations. Knows no weights, no addresses.
+
+Everything is in operator order (batch n, output channels m, rows h, columns w; input channels k of one group).
+Channels-last operands (`last`: a matrix product whose channel axis is innermost) are not transposed on the way in:
+the tile lies as [pixel][k] and the MAC reads it as one input channel whose window is a row of k taps; the result
+[m][pixel] is turned by one VCOPY so that stores are dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from compiler.ir.graph import Conv, Shape4
+from compiler.isa.program import EngineSpec
+from compiler.isa.table import MAC_WINDOW, VREQ_ENTRY_BYTES
+from compiler.ops.base import TaskTimeline, Tile, align, ceil_div, load_time, store_time
+from compiler.plan.model import Box
+from cost_models.primitives import OTHER_CYCLES, best_mac_mode, mac_cycles, vector_cycles
+
+ROWS_OUTER, CHANNELS_OUTER = 0, 1
+TAB_CHANNEL_BYTES = 4 + VREQ_ENTRY_BYTES  # bias and requantiser entry
+
+
+def operator_axes(node: Conv) -> tuple[int, int, int, int]:
+    """Storage axis of n, c, h, w; a matrix product over a batch takes its rows as columns of one image."""
+    if pointwise(node) and node.y_shape[2] == node.y_shape[3] == 1 and node.y_shape[0] > 1:
+        n, c, h, w = node.axes
+        return (w, c, h, n)
+    return node.axes
+
+
+def pointwise(node: Conv) -> bool:
+    return (
+        node.weight.shape[2:] == (1, 1) and node.strides == (1, 1) and not any(node.pads) and node.groups == 1
+    )
+
+
+def operator_shape(shape: Shape4, node: Conv) -> Shape4:
+    """x_shape or y_shape under `operator_axes`."""
+    if operator_axes(node) != node.axes:
+        return (shape[3], shape[1], shape[2], shape[0])
+    return shape
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """One task. Ranges half-open; strides in bytes, operator order; elem: bytes of a stored result (4: partial)."""
+
+    b0: int
+    b1: int
+    m0: int
+    m1: int
+    h0: int
+    h1: int
+    w0: int
+    w1: int
+    k0: int
+    k1: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+    pad_top: int
+    pad_left: int
+    in_h: int
+    in_w: int
+    groups: int
+    group_m: int  # output channels of a group
+    group_k: int  # input channels of a group
+    last: bool
+    elem: int
+    x_strides: Shape4
+    y_strides: Shape4
+    resident: bool
+
+    @property
+    def window_h(self) -> int:
+        return (self.kh - 1) * self.dh + 1
+
+    @property
+    def window_w(self) -> int:
+        return (self.kw - 1) * self.dw + 1
+
+    def rows_of(self, h: int, count: int) -> tuple[int, int, int]:
+        """(first real input row, real rows, padding above) of `count` output rows from h; see also `height`."""
+        return _clip(h * self.sh - self.pad_top, self.height(count), self.in_h)
+
+    def cols_of(self, w: int, count: int) -> tuple[int, int, int]:
+        return _clip(w * self.sw - self.pad_left, self.width(count), self.in_w)
+
+    def height(self, count: int) -> int:
+        return (count - 1) * self.sh + self.window_h
+
+    def width(self, count: int) -> int:
+        return (count - 1) * self.sw + self.window_w
+
+
+def _clip(start: int, length: int, limit: int) -> tuple[int, int, int]:
+    lo, hi = max(0, start), min(limit, start + length)
+    if lo >= hi:  # wholly padding
+        return 0, 0, length
+    return lo, hi - lo, lo - start
+
+
+def geometry(
+    node: Conv, box: Box, k0: int, k1: int, elem: int, x_strides: Shape4, y_strides: Shape4, resident: bool
+) -> Geometry:
+    """box: of the output in storage4 order; strides of x and y buffers in bytes, storage order."""
+    axes = operator_axes(node)
+    n, m, h, w = ((box[2 * a], box[2 * a + 1]) for a in axes)
+    xs: Shape4 = tuple(x_strides[a] for a in axes)  # type: ignore[assignment]
+    ys: Shape4 = tuple(y_strides[a] for a in axes)  # type: ignore[assignment]
+    shape = operator_shape(node.x_shape, node)
+    pixels = (h[1] - h[0]) * (w[1] - w[0])
+    spatial = [a for a, size in ((axes[2], h[1] - h[0]), (axes[3], w[1] - w[0])) if size > 1]
+    last = pointwise(node) and pixels > 1 and all(axes[1] > a for a in spatial)
+    return Geometry(
+        *n, *m, *h, *w, k0, k1, node.weight.shape[2], node.weight.shape[3], *node.strides, *node.dilations,
+        node.pads[0], node.pads[1], shape[2], shape[3], node.groups, node.weight.shape[0] // node.groups,
+        node.weight.shape[1], last, elem, xs, ys, resident,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MBlock:
+    """Output channels [start, start + size); input groups [group, group + groups)."""
+
+    start: int
+    size: int
+    group: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One step of the walk. new_*: the operand differs from that of the step before and is loaded."""
+
+    batch: int
+    h: int
+    rows: int
+    w: int
+    cols: int
+    m: MBlock
+    k: int
+    depth: int
+    new_act: bool
+    new_wgt: bool
+    new_tab: bool
+    first: bool
+    final: bool
+
+
+def spans(lo: int, hi: int, size: int) -> list[tuple[int, int]]:
+    return [(i, min(size, hi - i)) for i in range(lo, hi, size)]
+
+
+def m_blocks(g: Geometry, size: int) -> list[MBlock]:
+    """Channel blocks of a tile: whole groups, or a part of one group."""
+    if g.groups == 1:
+        return [MBlock(a, n, 0, 1) for a, n in spans(g.m0, g.m1, size)]
+    if size >= g.group_m:
+        whole = size // g.group_m * g.group_m
+        return [MBlock(a, n, a // g.group_m, n // g.group_m) for a, n in spans(g.m0, g.m1, whole)]
+    return [
+        MBlock(a, n, start // g.group_m, 1)
+        for start in range(g.m0, g.m1, g.group_m)
+        for a, n in spans(start, start + g.group_m, size)
+    ]
+
+
+def walk(g: Geometry, tile: Tile) -> Iterator[Visit]:
+    """The steps of a task in order: tiles of the chosen loop order, input-channel blocks innermost."""
+    places = [
+        (b, *r, *c)
+        for b in range(g.b0, g.b1)
+        for r in spans(g.h0, g.h1, tile["r"])
+        for c in spans(g.w0, g.w1, tile["c"])
+    ]
+    channels = m_blocks(g, tile["m"])
+    depths = spans(g.k0, g.k1, tile["n"])
+    if tile["order"] == ROWS_OUTER:
+        pairs = ((p, m) for p in places for m in channels)
+    else:
+        pairs = ((p, m) for m in channels for p in places)
+    act = wgt = tab = None
+    for (b, h, rows, w, cols), m in pairs:
+        for i, (k, depth) in enumerate(depths):
+            now = (b, h, w, m.group, m.groups, k), (m.start, k), m.start
+            yield Visit(
+                b, h, rows, w, cols, m, k, depth, now[0] != act, now[1] != wgt, now[2] != tab,
+                i == 0, i == len(depths) - 1,
+            )  # fmt: skip
+            act, wgt, tab = now
+
+
+@lru_cache(maxsize=65536)
+def mac_mode(g_last: bool, m: int, k: int, groups: int, kh: int, kw: int, oh: int, ow: int, tm: int, tn: int) -> tuple[int, int]:  # noqa: E501
+    """(mode, cycles) of a tile's MAC. In channels-last tiles k taps of one channel stand in a row."""
+    if g_last:
+        return MAC_WINDOW, mac_cycles(MAC_WINDOW, m, 1, 1, 1, k, oh * ow, 1, tm, tn)
+    return best_mac_mode(m, k, groups, kh, kw, oh, ow, tm, tn)
+
+
+def act_bytes_of(g: Geometry, m: MBlock | None, m_size: int, depth: int, rows: int, cols: int) -> int:
+    """Bytes of an input tile in ACT."""
+    groups = m.groups if m else (1 if g.groups == 1 else max(1, m_size // g.group_m))
+    if g.last:
+        return rows * cols * depth
+    return groups * depth * g.height(rows) * g.width(cols)
+
+
+def turned(g: Geometry) -> bool:
+    """The result tile passes through a transposing VCOPY."""
+    return g.last and g.elem == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Scratchpad bytes of a tile: input slot, result slot, transposition area, weight, table and accumulator slots."""
+
+    act_in: int
+    act_out: int
+    act_turn: int
+    wgt: int
+    tab: int
+    acc: int
+
+
+def slots(g: Geometry, tile: Tile) -> Slots:
+    m = min(tile["m"], g.m1 - g.m0)
+    rows, cols = min(tile["r"], g.h1 - g.h0), min(tile["c"], g.w1 - g.w0)
+    depth = min(tile["n"], g.k1 - g.k0)
+    out = align(m * rows * cols) if g.elem == 1 else 0
+    per_channel = TAB_CHANNEL_BYTES if g.elem == 1 else 4
+    return Slots(
+        align(act_bytes_of(g, None, m, depth, rows, cols)),
+        out,
+        out if turned(g) else 0,
+        0 if g.resident else align(m * depth * g.kh * g.kw),
+        align(m * per_channel),
+        align(m * rows * cols * 4),
+    )
+
+
+def fits(s: Slots, engine: EngineSpec, wgt_ring_bytes: int, partial: bool) -> bool:
+    return (
+        2 * (s.act_in + s.act_out) + s.act_turn <= engine.act_bytes
+        and 2 * s.wgt <= wgt_ring_bytes
+        and 2 * s.tab <= engine.tab_bytes
+        and s.acc * (2 if partial else 1) <= engine.acc_bytes
+    )
+
+
+def resident_bytes(g: Geometry) -> int:
+    return (g.m1 - g.m0) * (g.k1 - g.k0) * g.kh * g.kw
+
+
+def timeline(g: Geometry, tile: Tile, engine: EngineSpec) -> TaskTimeline:
+    """Durations of every step, as the lowered instructions take them."""
+    ahead, main, head, tail, st, ldb, stb = [], [], [], [], [], [], []
+    lanes, taps = engine.vector_lanes, g.kh * g.kw
+    once = g.resident
+    cache: dict[tuple[int, ...], tuple[int, int]] = {}
+    per_channel = TAB_CHANNEL_BYTES if g.elem == 1 else 4
+
+    def burst(size: int) -> tuple[int, int]:
+        return load_time(engine, (1, 1, size), (0, 0, 1), 1)
+
+    for v in walk(g, tile):
+        a = bus = 0
+        if once:
+            a, once = OTHER_CYCLES, False
+        if v.new_wgt and not g.resident:
+            c, by = burst(v.m.size * v.depth * taps)
+            a, bus = a + c, bus + by
+        if v.new_tab:
+            c, by = burst(v.m.size * per_channel)
+            a, bus = a + c, bus + by
+        m = 0
+        if v.new_act:
+            key = (v.h, v.rows, v.w, v.cols, v.m.groups, v.depth)
+            known = cache.get(key)
+            if known is None:
+                known = cache[key] = act_time(g, v, engine)
+            m, by = known
+            bus += by
+        mac = mac_mode(
+            g.last, v.m.size, v.depth, v.m.groups, g.kh, g.kw, v.rows, v.cols, engine.tm, engine.tn
+        )[1]
+        t = s = sb = 0
+        if v.final:
+            count = v.m.size * v.rows * v.cols
+            if g.elem == 1:
+                t = vector_cycles(count, 1, lanes)
+                if turned(g):
+                    mac += t  # the requantiser writes the transposition area; the result slot is written after it
+            okey = (-1, v.m.size, v.rows, v.cols)
+            stored = cache.get(okey)
+            if stored is None:
+                stored = cache[okey] = out_time(g, v, engine)
+            s, sb = stored
+        if g.elem == 4 and v.first:  # a partial's first MAC writes the slot that is stored
+            mac, t = 0, mac
+        ahead.append(a)
+        main.append(m)
+        head.append(mac)
+        tail.append(t)
+        st.append(s)
+        ldb.append(bus)
+        stb.append(sb)
+    return TaskTimeline(tuple(ahead), tuple(main), tuple(head), tuple(tail), tuple(st), tuple(ldb), tuple(stb))
+
+
+def act_time(g: Geometry, v: Visit, engine: EngineSpec) -> tuple[int, int]:
+    xs = g.x_strides
+    if g.last:
+        total_c = total_b = 0
+        dims = last_dims(g, v)
+        total_c, total_b = load_time(engine, tuple(d[0] for d in dims), tuple(d[1] for d in dims), 1)
+        return total_c, total_b
+    _, rows, _ = g.rows_of(v.h, v.rows)
+    _, cols, _ = g.cols_of(v.w, v.cols)
+    return load_time(engine, (v.m.groups * v.depth, rows, cols), (xs[1], xs[2], xs[3]), 1)
+
+
+def last_dims(g: Geometry, v: Visit) -> list[tuple[int, int, int]]:
+    """Channels-last input tile: rows, columns, channels; the outer of two spatial axes first."""
+    xs = g.x_strides
+    row = (v.rows, xs[2], v.cols * v.depth)
+    col = (v.cols, xs[3], v.depth)
+    return [row, col, (v.depth, xs[1], 1)]
+
+
+def out_dims(g: Geometry, v: Visit) -> list[tuple[int, int, int]]:
+    """Result tile: DRAM and scratchpad strides, in the order in which it lies in the scratchpad."""
+    ys, e = g.y_strides, g.elem
+    if turned(g):
+        return [
+            (v.rows, ys[2], v.cols * v.m.size),
+            (v.cols, ys[3], v.m.size),
+            (v.m.size, ys[1], 1),
+        ]
+    return [
+        (v.m.size, ys[1], v.rows * v.cols * e),
+        (v.rows, ys[2], v.cols * e),
+        (v.cols, ys[3], e),
+    ]
+
+
+def out_time(g: Geometry, v: Visit, engine: EngineSpec) -> tuple[int, int]:
+    dims = out_dims(g, v)
+    return store_time(engine, tuple(d[0] for d in dims), tuple(d[1] for d in dims), g.elem)
+
+
+def m_quantum(g: Geometry, tm: int) -> int:
+    return tm if g.groups == 1 or g.group_m == 1 else g.group_m
+
+
+def balanced(total: int, largest: int, quantum: int) -> int:
+    """Block size <= largest that cuts `total` into the fewest blocks, even, a multiple of `quantum` where possible."""
+    if largest >= total:
+        return total
+    if largest < quantum:
+        return max(1, largest)
+    blocks = ceil_div(total, largest // quantum * quantum)
+    return min(largest, align(ceil_div(total, blocks), quantum))

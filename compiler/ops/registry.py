@@ -1,0 +1,293 @@
+"""One face for all operator families: splits, needs, costs, timelines, lowering. Adding a family adds its branches here.
+
+Costs depend on a node's numbers, not on its weights: tasks of equal shape on equal engines are priced once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table, storage4
+from compiler.isa.program import EngineSpec
+from compiler.isa.table import VREQ_ENTRY_BYTES
+from compiler.ops import argmax, binary, conv, global_average, move, pool, reduce, table
+from compiler.ops.base import (
+    Constants,
+    Step,
+    Task,
+    TaskTimeline,
+    Tile,
+    View,
+    box_elements,
+    dense_view,
+    tensor_shape4,
+    timeline_of,
+    whole_box,
+)
+from compiler.ops.conv_geometry import Geometry, resident_bytes
+from compiler.ops.conv_tile import choose
+from compiler.plan.model import Box
+from cost_models.pipeline import pipeline_makespan
+
+__all__ = [
+    "Splits", "TaskCost", "input_boxes", "lower", "partial_name", "resident_budget_bytes", "splits",
+    "tab_slot_bytes", "task_cost", "task_timeline", "wgt_slot_bytes",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """How a layer may be shared out. axis: storage axis of the channels; cuts fall on multiples of `quantum`.
+
+    channels: extent of that axis, 0 if it may not be cut. reduce: input channels that may be cut into partial sums,
+    0 if none.
+    """
+
+    axis: int
+    channels: int
+    quantum: int
+    reduce: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCost:
+    """What one task takes of its engine a frame.
+
+    cycles: makespan of its tiles alone on the core, its layer serialised. compute_cycles: MAC array and vector unit.
+    read_bytes, write_bytes: bank traffic in whole 64-byte bursts. weight_bytes: weights in CONST; constant_bytes:
+    with biases and tables; resident_bytes: of WGT, held for ever. tile: what the lowering obeys (SlicePlan.tile).
+    """
+
+    cycles: int
+    compute_cycles: int
+    load_cycles: int
+    store_cycles: int
+    read_bytes: int
+    write_bytes: int
+    weight_bytes: int
+    constant_bytes: int
+    resident_bytes: int
+    macs: int
+    tiles: int
+    tile: Tile
+
+
+def resident_budget_bytes(engine: EngineSpec) -> int:
+    """WGT bytes for resident weights; the other half holds the two slots of streamed ones."""
+    return engine.wgt_bytes // 2
+
+
+def wgt_slot_bytes(engine: EngineSpec) -> int:
+    """One of the two slots of streamed weight blocks."""
+    return (engine.wgt_bytes - resident_budget_bytes(engine)) // 2 // 64 * 64
+
+
+def tab_slot_bytes(engine: EngineSpec) -> int:
+    """One of the two slots of biases, requantiser entries and tables."""
+    return engine.tab_bytes // 2 // 64 * 64
+
+
+def partial_name(layer: str, k: int) -> str:
+    """The int32 tensor that slice k of a layer leaves."""
+    return f"{layer}.partial{k}"
+
+
+def splits(graph: Graph, node: Node) -> Splits:
+    """How a node may be shared out."""
+    if isinstance(node, Conv):
+        quantum = node.weight.shape[0] // node.groups if node.groups > 1 else 1
+        return Splits(node.axes[1], node.weight.shape[0], quantum, conv.pn_range(node))
+    if isinstance(node, Move):
+        return Splits(1, move.channels(graph, node), 1, 0)
+    if isinstance(node, ArgMax):
+        return Splits(1, 0, 1, 0)
+    return Splits(1, tensor_shape4(graph, node.y)[1], 1, 0)
+
+
+def input_boxes(
+    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int] = (0, 0)
+) -> dict[str, Box]:
+    """Boxes of the tensors that a task reads (partial sums of a reduce slice are the scheduler's matter: {})."""
+    if role == "reduce":
+        return {}
+    if isinstance(node, Conv):
+        return {node.x: conv.input_box(node, box, *_range(node, role, reduce_range))}
+    if isinstance(node, Binary):
+        return binary.input_boxes(graph, node, box)
+    if isinstance(node, Table):
+        return {node.x: box}
+    if isinstance(node, Pool):
+        return {node.x: pool.input_box(node, box)}
+    if isinstance(node, GlobalAverage):
+        return {node.x: global_average.input_box(node, box)}
+    if isinstance(node, Move):
+        return move.input_boxes(graph, node, box)
+    return {node.x: whole_box(storage4(graph.tensors[node.x].shape))}
+
+
+def _range(node: Conv, role: str, reduce_range: tuple[int, int]) -> tuple[int, int]:
+    return reduce_range if role == "partial" else (0, node.weight.shape[1])
+
+
+def _geometry(graph: Graph, node: Conv, role: str, box: Box, reduce_range: tuple[int, int], memory: str) -> Geometry:
+    k0, k1 = _range(node, role, reduce_range)
+    return conv.geometry_of(graph, node, role, box, k0, k1, memory)
+
+
+@lru_cache(maxsize=65536)
+def _conv_cost(g: Geometry, engine: EngineSpec) -> TaskCost | None:
+    if g.resident and resident_bytes(g) > resident_budget_bytes(engine):
+        return None
+    tile = choose(g, engine, 2 * wgt_slot_bytes(engine))
+    if tile is None:
+        return None
+    weights = resident_bytes(g)
+    per_channel = 4 + (VREQ_ENTRY_BYTES if g.elem == 1 else 0)
+    return _cost_of(
+        conv.task_timeline(g, tile, engine), tile, weights, weights + (g.m1 - g.m0) * per_channel,
+        weights if g.resident else 0, conv.macs(g),
+    )  # fmt: skip
+
+
+def _cost_of(t: TaskTimeline, tile: Tile, weights: int, constants: int, resident: int, macs: int) -> TaskCost:
+    return TaskCost(
+        pipeline_makespan(t), sum(t.cx_cycles), sum(t.ld_cycles), sum(t.st), sum(t.ld_bus_bytes), sum(t.st_bus_bytes),
+        weights, constants, resident, macs, sum(1 for s in t.st if s), tile,
+    )  # fmt: skip
+
+
+def task_cost(
+    graph: Graph,
+    node: Node,
+    role: str,
+    box: Box,
+    reduce_range: tuple[int, int],
+    engine: EngineSpec,
+    memory: str = "stream",
+    partials: int = 2,
+) -> TaskCost | None:
+    """The cost of a task with its best tile, or None if no tile fits the engine's scratchpads.
+
+    partials: how many partial sums a reduce slice adds. memory "resident" holds a convolution's weights in WGT.
+    """
+    if isinstance(node, Conv) and role != "reduce":
+        g = _geometry(graph, node, role, box, reduce_range, memory)
+        return _conv_cost(_shifted(g), _bare(engine))
+    if memory == "resident":
+        return None
+    return _plain_cost(graph, node, role, box, _bare(engine), partials)
+
+
+def _shifted(g: Geometry) -> Geometry:
+    """The same task at channel 0 where that makes no difference, so that equal slices share one entry."""
+    if g.groups == 1 or g.group_m == 1:
+        from dataclasses import replace
+
+        k = replace(g, m0=0, m1=g.m1 - g.m0, k0=0, k1=g.k1 - g.k0)
+        return k
+    return g
+
+
+@lru_cache(maxsize=4096)
+def _bare(engine: EngineSpec) -> EngineSpec:
+    from dataclasses import replace
+
+    return replace(engine, id="", die="", bank="", dram_bytes=0)
+
+
+@lru_cache(maxsize=65536)
+def _plain_cost(
+    graph: Graph, node: Node, role: str, box: Box, engine: EngineSpec, partials: int
+) -> TaskCost | None:
+    tile = _choose(graph, node, role, box, engine, partials)
+    if tile is None:
+        return None
+    steps, constants = _dense_steps(graph, node, role, box, (0, 0), engine, tile, "stream", partials)
+    return _cost_of(timeline_of(steps), tile, 0, sum(size for _, size in constants.symbols.values()), 0, 0)
+
+
+def _choose(graph: Graph, node: Node, role: str, box: Box, engine: EngineSpec, partials: int) -> Tile | None:
+    if role == "reduce":
+        assert isinstance(node, Conv)
+        return reduce.choose_tile(node, box, partials, engine)
+    if isinstance(node, Binary):
+        return binary.choose_tile(node, box, engine)
+    if isinstance(node, Table):
+        return table.choose_tile(node, box, engine)
+    if isinstance(node, Pool):
+        return pool.choose_tile(node, box, engine)
+    if isinstance(node, GlobalAverage):
+        return global_average.choose_tile(node, box, engine)
+    if isinstance(node, Move):
+        return move.choose_tile(graph, node, box, engine)
+    assert isinstance(node, ArgMax)
+    return argmax.choose_tile(node, engine)
+
+
+def _dense_steps(
+    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], engine: EngineSpec, tile: Tile,
+    memory: str, partials: int,
+) -> tuple[list[Step], Constants]:  # fmt: skip
+    """Steps with every tensor whole at address 0 and constants only counted."""
+    constants = Constants(keep=False)
+    names = tuple(partial_name(node.name, k) for k in range(1 if role == "partial" else partials))
+
+    def view(name: str) -> View:
+        if name in names:
+            whole = dense_view(graph, node.y)
+            return View(name, whole.space, 0, whole.box, 4)
+        return dense_view(graph, name)
+
+    if role == "reduce":
+        needed = box
+
+        def view(name: str) -> View:  # the partials of a reduce slice are dense in its own box
+            if name in names:
+                return View(name, dense_view(graph, node.y).space, 0, needed, 4)
+            return dense_view(graph, name)
+
+    task = Task(
+        graph, node, "", role, box, reduce_range[0], reduce_range[1], engine, tile, memory, view, constants, names
+    )
+    return lower(task), constants
+
+
+def task_timeline(
+    graph: Graph,
+    node: Node,
+    role: str,
+    box: Box,
+    reduce_range: tuple[int, int],
+    engine: EngineSpec,
+    tile: Tile,
+    memory: str = "stream",
+    partials: int = 2,
+) -> TaskTimeline:
+    """Exact durations of every step of a task that obeys `tile`: what the prediction chains, layer by layer."""
+    if isinstance(node, Conv) and role != "reduce":
+        g = _geometry(graph, node, role, box, reduce_range, memory)
+        return conv.task_timeline(g, tile, engine)
+    return timeline_of(_dense_steps(graph, node, role, box, reduce_range, engine, tile, memory, partials)[0])
+
+
+def lower(task: Task) -> list[Step]:
+    """The steps of a task: instructions without tokens, stages and ring bases."""
+    node = task.node
+    if isinstance(node, Conv):
+        return reduce.lower(task) if task.role == "reduce" else conv.lower(task)
+    if isinstance(node, Binary):
+        return binary.lower(task)
+    if isinstance(node, Table):
+        return table.lower(task)
+    if isinstance(node, Pool):
+        return pool.lower(task)
+    if isinstance(node, GlobalAverage):
+        return global_average.lower(task)
+    if isinstance(node, Move):
+        return move.lower(task)
+    return argmax.lower(task)
+
+
+def box_is_empty(box: Box) -> bool:
+    return box_elements(box) == 0

@@ -1,0 +1,145 @@
+"""Plan -> programs: the scheduler on one page.
+
+Needs a checked plan, its graph and cluster; guarantees one DeviceProgram a device of the plan, whose queues follow
+the plan's global order on every core, so that no plan can deadlock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from compiler.ir.graph import Graph
+from compiler.isa.program import Channel, DeviceProgram, EngineSpec, HostMessage, LinkSpec
+from compiler.isa.table import HOST_RANK
+from compiler.plan.model import EnginePlan, Plan
+from compiler.schedule.buffers import plan_buffers
+from compiler.schedule.core import CoreBuilder
+from compiler.schedule.flow import build_flow
+from compiler.schedule.messages import CAPACITY_MESSAGES, MESSAGE_BYTES, Message, host_message, plan_messages
+from device_db.model import Cluster, DieRef
+from device_db.topology import link_specs, route, transport
+
+
+def engine_spec(engine: EnginePlan) -> EngineSpec:
+    """The hardware numbers of a planned engine."""
+    given = dict(engine.parameters)
+    given |= {"id": engine.id, "die": engine.die, "tm": engine.fold["tm"], "tn": engine.fold["tn"]}
+    return EngineSpec(**{f.name: given[f.name] for f in fields(EngineSpec)})
+
+
+def die_ref(cluster: Cluster, engine: EnginePlan) -> DieRef:
+    """The die an engine stands on."""
+    for ref in cluster.dies:
+        device = cluster.devices[ref.device]
+        if device.name == engine.device and cluster.die(ref).name == engine.die:
+            return ref
+    raise KeyError(f"{engine.device}/{engine.die}")
+
+
+def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
+    """The programs of all devices of a plan, devices in the cluster's order, cores by rank."""
+    engines = {e.rank: e for e in sorted(plan.engines, key=lambda e: e.rank)}
+    messages: dict[int, list[Message]] = {}
+    builders: dict[int, CoreBuilder] = {}
+    flows = [build_flow(graph, plan, r) for r in range(max(1, plan.replicas))]
+    tag = 0
+    for flow in flows:
+        buffers = {rank: plan_buffers(graph, flow, rank) for rank in flow.tasks}
+        for rank, refs in flow.tasks.items():
+            builder = CoreBuilder(graph, flow, engine_spec(engines[rank]), rank, buffers[rank])
+            for ref in refs:
+                builder.add_task(ref)
+            builders[rank] = builder
+        messages[flow.replica] = plan_messages(graph, flow, {r: b.views for r, b in buffers.items()}, tag)
+        tag += len(messages[flow.replica])
+    channels = plan_channels(cluster, engines, [m for part in messages.values() for m in part])
+    for flow in flows:
+        for rank, refs in flow.tasks.items():
+            builders[rank].add_messages(messages[flow.replica], lambda a, b: channels[(a, b)].id)
+            builders[rank].add_layers(refs)
+    programs = {r: b.finish() for r, b in sorted(builders.items())}
+    host = [
+        (_core_end(m), host_message(graph, m, channels[(m.transfer.piece.rank, m.transfer.target)].id, replica))
+        for replica, part in messages.items()
+        for m in part
+        if HOST_RANK in (m.transfer.piece.rank, m.transfer.target)
+    ]
+    specs = link_specs(cluster)
+    deepest = _stages(plan)
+    out = []
+    for device in cluster.devices:
+        ranks = [r for r, e in engines.items() if e.device == device.name]
+        if not ranks:
+            continue
+        own = [c for c in channels.values() if c.source_rank in ranks or c.target_rank in ranks]
+        links = sorted({link for c in own for link in c.links})
+        out.append(
+            DeviceProgram(
+                name=device.name,
+                cores=[programs[r] for r in ranks if r in programs],
+                channels=own,
+                links=[LinkSpec(name, *specs[name]) for name in links],
+                host=[m for rank, m in host if rank in ranks],
+                outputs={name: graph.root(name) for name in graph.outputs},
+                aliases=_aliases(graph),
+                replicas=max(1, plan.replicas),
+                stages=deepest,
+                note=_note(graph, plan),
+            )
+        )
+    return out
+
+
+def plan_channels(
+    cluster: Cluster, engines: dict[int, EnginePlan], messages: list[Message]
+) -> dict[tuple[int, int], Channel]:
+    """One channel for each ordered pair of ranks that exchange messages, numbered in rank order."""
+    pairs = sorted({(m.transfer.piece.rank, m.transfer.target) for m in messages})
+    refs = {rank: die_ref(cluster, e) for rank, e in engines.items()}
+    out = {}
+    for k, (source, target) in enumerate(pairs):
+        links = route(cluster, refs.get(source), refs.get(target))
+        kinds = [transport(link) for link in links]
+        kind = next((k for k in ("PCIe", "Ethernet") if k in kinds), "SLL")
+        out[(source, target)] = Channel(k, source, target, CAPACITY_MESSAGES, MESSAGE_BYTES, kind, links)
+    return out
+
+
+def _core_end(m: Message) -> int:
+    """The rank of the core at which a message of the host begins or ends."""
+    return m.transfer.target if m.transfer.piece.rank == HOST_RANK else m.transfer.piece.rank
+
+
+def _stages(plan: Plan) -> int:
+    stages = [s.stage for layer in plan.layers for s in layer.slices] + [h.stage for h in plan.host_segments]
+    return max(stages, default=0)
+
+
+def _aliases(graph: Graph) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Other names of tensors that the host may ask for, with their shapes."""
+    asked = [*graph.outputs, *graph.inputs]
+    for segment in graph.host_segments:
+        asked += [*segment.inputs, *segment.outputs]
+    out = {}
+    for name in asked:
+        root = graph.aliases.get(name)
+        if root is None:
+            continue
+        if name in graph.tensors:
+            out[name] = (root, graph.tensors[name].shape)
+        elif name in graph.host_tensors:
+            out[name] = (root, graph.host_tensors[name][1])
+    return out
+
+
+def _note(graph: Graph, plan: Plan) -> dict[str, object]:
+    return {
+        "model": dict(sorted(plan.model.items())),
+        "graph": graph.name,
+        "seed": plan.solver.seed,
+        "gap_ppm": round(plan.solver.gap * 1_000_000),
+        "status": plan.solver.status,
+    }
+
+
+__all__ = ["HostMessage", "die_ref", "engine_spec", "plan_channels", "schedule"]
