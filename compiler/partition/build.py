@@ -1,0 +1,248 @@
+"""Turns a decision into a Plan: global order, stages, channels with routes, host segments. Decides nothing more.
+
+Needs a Decision that covers every layer; guarantees the rules of docs/machine.md: one topological order; in a
+throughput plan a consumer on another engine (or behind the host) lies one stage later than its producers; in a
+latency plan every stage is 0; a channel carries exactly the hull of what its target needs of one producer slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from compiler.ir.graph import Graph, HostSegment, Node, storage4
+from compiler.partition.options import PartitionOptions, host_time_ns
+from compiler.partition.pieces import HOST, Decision, Slot, full_box, hull, intersect, volume
+from compiler.partition.protocols import Ops, Routes
+from compiler.plan.model import (
+    Box,
+    ChannelPlan,
+    EnginePlan,
+    HostSegmentPlan,
+    LayerPlan,
+    ResourcePlan,
+    SlicePlan,
+)
+
+
+@dataclass(slots=True)
+class Body:
+    """The parts of a Plan that follow from the decision alone."""
+
+    engines: list[EnginePlan]
+    layers: list[LayerPlan]
+    channels: list[ChannelPlan]
+    host_segments: list[HostSegmentPlan]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Who holds a box of a tensor: an engine id (or host) at a stage."""
+
+    box: Box
+    engine: str
+    stage: int
+
+
+def tensor_box(graph: Graph, name: str) -> Box:
+    """The whole box of a root tensor; host-only tensors from their listed shape."""
+    tensor = graph.tensors.get(name)
+    shape = tensor.shape if tensor is not None else graph.host_tensors[name][1]
+    return full_box(storage4(shape))
+
+
+def element_bits(graph: Graph, name: str) -> int:
+    """Bits an element of a tensor takes on a channel."""
+    return graph.tensors[name].dtype.size_bytes * 8
+
+
+def engine_plan(slot: Slot) -> EnginePlan:
+    """The plan's record of a slot."""
+    s, r = slot.spec, slot.resources
+    device = s.id.split("/")[0]
+    return EnginePlan(
+        id=s.id,
+        rank=slot.index,
+        device=device,
+        die=s.die,
+        style="tiled",
+        fold={"tm": s.tm, "tn": s.tn},
+        parameters=asdict(s),
+        resources=ResourcePlan(r.lut, r.ff, r.bram18, r.uram, r.dsp),
+        replica=slot.replica,
+    )
+
+
+class _Builder:
+    """One replica's walk over the steps in topological order."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        slots: Mapping[int, Slot],
+        decision: Decision,
+        ops: Ops,
+        options: PartitionOptions,
+        replica: int,
+        host_floor: Mapping[str, int],
+    ) -> None:
+        self.graph, self.slots, self.decision, self.ops = graph, slots, decision, ops
+        self.options, self.replica, self.host_floor = options, replica, host_floor
+        self.pipelined = options.objective == "throughput"
+        self.sources: dict[str, list[_Source]] = {}
+        self.needs: dict[tuple[str, str], list[tuple[Box, int]]] = {}  # (tensor, target engine) -> needed boxes, stages
+        self.partials: list[tuple[str, Box, _Source, str, int]] = []
+        self.order = 0
+        self.layers: list[LayerPlan] = []
+        self.hosts: list[HostSegmentPlan] = []
+        for name in graph.inputs:
+            root = graph.root(name)
+            if root in graph.tensors or root in graph.host_tensors:
+                self.sources[root] = [_Source(tensor_box(graph, root), HOST, 0)]
+
+    def _lag(self, source: _Source, engine: str) -> int:
+        return source.stage + (1 if self.pipelined and source.engine != engine else 0)
+
+    def _reads(self, tensor: str, box: Box) -> list[_Source]:
+        return [s for s in self.sources.get(tensor, []) if intersect(s.box, box) is not None]
+
+    def step(self, step: Node | HostSegment) -> None:
+        if isinstance(step, HostSegment):
+            self._host(step)
+        else:
+            self._layer(step)
+
+    def _host(self, seg: HostSegment) -> None:
+        g = self.graph
+        stage = self.host_floor.get(seg.name, 0)
+        for name in seg.inputs:
+            for s in self.sources.get(g.root(name), []):
+                stage = max(stage, self._lag(s, HOST))
+        for name in seg.inputs:
+            root = g.root(name)
+            if root in g.tensors:
+                self.needs.setdefault((root, HOST), []).append((tensor_box(g, root), stage))
+        for name in seg.outputs:
+            root = g.root(name)
+            if root in g.tensors or root in g.host_tensors:
+                self.sources[root] = [_Source(tensor_box(g, root), HOST, stage)]
+        time_ns = host_time_ns(seg.name, self.options)
+        self.hosts.append(HostSegmentPlan(seg.name, seg.nodes, seg.reason, stage, self.order, time_ns))
+        self.order += 1
+
+    def _layer(self, node: Node) -> None:
+        pieces = self.decision.pieces[node.name]
+        slices: list[SlicePlan] = []
+        made: list[_Source] = []
+        partial_sources: list[tuple[int, _Source]] = []
+        for k, p in enumerate(pieces):
+            engine = self.slots[p.slot].id
+            reads: list[tuple[str, Box]] = []
+            if p.role != "reduce":
+                boxes = self.ops.input_boxes(self.graph, node, p.role, p.box, (p.reduce_from, p.reduce_to))
+                reads = [(t, b) for t, b in sorted(boxes.items()) if t not in self.graph.constants]
+            stage = 0
+            for tensor, box in reads:
+                stage = max([stage, *(self._lag(s, engine) for s in self._reads(tensor, box))])
+            if p.role == "reduce":
+                for _, src in partial_sources:
+                    if intersect(src.box, p.box) is not None:
+                        stage = max(stage, self._lag(src, engine))
+            for tensor, box in reads:
+                self.needs.setdefault((tensor, engine), []).append((box, stage))
+            source = _Source(p.box, engine, stage)
+            if p.role == "partial":
+                partial_sources.append((k, source))
+            else:
+                made.append(source)
+                if p.role == "reduce":
+                    for j, src in partial_sources:
+                        common = intersect(src.box, p.box)
+                        if common is not None and src.engine != engine:
+                            self.partials.append((f"{node.name}.partial{j}", common, src, engine, stage))
+            slices.append(
+                SlicePlan(
+                    task=f"{node.name}#{k}",
+                    engine=engine,
+                    role=p.role,
+                    box=p.box,
+                    reduce_from=p.reduce_from,
+                    reduce_to=p.reduce_to,
+                    stage=stage,
+                    order=self.order,
+                    memory=p.memory,
+                    tile=dict(sorted(p.tile)),
+                    cycles=p.cycles,
+                    replica=self.replica,
+                )
+            )
+            self.order += 1
+        self.sources[node.y] = made
+        self.layers.append(LayerPlan(node.name, node.op, self.decision.strategy(node.name), tuple(slices)))
+
+    def channels(self, routes: Routes) -> list[ChannelPlan]:
+        g = self.graph
+        for name in dict.fromkeys(g.root(o) for o in g.outputs):
+            if name in g.tensors:
+                stage = max((self._lag(s, HOST) for s in self.sources.get(name, [])), default=0)
+                self.needs.setdefault((name, HOST), []).append((tensor_box(g, name), stage))
+        out: list[ChannelPlan] = []
+        by_id = {s.id: s for s in self.slots.values()}
+
+        def route(a: str, b: str) -> tuple[str, ...]:
+            return routes.route(by_id[a].ref if a != HOST else None, by_id[b].ref if b != HOST else None)
+
+        for (tensor, target), wanted in self.needs.items():
+            for s in self.sources.get(tensor, []):
+                if s.engine == target:
+                    continue
+                parts = [(c, stage) for b, stage in wanted if (c := intersect(s.box, b)) is not None]
+                if not parts:
+                    continue
+                box = hull(c for c, _ in parts)
+                bits = volume(box) * element_bits(g, tensor)
+                first = min(stage for _, stage in parts)
+                way = route(s.engine, target)
+                out.append(ChannelPlan(tensor, box, s.engine, target, bits, way, s.stage, first, self.replica))
+        for name, box, s, target, stage in self.partials:
+            bits = volume(box) * 32
+            way = route(s.engine, target)
+            out.append(ChannelPlan(name, box, s.engine, target, bits, way, s.stage, stage, self.replica))
+        return out
+
+
+def build(
+    graph: Graph,
+    slots: list[Slot],
+    decisions: list[Decision],
+    ops: Ops,
+    routes: Routes,
+    options: PartitionOptions,
+) -> Body:
+    """The plan's body for one decision a replica; slots carry the replica that they serve."""
+    builders: list[_Builder] = []
+    host_floor: dict[str, int] = {}
+    while True:  # a host segment has one stage for all replicas: raise it until they agree
+        builders = []
+        for replica, decision in enumerate(decisions):
+            mine = {s.index: s for s in slots if s.replica == replica}
+            b = _Builder(graph, mine, decision, ops, options, replica, host_floor)
+            for step in graph.steps:
+                b.step(step)
+            builders.append(b)
+        deepest = {h.name: max(b.hosts[i].stage for b in builders) for i, h in enumerate(builders[0].hosts)}
+        if all(h.stage == deepest[h.name] for b in builders for h in b.hosts):
+            break
+        host_floor = deepest
+    count = len(builders)
+    channels = [c for b in builders for c in b.channels(routes)]
+    hosts = [replace(h, order=h.order * count) for h in builders[0].hosts]
+    layers: list[LayerPlan] = []
+    for i, first in enumerate(builders[0].layers):
+        slices: list[SlicePlan] = []
+        for b in builders:
+            for s in b.layers[i].slices:
+                task = f"{first.name}#{len(slices)}"
+                slices.append(replace(s, task=task, order=s.order * count + b.replica))
+        layers.append(LayerPlan(first.name, first.op, first.strategy, tuple(slices)))
+    return Body([engine_plan(s) for s in slots], layers, channels, hosts)

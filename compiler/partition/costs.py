@@ -1,0 +1,128 @@
+"""Costs of tasks, remembered by shape: the one door from the partitioner to compiler.ops.
+
+Two nodes of the same geometry cost the same, whatever their weights; so the key leaves out names and array contents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from compiler.ir.graph import Copy, Graph, Node
+from compiler.isa.program import EngineSpec
+from compiler.partition.contention import Timeline, run
+from compiler.partition.protocols import Ops
+from compiler.plan.model import Box
+
+_NAMES = {"name", "x", "y", "a", "b", "xs", "params", "op"}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNumbers:
+    """What one task takes: `cycles` alone on an idle core (what the plan states), `busy` from the barrier before it to
+    its last store with first weights already there (what it adds to a core's interval at least)."""
+
+    cycles: int
+    busy: int
+    resident_bytes: int
+    constant_bytes: int
+    read_bytes: int
+    write_bytes: int
+    tile: tuple[tuple[str, int], ...]
+    timeline: Timeline
+
+
+class _FirstAhead:
+    """A timeline whose first loads that need no earlier result are already done."""
+
+    def __init__(self, t: Timeline) -> None:
+        first = next((i for i, m in enumerate(t.ld_main) if m), 0)
+        self.ld_main, self.cx_head, self.cx_tail, self.st = t.ld_main, t.cx_head, t.cx_tail, t.st
+        self.ld_ahead = tuple(0 if i <= first else a for i, a in enumerate(t.ld_ahead))
+        self.ld_bus_bytes = tuple(
+            b * m // (a + m) if i <= first and a + m else b
+            for i, (a, m, b) in enumerate(zip(t.ld_ahead, t.ld_main, t.ld_bus_bytes, strict=True))
+        )
+        self.st_bus_bytes = t.st_bus_bytes
+
+
+def bank_bytes_per_cycle(spec: EngineSpec, sharers: int = 1) -> float:
+    """What the bank gives this core in one of its cycles, when `sharers` cores use it alike."""
+    return spec.bank_bytes_per_second / (spec.clock_khz * 1000) / sharers
+
+
+def shape_key(graph: Graph, node: Node) -> tuple[object, ...]:
+    """Everything of a node that a cost can depend on."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, np.ndarray):
+            return (value.shape, value.dtype.str)
+        if isinstance(value, tuple):
+            return tuple(plain(v) for v in value)
+        if isinstance(value, Copy):
+            return (value.source, value.dims, value.src_offset, value.src_strides, value.dst_offset, value.dst_strides, value.table is None)
+        return value
+
+    values = tuple(plain(getattr(node, f.name)) for f in fields(node) if f.name not in _NAMES)
+    reads = tuple((t in graph.constants, graph.tensors[t].shape if t in graph.tensors else ()) for t in node.inputs)
+    same = len(set(node.inputs))
+    out = graph.tensors[node.y]
+    return (type(node).__name__, values, reads, same, out.shape, out.dtype.value)
+
+
+def bare(spec: EngineSpec) -> EngineSpec:
+    """The spec without the names that do not change a cost."""
+    return replace(spec, id="", die="", bank="", dram_bytes=0)
+
+
+class CostBook:
+    """Remembers costs for one graph."""
+
+    def __init__(self, graph: Graph, ops: Ops) -> None:
+        self.graph, self.ops = graph, ops
+        self._shape: dict[str, int] = {}
+        self._shapes: dict[tuple[object, ...], int] = {}
+        self._known: dict[tuple[object, ...], TaskNumbers | None] = {}
+        for node in graph.nodes:
+            key = shape_key(graph, node)
+            self._shape[node.name] = self._shapes.setdefault(key, len(self._shapes))
+
+    def shape_class(self, node: Node) -> int:
+        """Layers of one class cost the same everywhere."""
+        return self._shape[node.name]
+
+    def cost(
+        self,
+        node: Node,
+        role: str,
+        box: Box,
+        reduce_range: tuple[int, int],
+        spec: EngineSpec,
+        memory: str,
+        sharers: int = 1,
+        partials: int = 2,
+    ) -> TaskNumbers | None:
+        """The task's numbers, or None where the engine cannot hold a tile of it.
+
+        partials: how many partial sums a reduce slice adds."""
+        key = (self._shape[node.name], role, box, reduce_range, bare(spec), memory, sharers, partials)
+        if key in self._known:
+            return self._known[key]
+        got = self.ops.task_cost(self.graph, node, role, box, reduce_range, spec, memory, partials)
+        numbers: TaskNumbers | None = None
+        if got is not None:
+            rate = bank_bytes_per_cycle(spec, sharers)
+            busy = run([_FirstAhead(got.timeline)], rate).end[0]
+            numbers = TaskNumbers(
+                cycles=got.cycles,
+                busy=int(busy),
+                resident_bytes=got.resident_bytes,
+                constant_bytes=got.constant_bytes,
+                read_bytes=sum(got.timeline.ld_bus_bytes),
+                write_bytes=sum(got.timeline.st_bus_bytes),
+                tile=tuple(sorted(got.tile.items())),
+                timeline=got.timeline,
+            )
+        self._known[key] = numbers
+        return numbers

@@ -1,0 +1,72 @@
+"""The real neighbours behind protocols.py: compiler.ops and device_db.topology."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.ir.graph import Graph, Node
+from compiler.isa.program import EngineSpec
+from compiler.ops import registry
+from compiler.partition.contention import Timeline
+from compiler.plan.model import Box
+from device_db.model import Cluster, DieRef
+from device_db.topology import route
+
+
+@dataclass(frozen=True, slots=True)
+class RealCost:
+    """A TaskCost together with its timeline."""
+
+    cycles: int
+    resident_bytes: int
+    constant_bytes: int
+    tile: dict[str, int]
+    timeline: Timeline
+
+
+class RealOps:
+    """compiler.ops as the Ops protocol."""
+
+    def task_cost(
+        self,
+        graph: Graph,
+        node: Node,
+        role: str,
+        box: Box,
+        reduce_range: tuple[int, int],
+        engine: EngineSpec,
+        memory: str,
+        partials: int,
+    ) -> RealCost | None:
+        got = registry.task_cost(graph, node, role, box, reduce_range, engine, memory, partials)
+        if got is None:
+            return None
+        t = registry.task_timeline(graph, node, role, box, reduce_range, engine, got.tile, memory, partials)
+        return RealCost(got.cycles, got.resident_bytes, got.constant_bytes, got.tile, t)
+
+    def input_boxes(
+        self, graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int]
+    ) -> dict[str, Box]:
+        return registry.input_boxes(graph, node, role, box, reduce_range)
+
+    def splits(self, graph: Graph, node: Node) -> list[tuple[str, int, int, int]]:
+        s = registry.splits(graph, node)
+        out = [("Pm", s.axis, s.channels, s.quantum)] if s.channels else []
+        return [*out, ("Pn", -1, s.reduce, 1)] if s.reduce else out
+
+    def resident_budget_bytes(self, engine: EngineSpec) -> int:
+        return registry.resident_budget_bytes(engine)
+
+
+class ClusterRoutes:
+    """Routes of one cluster, remembered."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._known: dict[tuple[DieRef | None, DieRef | None], tuple[str, ...]] = {}
+
+    def route(self, source: DieRef | None, target: DieRef | None) -> tuple[str, ...]:
+        key = (source, target)
+        if key not in self._known:
+            self._known[key] = route(self.cluster, source, target)
+        return self._known[key]

@@ -1,0 +1,99 @@
+"""What the user may ask of the partitioner: plain values, checked once, printed into the plan."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from device_db.errors import FvcError
+
+HOST_SEGMENT_NS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionOptions:
+    """Options of `partition`; every default is the documented one.
+
+    objective: "throughput" (interval, then latency, then crossings) or "latency" (latency, then resources).
+    replicas: copies of the whole pipeline; 0 means auto (the number with the best throughput is taken).
+    cores: engines a device, None: one a die. anchors: (layer name, "u280-0/SLR1").
+    forbidden_cuts: pairs (producer layer, consumer layer) that must stand on the same engine, unsliced.
+    force_split: (("Pm", 2),): every layer that allows it is sliced so. memory: "auto" | "external" (no resident
+    weights) | "bram" | "uram" (resident wherever they fit). target_fps and max_latency_ms are limits;
+    min_devices asks for the fewest devices that meet them. time_limit_s is spent as deterministic solver time.
+    interval: cycles of the reference clock a frame may take; a smaller interval is not looked for.
+    host_ns: measured nanoseconds of host segments by name (--host-profile).
+    """
+
+    objective: str = "throughput"
+    style: str = "tiled"
+    replicas: int = 1
+    cores: int | None = None
+    anchors: tuple[tuple[str, str], ...] = ()
+    forbidden_cuts: tuple[tuple[str, str], ...] = ()
+    force_split: tuple[tuple[str, int], ...] = ()
+    memory: str = "auto"
+    target_fps: float | None = None
+    max_latency_ms: float | None = None
+    min_devices: bool = False
+    interval: int | None = None
+    seed: int = 0
+    workers: int = 1
+    time_limit_s: float = 20.0
+    host_ns: dict[str, int] = field(default_factory=dict)
+
+    def validate(self) -> None:
+        """Raises FVC201 (exit 2) for a value that has no meaning."""
+
+        def bad(what: str, *help: str) -> None:
+            raise FvcError("FVC201", what, help=help, exit_code=2)
+
+        if self.objective not in ("throughput", "latency"):
+            bad(f"unknown objective '{self.objective}'", "use throughput or latency")
+        if self.style not in ("tiled", "auto"):
+            bad(f"style '{self.style}' has no engine yet", "use --style tiled")
+        if self.memory not in ("auto", "external", "bram", "uram"):
+            bad(f"unknown memory style '{self.memory}'", "use auto, bram, uram or external")
+        if self.replicas < 0:
+            bad(f"{self.replicas} replicas make no sense", "use --replicas 1, 2, … or auto")
+        if self.cores is not None and self.cores < 1:
+            bad(f"{self.cores} cores a device make no sense", "use --cores 1 or more")
+        if self.workers < 1:
+            bad(f"{self.workers} workers make no sense", "use --workers 1 or more")
+        if self.time_limit_s <= 0:
+            bad("the time limit must be positive", "use --time-limit SECONDS")
+        if self.target_fps is not None and self.target_fps <= 0:
+            bad("the frame rate asked for must be positive")
+        if self.max_latency_ms is not None and self.max_latency_ms <= 0:
+            bad("the latency asked for must be positive")
+        if self.interval is not None and self.interval <= 0:
+            bad("the interval asked for must be positive")
+        for factor, count in self.force_split:
+            if factor not in ("Pm", "Pn"):
+                bad(f"a split by {factor} is not there yet", "use --force-split Pm=2 or Pn=2")
+            if count < 1:
+                bad(f"--force-split {factor}={count} makes no sense", "use a number of slices of 1 or more")
+
+    def as_json(self) -> dict[str, Any]:
+        """What of this shapes the plan, as plain JSON values without absent ones; floats in milli-units."""
+        out: dict[str, Any] = {}
+        for key, value in asdict(self).items():
+            if value is None or key == "host_ns":
+                continue
+            if isinstance(value, float):
+                out[f"{key}_milli"] = round(value * 1000)
+            elif isinstance(value, tuple):
+                out[key] = [list(v) for v in value]
+            else:
+                out[key] = value
+        if self.host_ns:
+            out["host_ns"] = dict(sorted(self.host_ns.items()))
+        return out
+
+
+def host_time_ns(name: str, options: PartitionOptions) -> int:
+    """Nanoseconds of one host segment a frame: measured if given, else 50 us.
+
+    The default is an assumption: one ONNX Runtime call with a small tail (softmax, top-k); `--host-profile` replaces it.
+    """
+    return options.host_ns.get(name, HOST_SEGMENT_NS)

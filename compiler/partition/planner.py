@@ -1,0 +1,116 @@
+"""The partitioner on one page: graph + cluster + options -> Plan.
+
+Needs a legal graph; guarantees a plan that check.py accepts, with a proven bound and its scope, or FvcError FVC2xx
+with the unmet constraint, what contributes to it and the cheapest relaxation that makes it fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compiler.ir.graph import Graph
+from compiler.partition.build import build
+from compiler.partition.costs import CostBook
+from compiler.partition.defaults import ClusterRoutes, RealOps
+from compiler.partition.infeasible import check_limits, no_layer, refused
+from compiler.partition.layout import Place, places
+from compiler.partition.options import PartitionOptions
+from compiler.partition.predict import predict
+from compiler.partition.protocols import Ops
+from compiler.partition.replicate import auto_replicas, groups
+from compiler.partition.search import Placed, place_replica
+from compiler.plan.model import SCHEMA, Plan, SolverPlan
+from device_db.errors import FvcError
+from device_db.model import Cluster
+
+
+def partition(graph: Graph, cluster: Cluster, options: PartitionOptions, ops: Ops | None = None) -> Plan:
+    """The best plan found, judged by check.py before it is returned. FvcError FVC2xx when there is none."""
+    options.validate()
+    if not graph.nodes:
+        raise no_layer(graph)
+    book = CostBook(graph, ops or RealOps())
+    everywhere = places(cluster, options.cores)
+    if not options.min_devices:
+        return _judged(graph, cluster, options, book, everywhere)
+    last: FvcError | None = None
+    for count in range(1, len(cluster.devices) + 1):
+        here = [p for p in everywhere if p.ref.device < count]
+        try:
+            return _judged(graph, cluster, options, book, here)
+        except FvcError as error:
+            if error.exit_code != 1:
+                raise
+            last = error
+    assert last is not None
+    raise last
+
+
+def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, book: CostBook, here: list[Place]) -> Plan:
+    """One plan on these places, within the limits asked for and accepted by the independent checker."""
+    from compiler.partition.check import check_plan
+
+    notes: list[str] = []
+    auto, fps = auto_replicas(graph, cluster, options, book, here)
+    replicas = options.replicas or auto
+    plan = _plan(graph, cluster, options, book, here, replicas)
+    plan.predicted["replicas_auto"] = {"replicas": auto, "fps": fps}
+    if options.replicas != auto:
+        notes.append(f"--replicas auto would take {auto} and give about {fps} frames a second")
+    if options.workers > 1:
+        notes.append(f"{options.workers} workers: the plan may differ from run to run")
+    plan = replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, *notes)))
+    findings = check_plan(plan, graph, cluster)
+    if findings:
+        raise refused(findings)
+    check_limits(plan, graph, cluster, options)
+    return plan
+
+
+def _plan(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, book: CostBook, here: list[Place], replicas: int
+) -> Plan:
+    """Places every replica, builds the body, predicts."""
+    placed: list[Placed] = []
+    rank = 0
+    for r, group in enumerate(groups(here, replicas)):
+        placed.append(place_replica(graph, cluster, group, options, book, r, rank))
+        rank += len(group)
+    slots = [s for p in placed for s in p.slots]
+    body = build(graph, slots, [p.decision for p in placed], book.ops, ClusterRoutes(cluster), options)
+    plan = Plan(
+        schema=SCHEMA,
+        model={"name": graph.name},
+        cluster={"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]},
+        options=options.as_json(),
+        solver=SolverPlan("FEASIBLE", 0, 0, 0.0, "", (), options.seed, options.workers),
+        engines=tuple(body.engines),
+        layers=tuple(body.layers),
+        channels=tuple(body.channels),
+        host_segments=tuple(body.host_segments),
+        predicted={},
+        replicas=replicas,
+        fallbacks=tuple(graph.fallbacks),
+    )
+    predicted = predict(plan, graph, cluster)
+    return replace(plan, predicted=predicted, solver=_solver(plan, predicted, placed, options))
+
+
+def _solver(plan: Plan, predicted: dict[str, object], placed: list[Placed], options: PartitionOptions) -> SolverPlan:
+    """Status, objective, bound and gap, in reference-clock cycles. OPTIMAL is said only where the bound is met."""
+    key = "interval_cycles" if options.objective == "throughput" else "latency_cycles"
+    objective = int(str(predicted[key]))
+    if options.objective == "throughput":
+        bound = -(-max(p.bound for p in placed) // plan.replicas)
+    else:
+        bound = max(p.bound for p in placed)
+    notes = tuple(n for p in placed for n in p.notes)
+    if bound > objective:
+        notes += (f"the bound {bound} of the additive cost model is above the predicted {objective}: taken as met",)
+        bound = objective
+    gap = round((objective - bound) / objective, 6) if objective else 0.0
+    status = "OPTIMAL" if objective == bound else "FEASIBLE"
+    first = placed[0]
+    return SolverPlan(
+        status, objective, bound, gap, first.proved_by, first.scope, options.seed, options.workers, tuple(dict.fromkeys(notes))
+    )

@@ -1,0 +1,159 @@
+"""The analytical prediction of a plan: interval, latency, utilisation, what limits it and what would relieve it.
+
+Needs a plan (also a hand-edited one), its graph and cluster; never looks at instructions or the simulator. Interval and
+latency are those of docs/machine.md: the steady-state distance of two results with the input always waiting, and one
+frame through the empty machine. With R replicas the interval is a replica's divided by R.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compiler.ir.graph import Graph, HostSegment, Node
+from compiler.isa.program import EngineSpec
+from compiler.ops import registry
+from compiler.ops.base import TaskTimeline
+from compiler.partition.loads import Loads, limiting
+from compiler.partition.pieces import HOST, intersect
+from compiler.partition.timing import Event, Machine, Steps, Times
+from compiler.plan.model import LayerPlan, Plan
+from cost_models.primitives import ceil_div, ps_cycles
+from device_db.model import Cluster
+from device_db.topology import link_specs
+
+SETTLED_FRAMES = 4
+
+
+def engine_specs(plan: Plan) -> dict[str, EngineSpec]:
+    """The specs that the plan's engines state."""
+    return {e.id: EngineSpec(**e.parameters) for e in plan.engines}
+
+
+def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
+    """`Plan.predicted`: integers, and fps, latency_ms, energy_mj as rounded numbers; see interface.md."""
+    specs = engine_specs(plan)
+    timelines = timelines_of(plan, graph, specs)
+    events = events_of(plan, graph)
+    links = link_specs(cluster)
+    loads = Loads.of(plan, cluster, timelines)
+    machine = Machine(plan, steps_of(plan, specs, timelines, {}), events, links)
+    frames = machine.deepest + SETTLED_FRAMES + 2
+    times = machine.play(frames)
+    frame_ps = max(steady_ps(times), loads.longest_ps)
+    background = loads.background(specs, frame_ps)
+    if any(share > 0.01 for share in background.values()):
+        machine = Machine(plan, steps_of(plan, specs, timelines, background), events, links)
+        times = machine.play(frames)
+        frame_ps = max(steady_ps(times), loads.longest_ps)
+    alone = machine.play(1)
+    latency_ps = max(alone.done_ps, default=0)
+    interval_ps = ceil_div(frame_ps, plan.replicas)
+    ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+    seconds = interval_ps / 1e12
+    used = {e.device for e in plan.engines}
+    watts = sum(d.board.power_w for d in cluster.devices if d.name in used)
+    busy = {e: t // frames for e, t in times.engine_busy_ps.items()}
+    out: dict[str, Any] = {
+        "interval_ns": ceil_div(interval_ps, 1000),
+        "latency_ns": ceil_div(latency_ps, 1000),
+        "interval_cycles": ps_cycles(interval_ps, ref_khz),
+        "latency_cycles": ps_cycles(latency_ps, ref_khz),
+        "clock_mhz": number(ref_khz / 1000),
+        "fps": number(round(1 / seconds, 3)),
+        "latency_ms": number(round(latency_ps / 1e9, 6)),
+        "energy_mj": number(round(watts * seconds * 1000, 3)),
+    }
+    clock = {e: s.clock_khz for e, s in specs.items()}
+    out["tasks"] = {
+        t: {"latency_cycles": ps_cycles(alone.task_ps[t], clock[e]), "steady_cycles": ps_cycles(times.task_ps[t], clock[e])}
+        for t, e in sorted((s.task, s.engine) for layer in plan.layers for s in layer.slices)
+    }
+    out.update(loads.utilisation(plan, frame_ps, busy))
+    out["limiting"] = limiting(plan, loads, busy, frame_ps)
+    return out
+
+
+def number(value: float) -> float | int:
+    """A whole float as an integer, so that it stands in JSON as one."""
+    return int(value) if value == int(value) else value
+
+
+def steady_ps(times: Times) -> int:
+    """Steady-state distance of results: the mean over the last frames."""
+    return max(1, ceil_div(times.done_ps[-1] - times.done_ps[-1 - SETTLED_FRAMES], SETTLED_FRAMES))
+
+
+def timelines_of(plan: Plan, graph: Graph, specs: dict[str, EngineSpec]) -> dict[str, TaskTimeline]:
+    """The exact tile durations of every slice."""
+    nodes: dict[str, Node] = {n.name: n for n in graph.nodes}
+    out: dict[str, TaskTimeline] = {}
+    for layer in plan.layers:
+        for s in layer.slices:
+            out[s.task] = registry.task_timeline(
+                graph, nodes[layer.name], s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.tile,
+                s.memory, partials_of(layer, s.replica),
+            )  # fmt: skip
+    return out
+
+
+def partials_of(layer: LayerPlan, replica: int) -> int:
+    """How many partial sums a reduce slice of the layer adds."""
+    return max(2, sum(1 for s in layer.slices if s.role == "partial" and s.replica == replica))
+
+
+def steps_of(
+    plan: Plan, specs: dict[str, EngineSpec], timelines: dict[str, TaskTimeline], background: dict[str, float]
+) -> dict[str, Steps]:
+    """Step durations under the bank's contention; background: share of its bank that others take, by engine."""
+    known: dict[tuple[TaskTimeline, float], Steps] = {}
+    out: dict[str, Steps] = {}
+    for layer in plan.layers:
+        for s in layer.slices:
+            spec = specs[s.engine]
+            rate = spec.bank_bytes_per_second / (spec.clock_khz * 1000) * (1 - min(0.9, background.get(s.engine, 0.0)))
+            key = (timelines[s.task], rate)
+            if key not in known:
+                known[key] = Steps.of(timelines[s.task], rate)
+            out[s.task] = known[key]
+    return out
+
+
+def events_of(plan: Plan, graph: Graph) -> list[Event]:
+    """Tasks and host segments with the channels that they wait for and complete."""
+    nodes: dict[str, Node] = {n.name: n for n in graph.nodes}
+    into: dict[tuple[str, str, int], list[int]] = {}
+    for i, c in enumerate(plan.channels):
+        into.setdefault((c.tensor, c.target, c.replica), []).append(i)
+    events: list[Event] = []
+    writers: dict[tuple[str, str, int], list[tuple[int, Event, Any]]] = {}
+    for layer in plan.layers:
+        node = nodes[layer.name]
+        for k, s in enumerate(layer.slices):
+            e = Event(s.order, s.stage, s.replica, s, None)
+            events.append(e)
+            if s.role == "reduce":
+                for name, target, replica in list(into):
+                    if target == s.engine and replica == s.replica and name.startswith(f"{layer.name}.partial"):
+                        e.inputs += [i for i in into[(name, target, replica)] if intersect(plan.channels[i].box, s.box)]
+            else:
+                needs = registry.input_boxes(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to))
+                for tensor, box in needs.items():
+                    for i in into.get((tensor, s.engine, s.replica), []):
+                        if intersect(plan.channels[i].box, box):
+                            e.inputs.append(i)
+            made = f"{layer.name}.partial{k}" if s.role == "partial" else node.y
+            writers.setdefault((made, s.engine, s.replica), []).append((s.order, e, s.box))
+    for h in plan.host_segments:
+        segment = next(x for x in graph.steps if isinstance(x, HostSegment) and x.name == h.name)
+        for replica in range(plan.replicas):
+            e = Event(h.order, h.stage, replica, None, h)
+            events.append(e)
+            for t in segment.inputs:
+                e.inputs += into.get((graph.root(t), HOST, replica), [])
+            for t in segment.outputs:
+                writers.setdefault((graph.root(t), HOST, replica), []).append((h.order, e, None))
+    for i, c in enumerate(plan.channels):
+        own = [w for w in writers.get((c.tensor, c.source, c.replica), []) if w[2] is None or intersect(w[2], c.box)]
+        if own:
+            max(own, key=lambda w: w[0])[1].sends.append(i)
+    return events

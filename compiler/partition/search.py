@@ -1,0 +1,167 @@
+"""One placement from engines to decision: engines, option table, bound, contiguous sweep, CP-SAT.
+
+Needs the places of one replica; guarantees a decision that covers every layer and a bound that is proved over the
+options, slices and engines that its scope names, or an infeasibility report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from compiler.ir.graph import Graph
+from compiler.partition.bound import Pool, lower_bound
+from compiler.partition.costs import CostBook
+from compiler.partition.defaults import ClusterRoutes
+from compiler.partition.engines import EngineChoice
+from compiler.partition.infeasible import no_engine, no_layer_fit, no_placement
+from compiler.partition.kinds import Candidate
+from compiler.partition.layout import Place
+from compiler.partition.options import PartitionOptions
+from compiler.partition.pieces import Decision, Piece, Slot, cut
+from compiler.partition.problem import Allocation, Problem, load_of
+from compiler.partition.solve.contiguous import contiguous
+from compiler.partition.solve.cpsat import Budget, fewest_crossings, improve
+from compiler.partition.tabulate import Tabulator, placement_problem, reduce_extent
+from device_db.model import Cluster
+from device_db.topology import link_specs
+
+
+@dataclass(slots=True)
+class Placed:
+    """What one replica's search gives: the decision and how good it is proved to be (ticks of the reference clock)."""
+
+    slots: list[Slot]
+    decision: Decision
+    problem: Problem
+    allocation: Allocation
+    bound: int
+    proved_by: str
+    scope: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def reference_khz(cluster: Cluster) -> int:
+    """The plan's reference clock: the fastest die's."""
+    return max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+
+
+def make_slots(
+    cluster: Cluster, place_list: Sequence[Place], engines: dict[int, Candidate], replica: int, first_rank: int
+) -> list[Slot]:
+    """Named engines on their places, ranks from `first_rank` on."""
+    out: list[Slot] = []
+    for k, p in enumerate(place_list):
+        c = engines[p.pool]
+        device = cluster.devices[p.ref.device]
+        die = device.board.dies[p.ref.die].name
+        bank = device.board.banks[p.port.bank].name
+        spec = replace(c.spec, id=f"{device.name}/{die}/{p.number}", die=die, bank=bank)
+        out.append(Slot(first_rank + k, p.ref, spec, c.resources, p.port.sharers, replica))
+    return out
+
+
+def place_replica(
+    graph: Graph,
+    cluster: Cluster,
+    place_list: Sequence[Place],
+    options: PartitionOptions,
+    book: CostBook,
+    replica: int,
+    first_rank: int,
+) -> Placed:
+    """Everything for one copy of the pipeline on these places."""
+    ref_khz = reference_khz(cluster)
+    choice = EngineChoice(graph, cluster, place_list, book, ref_khz)
+    engines = choice.best(options.objective == "latency")
+    if engines is None:
+        if not all(choice.offered.values()):
+            raise no_engine(cluster, place_list, choice)
+        raise no_layer_fit(graph, cluster, choice)
+    slots = make_slots(cluster, place_list, engines, replica, first_rank)
+    tab = Tabulator(graph, slots, book, book.ops, ref_khz, options)
+    tab.whole()
+    tab.slices()
+    problem = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
+    bound = pipeline_bound(problem)
+    if options.objective == "latency":
+        from compiler.partition.solve.latency import fastest
+
+        allocation, bound, proved = fastest(problem, options, message_latency(problem, cluster))
+    else:
+        allocation = throughput(problem, options, bound)
+        proved = "price certificate of the merged machine (exact rational arithmetic on GLOP's duals)"
+    if allocation is None:
+        raise no_placement(problem, cluster, options)
+    return Placed(slots, decision_of(graph, slots, problem, allocation, book), problem, allocation, bound, proved, scope_of(slots, options))
+
+
+def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int], int]:
+    """Ticks of latency of each route."""
+    specs = link_specs(cluster)
+    return {
+        pair: sum(specs[problem.links[k].id][1] for k in links) * problem.ref_khz // 1_000_000 + 1
+        for pair, links in problem.route.items()
+    }
+
+
+def pipeline_bound(problem: Problem) -> int:
+    """Ticks that no plan over these options can beat: the merged machine, and host and link minima."""
+    pools: dict[int, int] = {}
+    for kind in problem.kind_of:
+        pools[kind] = pools.get(kind, 0) + 1
+    listed = [Pool((kind,), n, 0) for kind, n in sorted(pools.items())]
+    options = [o for o in problem.table.options if o.role != "reduce"]
+    return lower_bound(options, listed, len(problem.table.layers)).bound
+
+
+def throughput(problem: Problem, options: PartitionOptions, bound: int) -> Allocation | None:
+    """Sweep, then CP-SAT in growing windows until the bound is met or the time is spent."""
+    goal = max(bound, options.interval or 0)
+    best = contiguous(problem, goal)
+    if best is None or problem.slots == 1:
+        return best
+    left = options.time_limit_s
+    for window, share in ((1, 0.35), (3, 0.65)):
+        if load_of(problem, best).interval <= goal:
+            break
+        budget = Budget(left * share, options.seed, options.workers)
+        status, best = improve(problem, best, goal, window, budget)
+    return fewest_crossings(problem, best, 1, Budget(max(1.0, left * 0.1), options.seed, options.workers))
+
+
+def decision_of(graph: Graph, slots: Sequence[Slot], problem: Problem, allocation: Allocation, book: CostBook) -> Decision:
+    """Boxes of the allocation's shares, each costed as it really is."""
+    pieces: dict[str, tuple[Piece, ...]] = {}
+    for layer in problem.table.layers:
+        node = graph.nodes[layer.index]
+        extent = reduce_extent(node)
+        ranges = {r.factor: r for r in layer.splits}
+        made: list[Piece] = []
+        partials = max(2, sum(1 for s in allocation[layer.index] if s.split == "Pn"))
+        for s in allocation[layer.index]:
+            box, lo, hi = layer.box, 0, extent
+            if s.split == "Pm":
+                r = ranges["Pm"]
+                box = cut(layer.box, r.axis, *r.bounds(s.first, s.units))
+            elif s.split == "Pn":
+                lo, hi = ranges["Pn"].bounds(s.first, s.units)
+            slot = slots[s.slot]
+            n = book.cost(node, s.option.role, box, (lo, hi), slot.spec, s.option.memory, slot.bank_sharers, partials)
+            if n is None:
+                raise AssertionError(f"{layer.name}: the engine holds the slice's twin but not the slice {box}")
+            made.append(Piece(s.option.role, slot.index, box, lo, hi, s.option.memory, n.cycles, n.tile))
+        pieces[layer.name] = tuple(made)
+    return Decision(pieces)
+
+
+def scope_of(slots: Sequence[Slot], options: PartitionOptions) -> tuple[str, ...]:
+    """Over what the bound holds, in words."""
+    folds = ", ".join(dict.fromkeys(f"{s.spec.tm}x{s.spec.tn}" for s in slots))
+    return (
+        f"engines: the chosen ones ({folds}), one a place",
+        "slices: whole, and every Pm and Pn slice of the unit grid, over any engines, in any order",
+        f"replicas: {options.replicas or 'as chosen'}",
+        "costs: tile timelines of each task with its own bank to itself; layers of a core do not overlap but for first weights",
+        "links and banks: not in the bound (left out, so it holds with them)",
+    )

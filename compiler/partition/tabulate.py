@@ -1,0 +1,220 @@
+"""Fills the option table and the placement problem from graph, slots and costs.
+
+Needs the chosen engines; guarantees every whole option and every slice of the unit grid that an engine can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.ir.graph import Conv, Graph, HostSegment, Node, storage4
+from compiler.partition.costs import CostBook
+from compiler.partition.options import PartitionOptions
+from compiler.partition.options_table import Layer, Option, OptionTable, SplitRange
+from compiler.partition.pieces import Slot, cut, full_box
+from compiler.partition.problem import HOST_SLOT, Flow, Problem, SharedLink
+from compiler.partition.protocols import Ops, Routes
+from compiler.plan.model import Box
+from device_db.errors import FvcError
+from device_db.model import Cluster
+from device_db.topology import link_specs
+
+MOST_UNITS = 12
+
+
+def node_box(graph: Graph, node: Node) -> Box:
+    """The whole output box of a node."""
+    return full_box(storage4(graph.tensors[node.y].shape))
+
+
+def reduce_extent(node: Node) -> int:
+    """Input channels that a Pn split may divide: those of one group of a convolution; 0 for other operators."""
+    return int(node.weight.shape[1]) if isinstance(node, Conv) else 0
+
+
+def unit_quantum(extent: int, quantum: int) -> int:
+    """Channels a unit: a multiple of the operator's own quantum that gives at most MOST_UNITS units, in steps of 8."""
+    least = -(-extent // MOST_UNITS)
+    step = quantum
+    while step % 8 and step < least:
+        step += quantum
+    return -(-least // step) * step
+
+
+def split_ranges(graph: Graph, node: Node, ops: Ops) -> tuple[SplitRange, ...]:
+    """Unit grids of the splits that the operator allows."""
+    out: list[SplitRange] = []
+    for factor, axis, extent, quantum in ops.splits(graph, node):
+        size = unit_quantum(extent, quantum)
+        if -(-extent // size) >= 2:
+            out.append(SplitRange(factor, axis, extent, size))
+    return tuple(out)
+
+
+def layers_of(graph: Graph, ops: Ops) -> list[Layer]:
+    """The engine layers in topological order."""
+    index = {node.y: k for k, node in enumerate(graph.nodes)}
+    out: list[Layer] = []
+    for k, node in enumerate(graph.nodes):
+        producers = tuple(sorted({index[t] for t in node.inputs if t in index}))
+        t = graph.tensors[node.y]
+        out.append(Layer(k, node.name, node.op, node_box(graph, node), split_ranges(graph, node, ops), producers, t.bytes * 8))
+    return out
+
+
+def flows_of(graph: Graph) -> list[Flow]:
+    """Every root tensor that may travel."""
+    index = {node.y: k for k, node in enumerate(graph.nodes)}
+    readers: dict[str, list[int]] = {}
+    for k, node in enumerate(graph.nodes):
+        for t in dict.fromkeys(node.inputs):
+            readers.setdefault(t, []).append(k)
+    to_host = {graph.root(o) for o in graph.outputs}
+    for seg in graph.steps:
+        if isinstance(seg, HostSegment):
+            to_host |= {graph.root(t) for t in seg.inputs}
+    out: list[Flow] = []
+    for name in dict.fromkeys([*index, *readers]):
+        if name in graph.constants or name not in graph.tensors:
+            continue
+        producer = index.get(name, HOST_SLOT)
+        if producer == HOST_SLOT and name not in readers:
+            continue
+        sends = producer != HOST_SLOT and name in to_host
+        out.append(Flow(name, producer, tuple(readers.get(name, [])), sends, graph.tensors[name].bytes * 8))
+    return out
+
+
+class Tabulator:
+    """Options of each layer on each kind; equal layers are costed once."""
+
+    def __init__(self, graph: Graph, slots: Sequence[Slot], book: CostBook, ops: Ops, ref_khz: int, options: PartitionOptions) -> None:
+        self.graph, self.slots, self.book, self.ops = graph, list(slots), book, ops
+        self.ref_khz, self.options = ref_khz, options
+        self.table = OptionTable(layers_of(graph, ops))
+        self.nodes = graph.nodes
+        self.kind_of: list[int] = []
+        self.kinds: list[Slot] = []
+        seen: dict[tuple[object, ...], int] = {}
+        for s in slots:
+            from compiler.partition.costs import bare
+
+            key = (bare(s.spec), s.bank_sharers)
+            if key not in seen:
+                seen[key] = len(self.kinds)
+                self.kinds.append(s)
+            self.kind_of.append(seen[key])
+
+    def option(
+        self, layer: int, kind: int, split: str, units: tuple[int, int], role: str, box: Box, reduce_range: tuple[int, int], memory: str = "stream"
+    ) -> Option | None:
+        slot = self.kinds[kind]
+        node = self.nodes[layer]
+        n = self.book.cost(node, role, box, reduce_range, slot.spec, memory, slot.bank_sharers)
+        if n is None:
+            return None
+        ticks = max(1, n.busy * self.ref_khz // slot.spec.clock_khz)
+        return Option(
+            layer, kind, split, units, role, memory, n.cycles, ticks, n.resident_bytes,
+            n.read_bytes, n.write_bytes, n.constant_bytes, tile=n.tile,
+        )  # fmt: skip
+
+    def whole(self) -> None:
+        """The unsliced option of every layer on every kind."""
+        for layer in self.table.layers:
+            extent = reduce_extent(self.nodes[layer.index])
+            for kind in range(len(self.kinds)):
+                o = self.option(layer.index, kind, "", (1, 1), "full", layer.box, (0, extent))
+                if o is not None:
+                    self.table.add(o)
+
+    def slices(self, layers: Sequence[int] | None = None) -> None:
+        """Every slice of the unit grid, and the reduce pieces that Pn slices need."""
+        for layer in self.table.layers:
+            if layers is not None and layer.index not in layers:
+                continue
+            extent = reduce_extent(self.nodes[layer.index])
+            for split in layer.splits:
+                for kind in range(len(self.kinds)):
+                    for k in range(1, split.units):
+                        lo, hi = split.bounds(0, k)
+                        if split.factor == "Pm":
+                            o = self.option(layer.index, kind, "Pm", (k, split.units), "full", cut(layer.box, split.axis, lo, hi), (0, extent))
+                        else:
+                            o = self.option(layer.index, kind, "Pn", (k, split.units), "partial", layer.box, (lo, hi))
+                        if o is not None:
+                            self.table.add(o)
+                    if split.factor == "Pn":
+                        o = self.option(layer.index, kind, "reduce", (0, split.units), "reduce", layer.box, (0, extent))
+                        if o is not None:
+                            self.table.add(o)
+
+
+def placement_problem(
+    tab: Tabulator, cluster: Cluster, routes: Routes, options: PartitionOptions, order: Sequence[int]
+) -> Problem:
+    """The numbers that the solvers work on."""
+    slots = tab.slots
+    specs = link_specs(cluster)
+    ids = sorted(specs)
+    index = {k: i for i, k in enumerate(ids)}
+    ends = [HOST_SLOT, *range(len(slots))]
+    route = {
+        (i, j): tuple(
+            index[k]
+            for k in routes.route(slots[i].ref if i >= 0 else None, slots[j].ref if j >= 0 else None)
+        )
+        for i in ends
+        for j in ends
+        if i != j
+    }
+    banks: dict[tuple[int, str], int] = {}
+    bank_of = [banks.setdefault((s.ref.device, s.spec.bank), len(banks)) for s in slots]
+    rates = [0] * len(banks)
+    for s, b in zip(slots, bank_of, strict=True):
+        rates[b] = s.spec.bank_bytes_per_second
+    allowed, stuck, forced = limits_of(tab, cluster, options)
+    return Problem(
+        table=tab.table, kind_of=tab.kind_of, order=list(order), resident_bytes=[0] * len(slots), flows=flows_of(tab.graph),
+        links=[SharedLink(k, specs[k][0]) for k in ids], route=route, bank_of=bank_of, bank_rate=rates,
+        ref_khz=tab.ref_khz, allowed=allowed, stuck=stuck, forced=forced,
+    )  # fmt: skip
+
+
+def limits_of(
+    tab: Tabulator, cluster: Cluster, options: PartitionOptions
+) -> tuple[dict[int, tuple[int, ...]], list[tuple[int, ...]], dict[int, tuple[str, int]]]:
+    """(slots of anchored layers, groups that stay together, forced slices). FVC206: an anchor names nothing."""
+    names = {layer.name: layer.index for layer in tab.table.layers}
+    allowed: dict[int, tuple[int, ...]] = {}
+    for name, place in options.anchors:
+        if name not in names:
+            raise FvcError("FVC206", f"anchor: no engine layer is called '{name}'", help=("fvc explain DIR lists the layers",))
+        here = tuple(
+            s.index
+            for s in tab.slots
+            if place in (s.id, cluster.devices[s.ref.device].name, cluster.die_name(s.ref))
+        )
+        if not here:
+            known = ", ".join(dict.fromkeys(cluster.die_name(s.ref) for s in tab.slots))
+            raise FvcError("FVC206", f"anchor of '{name}': no engine stands on '{place}'", help=(f"one of {known}",))
+        allowed[names[name]] = here
+    groups: list[set[int]] = []
+    for a, b in options.forbidden_cuts:
+        for name in (a, b):
+            if name not in names:
+                raise FvcError("FVC206", f"forbidden cut: no engine layer is called '{name}'")
+        both = {names[a], names[b]}
+        touching = [g for g in groups if g & both]
+        groups = [g for g in groups if not g & both] + [both.union(*touching)]
+    forced: dict[int, tuple[str, int]] = {}
+    for factor, count in options.force_split:
+        if count == 1:
+            continue
+        for layer in tab.table.layers:
+            if layer.index in forced or layer.index in allowed or any(layer.index in g for g in groups):
+                continue
+            units = max((s.units for s in layer.splits if s.factor == factor), default=0)
+            if units >= count and count <= len(tab.slots):
+                forced[layer.index] = (factor, count)
+    return allowed, [tuple(sorted(g)) for g in groups], forced
