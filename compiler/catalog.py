@@ -92,7 +92,6 @@ CATALOG: dict[str, tuple[str, str]] = {
         "assembler syntax",
         "A line is not: QUEUE MNEMONIC [head fields] [: fields]. docs/isa.md lists mnemonics and fields.",
     ),
-    "FVC313": (
     "FVC320": ("illegal instruction", "An instruction stands in a queue it does not belong to, has a flag it does not know, or waits for or posts to its own queue."),
     "FVC321": ("inconsistent field", "Fields of an instruction contradict each other, or a field that means nothing does not have its one legal value (docs/machine.md, Canonical forms)."),
     "FVC322": ("address out of bounds", "A memory access leaves its address space: a scratchpad of the described engine, CONST or WORK."),
@@ -112,6 +111,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     "FVC336": ("bad CTL queue", "CTL ends with its one END; a SYNC has tokens; a CRC instruction expects the CRC-32 of the constants it names."),
     "FVC337": ("hardware budget exceeded", "The program needs more than its hardware description has, or the description has a number below 1."),
     "FVC338": ("stage too deep", "An instruction or host message has a stage, or a replica, beyond what the cluster says."),
+    "FVC313": (
         "link map does not fit",
         "The map names a rank, channel, core or space that cannot be, is no bijection, or an address would leave its field.",
     ),

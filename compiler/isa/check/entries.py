@@ -18,7 +18,6 @@ from compiler.isa.check.view import CoreView
 from compiler.isa.encoding import Ints
 from compiler.isa.program import Instruction
 from compiler.isa.table import (
-
     MODE_FIXED,
     MODE_FP32,
     MODE_THRESHOLD,
@@ -93,9 +92,9 @@ def judge_vreq(raw: bytes, zero_point: int, tab_bytes: int, address: int) -> tup
     return None, lists
 
 
-def judge_vbin(raw: bytes, kind: int, x_unsigned: bool, w_unsigned: bool) -> str | None:
+def judge_vbin(raw: bytes) -> str | None:
     """What is wrong with the 32-byte entry, or None."""
-    mode, shift, za, zb, zy, word_a, word_b, last, rest = _VBIN.unpack(raw)
+    mode, shift, _, _, _, word_a, word_b, last, rest = _VBIN.unpack(raw)
     if mode not in (MODE_FIXED, MODE_FP32):
         return f"entry of mode {mode}"
     if any(rest):
@@ -161,8 +160,7 @@ def check_entries(view: CoreView, order: LocalOrder, accesses: Accesses, finding
                 if steps is not None and (np.diff(np.frombuffer(steps, "<i4").astype(np.int64)) < 0).any():
                     wrong = "thresholds do not ascend"
         elif i.op == "VBIN" and (raw := tab.read(f["tab_addr"], 32)) is not None:
-            signs = bool(i.flags & Flag.X_UNSIGNED), bool(i.flags & Flag.W_UNSIGNED)
-            wrong = judge_vbin(raw, f["kind"], *signs)
+            wrong = judge_vbin(raw)
         elif i.op == "VPOOL" and f["kind"] == POOL_AVERAGE:
             raw = tab.read(f["tab_addr"], 16)
             wrong = judge_vpool(raw) if raw is not None else None
@@ -194,5 +192,3 @@ def _with_reads(accesses: Accesses, extra: list[tuple[int, int, int]]) -> Access
         join(accesses.slots, np.ones(n, np.int64)),
         join(accesses.slot_stride, np.zeros(n, np.int64)),
     )
-
-

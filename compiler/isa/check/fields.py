@@ -30,6 +30,7 @@ _FLAGS: dict[str, int] = {
     "VSUM": Flag.INIT | Flag.BIAS | Flag.X_UNSIGNED,
     "VCOPY": Flag.TABLE,
     "VARG": Flag.X_UNSIGNED | Flag.LAST,
+    "CRC": Flag.ONCE,
 }
 _NO_EFFECT = ("SYNC", "END")
 
@@ -157,6 +158,22 @@ def _window(f: dict[str, Ints]) -> list[Rule]:
     return rules
 
 
+def _other_mode_is_quicker(f: dict[str, Ints], tm: int, tn: int) -> Mask:
+    """docs/machine.md, "Time": the mode with fewer cycles, channel when they are level."""
+
+    def blocks(count: Ints, size: int) -> Ints:
+        return -(-count // size)
+
+    groups = np.maximum(f["groups"], 1)
+    taps = f["kh"] * f["kw"]
+    a_group = blocks(f["m"] // groups, tm)
+    channel = groups * a_group * blocks(f["n"], tn) * taps
+    together = (groups == 1) | (f["n"] == 1)
+    window = np.where(together, blocks(f["m"], tm), groups * a_group) * blocks(f["n"] * taps, tn)
+    slower: Mask = (f["mode"] == MAC_WINDOW) != (window < channel)
+    return slower
+
+
 def _mac(f: dict[str, Ints], flags: Ints) -> list[Rule]:
     return [
         (f["mode"] > MAC_WINDOW, "mode must be 0 or 1"),
@@ -282,10 +299,30 @@ def _bounds(view: CoreView, accesses: Accesses, findings: Findings) -> None:
             )
 
 
+def _apart(view: CoreView, accesses: Accesses, findings: Findings) -> None:
+    """Operands and result of one instruction share no byte; accumulation in place apart (by spans)."""
+    vector = np.flatnonzero((accesses.space == Space.ACT) | (accesses.space == Space.ACC))
+    part = accesses.take(vector)
+    low, high = part.low, part.high
+    for distance in range(1, 4):
+        same = part.instruction[distance:] == part.instruction[:-distance]
+        mixed = part.write[distance:] != part.write[:-distance]
+        alike = (low[distance:] == low[:-distance]) & (high[distance:] == high[:-distance])
+        accumulates = alike & (part.space[distance:] == Space.ACC)
+        shared = (low[distance:] < high[:-distance]) & (low[:-distance] < high[distance:])
+        shared &= part.space[distance:] == part.space[:-distance]
+        bad = same & mixed & shared & ~accumulates
+        report(findings, view, part.instruction[distance:], bad, "FVC321", "its result lies on its operand")
+
+
 def check_fields(view: CoreView, findings: Findings) -> Accesses | None:
     """Every rule that needs one instruction alone; the accesses if all of them are sound, else None."""
     before = sum(findings.counts.values())
     _heads(view, findings)
+    engine = view.core.engine
+    if (mac := view.group("MAC")) is not None and engine.tm > 0 and engine.tn > 0:
+        slow = _other_mode_is_quicker(mac.fields, engine.tm, engine.tn)
+        report(findings, view, mac.index, slow, "FVC321", "MAC: the other mode takes fewer cycles")
     flags = view.head("flags")
     for op, group in view.columns.groups.items():
         report(findings, view, group.index, _astronomic(group), "FVC322", f"{op} is larger than any memory")
@@ -296,4 +333,5 @@ def check_fields(view: CoreView, findings: Findings) -> Accesses | None:
         return None
     accesses = accesses_of(view)
     _bounds(view, accesses, findings)
+    _apart(view, accesses, findings)
     return accesses if sum(findings.counts.values()) == before else None

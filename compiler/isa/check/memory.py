@@ -1,4 +1,4 @@
-"""Needs a core's accesses and local order; proves each address space free of races, of unwritten reads and of stale frames.
+"""Needs a core's accesses and local order; proves memory free of races, unwritten reads and stale frames.
 
 Accesses are played in one order that the tokens allow. Each segment of memory remembers its last writer, its last
 reader on each queue and the frame of its content. Two accesses of which one writes must be ordered by the clocks;
@@ -147,7 +147,9 @@ class Player:
             if play.once:
                 lasting = content[at]
                 if ((lasting <= ONCE_BASE) & (lasting > UNWRITTEN)).any():
-                    self.findings.add("FVC328", "overwrites what a ONCE load left there for all frames", *self.view.where(k))
+                    self.findings.add(
+                        "FVC328", "overwrites what a ONCE load left there for all frames", *self.view.where(k)
+                    )
             content[at] = frame
 
     def place_once(self, play: Play, state: State) -> None:
@@ -221,7 +223,7 @@ def check_work(player: Player, accesses: Accesses) -> None:
         period = lcm(*set(part.slots.tolist()))
         rounds = max(stages) - min(stages) + period + 1
         if rounds > _MAX_ITERATIONS:
-            what = f"buffers with frame slots of period {period} share bytes: more than {_MAX_ITERATIONS} iterations to prove"
+            what = f"buffers whose slots repeat only every {period} frames share bytes; {_MAX_ITERATIONS} can be proved"
             player.findings.add("FVC328", what, *player.view.where(int(part.instruction[0])))
             continue
         play = player.prepare(part)

@@ -1,0 +1,134 @@
+"""The static checker: proves a bundle legal (docs/machine.md, "Legal programs") from its programs alone.
+
+It runs before anything else does and shares nothing with the scheduler that writes programs nor the executor that
+runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.isa.check.cluster import Traffic, check_deadlock, check_devices, check_pairs, gather_traffic
+from compiler.isa.check.entries import check_entries
+from compiler.isa.check.fields import check_fields
+from compiler.isa.check.findings import Finding, Findings
+from compiler.isa.check.memory import check_memory
+from compiler.isa.check.tables import (
+    OutputCoverage,
+    check_control,
+    check_debug,
+    check_hardware,
+    check_packets,
+    check_placements,
+    check_symbols,
+    check_transports,
+    host_message_moves,
+)
+from compiler.isa.check.tokens import LocalOrder, local_order
+from compiler.isa.check.view import CoreView, view_core
+from compiler.isa.program import DeviceProgram
+from compiler.isa.reader import read_device
+from device_db.errors import FvcError
+
+__all__ = ["Finding", "check_bundle_bytes", "check_programs"]
+
+
+def check_programs(programs: Sequence[DeviceProgram]) -> list[Finding]:
+    """Every rule that a bundle breaks, in a fixed order; empty if the bundle is legal.
+
+    Later proofs build on earlier ones: a core with an illegal field gets no memory proof, a cluster with unbalanced
+    tokens no deadlock proof; the finding that stopped them is in the list.
+    """
+    findings = Findings()
+    if not programs:
+        findings.add("FVC331", "the bundle has no binary")
+        return findings.result()
+    views = _views(programs, findings)
+    channels = check_devices(programs, findings)
+    if views is None:
+        return findings.result()
+    _check_stages(programs, findings)
+    orders = [_check_core(view, findings) for view in views]
+    if any(order is None for order in orders):
+        return findings.result()
+    traffic = gather_traffic(programs, views, channels, findings)
+    check_pairs(traffic, findings)
+    if not findings.kept:
+        _check_host_boxes(programs, traffic, views, findings)
+        check_deadlock(views, [o for o in orders if o is not None], traffic, channels, findings)
+        coverage = OutputCoverage(views)
+        for view in views:
+            coverage.add(view, findings)
+        coverage.finish(programs[0].replicas, findings)
+    return findings.result()
+
+
+def check_bundle_bytes(files: Sequence[bytes], names: Sequence[str] = ()) -> list[Finding]:
+    """As `check_programs`, from the bytes of the `.fvcb` files; a file that cannot be read is a finding too."""
+    programs, unreadable = [], []
+    for k, data in enumerate(files):
+        try:
+            programs.append(read_device(data))
+        except FvcError as error:
+            where = (names[k],) if k < len(names) else ()
+            unreadable.append(Finding(error.code, error.what, where + error.where, error.help))
+    return unreadable or check_programs(programs)
+
+
+def _views(programs: Sequence[DeviceProgram], findings: Findings) -> list[CoreView] | None:
+    views = []
+    for p in programs:
+        for core in p.cores:
+            try:
+                views.append(view_core(p.name, core))
+            except FvcError as error:
+                findings.add(error.code, error.what, f"{p.name}, core {core.rank}", *error.where)
+    return None if findings.kept else views
+
+
+def _check_stages(programs: Sequence[DeviceProgram], findings: Findings) -> None:
+    """FVC338: no instruction and no host message lies deeper than the cluster says."""
+    for p in programs:
+        for core in p.cores:
+            deepest = max((i.stage for queue in core.queues.values() for i in queue), default=0)
+            if deepest > p.stages:
+                findings.add("FVC338", f"an instruction has stage {deepest}, the cluster {p.stages}", p.name)
+        for m in p.host:
+            if not 0 <= m.stage <= p.stages or not 0 <= m.replica < p.replicas:
+                findings.add("FVC338", f"host message of {m.tensor}: stage {m.stage}, replica {m.replica}", p.name)
+
+
+def _check_core(view: CoreView, findings: Findings) -> LocalOrder | None:
+    """All proofs that need one core alone."""
+    before = sum(findings.counts.values())
+    check_hardware(view, findings)
+    accesses = check_fields(view, findings)
+    check_packets(view, findings)
+    check_debug(view, findings)
+    order = local_order(view, findings)
+    if accesses is None or sum(findings.counts.values()) != before:
+        return None
+    check_control(view, findings)
+    check_symbols(view, accesses, findings)
+    check_placements(view, accesses, findings)
+    check_transports(view, findings)
+    if order is None:
+        return None
+    accesses = check_entries(view, order, accesses, findings)
+    check_memory(view, order, accesses, findings)
+    return order
+
+
+def _check_host_boxes(
+    programs: Sequence[DeviceProgram], traffic: Traffic, views: Sequence[CoreView], findings: Findings
+) -> None:
+    """FVC330: a host message is the box that the debug row of its RX or TX names."""
+    for p in programs:
+        numbers: dict[int, int] = {}
+        for m in p.host:
+            k = numbers[m.channel] = numbers.get(m.channel, -1) + 1
+            end = (traffic.taken if m.to_core else traffic.sent)[m.channel][k]
+            if end.node is None:
+                findings.add("FVC330", "the host sends to itself", f"{p.name}, host message of {m.tensor}")
+            elif wrong := host_message_moves(m, end.box):
+                findings.add("FVC330", f"host message of {m.tensor}: {wrong}", *end.where)

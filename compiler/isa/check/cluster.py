@@ -1,0 +1,191 @@
+"""Needs all cores' columns and all devices' tables; proves that channels, links, ranks and host messages fit together,
+that every TX has its RX, and that no core waits for ever for another.
+
+TX and RX of a channel have the same stages in the same order, so a message is sent and taken in one iteration, and
+filtering by which frames exist (first and last iterations) leaves the pairing as it is. Credits and tokens only bind
+an iteration to itself and earlier ones. So the cluster is free of deadlock if and only if the edges of distance 0 of
+one iteration have no cycle. The host sends as soon as there is room and always takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from compiler.isa.check.findings import Findings
+from compiler.isa.check.tokens import LocalOrder
+from compiler.isa.check.view import CoreView
+from compiler.isa.program import Channel, DeviceProgram, HostMessage
+from compiler.isa.table import HOST_RANK
+
+Node = tuple[int, int]  # index of the core view, instruction
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a message: what both ends must agree on, and which instruction it is (None for the host)."""
+
+    tag: int
+    size: int
+    stage: int
+    tensor: str
+    box: tuple[int, ...]
+    node: Node | None
+    where: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Messages of one iteration by channel, in the order in which each side sends and takes them."""
+
+    sent: dict[int, list[End]] = field(default_factory=dict)
+    taken: dict[int, list[End]] = field(default_factory=dict)
+
+
+def check_devices(programs: Sequence[DeviceProgram], findings: Findings) -> dict[int, Channel]:
+    """Ranks, channels and links over all devices; all channels by id."""
+    ranks: dict[int, str] = {}
+    channels: dict[int, Channel] = {}
+    names: set[str] = set()
+    links: dict[str, object] = {}
+    for p in programs:
+        if p.name in names:
+            findings.add("FVC331", f"two binaries are of device {p.name}", p.name)
+        names.add(p.name)
+        for core in p.cores:
+            if core.rank in ranks or not 0 <= core.rank < HOST_RANK:
+                findings.add("FVC331", f"rank {core.rank} is taken by {ranks.get(core.rank, 'the host')}", p.name)
+            ranks[core.rank] = p.name
+        for link in p.links:
+            if links.setdefault(link.id, link) != link or link.bits_per_second < 1:
+                findings.add("FVC331", f"link {link.id}: devices disagree, or it has no bandwidth", p.name)
+    for p in programs:
+        here = {c.rank for c in p.cores}
+        known = {link.id for link in p.links}
+        seen: set[int] = set()
+        for c in p.channels:
+            where = f"{p.name}, channel {c.id}"
+            if c.id in seen or channels.setdefault(c.id, c) != c:
+                findings.add("FVC331", "the channel stands there twice, or devices disagree on it", where)
+            seen.add(c.id)
+            if not here & {c.source_rank, c.target_rank}:
+                findings.add("FVC331", "the channel neither starts nor ends on this device", where)
+            if c.source_rank == c.target_rank or c.capacity < 1:
+                findings.add("FVC331", "the channel has no room or leads from a core to itself", where)
+            for end in (c.source_rank, c.target_rank):
+                if end != HOST_RANK and end not in ranks:
+                    findings.add("FVC331", f"the channel leads to rank {end}, which no binary has", where)
+            missing = [name for name in c.links if name not in known]
+            if missing:
+                findings.add("FVC331", f"the channel runs over link {missing[0]}, which is not described", where)
+    _same_everywhere(programs, findings)
+    return channels
+
+
+def _same_everywhere(programs: Sequence[DeviceProgram], findings: Findings) -> None:
+    first = programs[0]
+    for p in programs[1:]:
+        for name in ("outputs", "replicas", "stages"):
+            if getattr(p, name) != getattr(first, name):
+                findings.add("FVC331", f"{p.name} and {first.name} disagree on {name}", p.name)
+        if any(first.aliases[a] != p.aliases[a] for a in p.aliases.keys() & first.aliases.keys()):
+            findings.add("FVC331", f"{p.name} and {first.name} disagree on an alias", p.name)
+    if first.replicas < 1:
+        findings.add("FVC331", "there must be at least one replica", first.name)
+
+
+def _host_size(m: HostMessage) -> int:
+    return len(m.offsets) * m.counts[0] * m.counts[1] * m.counts[2] * m.elem
+
+
+def gather_traffic(
+    programs: Sequence[DeviceProgram], views: Sequence[CoreView], channels: dict[int, Channel], findings: Findings
+) -> Traffic:
+    """All message ends, each checked against its channel (FVC330)."""
+    traffic = Traffic()
+    for v, view in enumerate(views):
+        rank = view.core.rank
+        for op, ends in (("TX", traffic.sent), ("RX", traffic.taken)):
+            if (group := view.group(op)) is None:
+                continue
+            for k in group.index.tolist():
+                i = view.stream[k]
+                f = i.fields
+                c = channels.get(f["channel"])
+                own, peer = ("source_rank", "target_rank") if op == "TX" else ("target_rank", "source_rank")
+                if c is None or getattr(c, own) != rank or getattr(c, peer) != f["rank"]:
+                    findings.add("FVC330", f"{op} names a channel or rank that is not this core's", *view.where(k))
+                    continue
+                if f["bytes"] > c.max_bytes:
+                    findings.add("FVC330", f"{f['bytes']} bytes, the channel takes {c.max_bytes}", *view.where(k))
+                row = view.core.debug[i.debug] if i.debug < len(view.core.debug) else None
+                end = End(f["tag"], f["bytes"], i.stage, row.tensor if row else "", row.box if row else (), (v, k),
+                          view.where(k))  # fmt: skip
+                ends.setdefault(c.id, []).append(end)
+    for p in programs:
+        for m in p.host:
+            where = (f"{p.name}, host message of {m.tensor}, channel {m.channel}",)
+            c = channels.get(m.channel)
+            if c is None or (c.source_rank if m.to_core else c.target_rank) != HOST_RANK:
+                findings.add("FVC330", "the host message names a channel that is not the host's", *where)
+                continue
+            side = traffic.sent if m.to_core else traffic.taken
+            side.setdefault(c.id, []).append(End(m.tag, _host_size(m), m.stage, m.tensor, (), None, where))
+    return traffic
+
+
+def check_pairs(traffic: Traffic, findings: Findings) -> None:
+    """Every message has its other end: same size, tag, stage, tensor, in the same order (FVC330)."""
+    for channel in sorted(traffic.sent.keys() | traffic.taken.keys()):
+        sent, taken = traffic.sent.get(channel, []), traffic.taken.get(channel, [])
+        if len(sent) != len(taken):
+            end = (sent or taken)[0]
+            what = f"channel {channel}: an iteration sends {len(sent)} messages and takes {len(taken)}"
+            findings.add("FVC330", what, *end.where)
+            continue
+        for a, b in zip(sent, taken, strict=True):
+            for name in ("tag", "size", "stage"):
+                if getattr(a, name) != getattr(b, name):
+                    what = f"channel {channel}: sent with {name} {getattr(a, name)}, taken with {getattr(b, name)}"
+                    findings.add("FVC330", what, *a.where, *b.where)
+            if a.tensor != b.tensor or (a.box and b.box and a.box != b.box):
+                what = f"channel {channel}: sent as {a.tensor} {a.box}, taken as {b.tensor} {b.box}"
+                findings.add("FVC330", what, *a.where, *b.where)
+
+
+def check_deadlock(
+    views: Sequence[CoreView],
+    orders: Sequence[LocalOrder],
+    traffic: Traffic,
+    channels: dict[int, Channel],
+    findings: Findings,
+) -> None:
+    """FVC325 unless one iteration of all cores can be put in an order that tokens, messages and credits obey."""
+    extra: dict[Node, list[Node]] = {}
+    for channel, sent in traffic.sent.items():
+        taken = traffic.taken[channel]
+        capacity = channels[channel].capacity
+        for k, (a, b) in enumerate(zip(sent, taken, strict=True)):
+            if a.node and b.node:
+                extra.setdefault(b.node, []).append(a.node)
+            if k >= capacity and a.node and (credit := taken[k - capacity].node):
+                extra.setdefault(a.node, []).append(credit)
+    heads = [(v, q) for v in range(len(views)) for q in range(6)]
+    at = {(v, q): int(views[v].first[q]) for v, q in heads}
+    stop = {(v, q): int(views[v].first[q] + views[v].length[q]) for v, q in heads}
+    done = [bytearray(view.count) for view in views]
+    moved = True
+    while moved:
+        moved = False
+        for v, q in heads:
+            k, end, mine, edges = at[v, q], stop[v, q], done[v], orders[v].edges
+            while (
+                k < end and all(d or mine[p] for p, d in edges[k]) and all(done[w][p] for w, p in extra.get((v, k), ()))
+            ):
+                mine[k] = 1
+                k += 1
+            moved |= k != at[v, q]
+            at[v, q] = k
+    stuck = [views[v].where(at[v, q])[0] for v, q in heads if at[v, q] < stop[v, q]]
+    if stuck:
+        findings.add("FVC325", "the cores deadlock: each of these waits for another", *stuck[:12])
