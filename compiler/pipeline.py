@@ -93,7 +93,9 @@ def compile_model(
         graph = load_model(model, options.importing or ImportOptions())
     with step("partition"):
         locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
-        plan = replace(locked or partition(graph, cluster, options.partition), model=_identity(model, graph))
+        plan = locked or partition(graph, cluster, options.partition)
+        told = tuple(dict.fromkeys((*graph.fallbacks, *plan.fallbacks)))
+        plan = replace(plan, model=_identity(model, graph), fallbacks=told)
         refuse(check_plan(plan, graph, cluster), "the plan is not legal")
     with step("schedule"):
         programs = schedule(graph, plan, cluster)
