@@ -165,6 +165,8 @@ def estimate(a: Attributes, part: str, model: str, words: int) -> Estimate:
     if style not in STYLES:
         raise CaseError(f"StreamingFIFO_rtl: unknown ram_style {style!r}")
     width = ceil_div(shape[-1] * bits(a.text("dataType")), 8) * 8
+    if width > 1 << 16:
+        raise CaseError(f"StreamingFIFO_rtl: a stream of {width} bits is wider than 65,536")
     lut, bram, uram = fifo_cost(depth, width, style, is_versal(part))
     if model == "finn":
         return Estimate(0, lut, None, bram, uram, 0)

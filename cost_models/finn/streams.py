@@ -137,8 +137,7 @@ def split(a: Attributes, model: str) -> Estimate:
 
 def _width(a: Attributes, simd: int) -> int:
     """Stream bits of a concat or split: its attribute is a list of types or one."""
-    names = a._values.get("inputDataTypes") or [a.text("inputDataType")]
-    return simd * max(bits(str(n)) for n in names)
+    return simd * max(bits(n) for n in a.names("inputDataTypes", "inputDataType"))
 
 
 def _select(a: Attributes, simd: int, ways: int) -> int:

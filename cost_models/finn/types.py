@@ -23,6 +23,7 @@ class Estimate:
     dsp: int = 0
 
 
+LARGEST = 1 << 40  # of any attribute: far above hardware, small enough for exact floats
 _WIDTHS = {"BINARY": 1, "BIPOLAR": 1, "TERNARY": 2, "FLOAT32": 32, "FLOAT16": 16}
 
 
@@ -31,7 +32,7 @@ def bits(name: str) -> int:
     if name in _WIDTHS:
         return _WIDTHS[name]
     found = re.fullmatch(r"(?:U?INT|SCALEDINT<)(\d+)>?", name) or re.fullmatch(r"FIXED<(\d+),\d+>", name)
-    if found is None or int(found[1]) < 1:
+    if found is None or len(found[1]) > 3 or not 1 <= int(found[1]) <= 256:
         raise CaseError(f"unknown data type {name!r}")
     return int(found[1])
 
@@ -49,8 +50,8 @@ class Attributes:
 
     def integer(self, name: str, default: int | None = None) -> int:
         value = self._values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise CaseError(f"{self._op}: attribute {name} must be an integer, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > LARGEST:
+            raise CaseError(f"{self._op}: attribute {name} must be an integer, got {str(value)[:40]!r}")
         return value
 
     def positive(self, name: str, default: int | None = None) -> int:
@@ -67,10 +68,19 @@ class Attributes:
 
     def integers(self, name: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         value = self._values.get(name, default)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return (value,)
-        if not isinstance(value, (list, tuple)) or not all(type(v) is int for v in value):
+        if type(value) is int:
+            value = [value]
+        if not isinstance(value, (list, tuple)) or not all(type(v) is int and 0 <= v <= LARGEST for v in value):
             raise CaseError(f"{self._op}: attribute {name} must be integers, got {value!r}")
+        return tuple(value)
+
+    def names(self, name: str, single: str) -> tuple[str, ...]:
+        """A list of names, or the one name of attribute `single` where the list is absent."""
+        value = self._values.get(name)
+        if value is None:
+            return (self.text(single),)
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(v, str) for v in value):
+            raise CaseError(f"{self._op}: attribute {name} must be a list of names, got {str(value)[:40]}")
         return tuple(value)
 
     def pair(self, name: str, default: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cost_models.cases import evaluate
 from cost_models.recurrent import BRAINWAVE, fit, sequence_ms
@@ -117,6 +119,23 @@ def test_brainwave_rows_left_out_of_the_fit_are_within_five_percent() -> None:
             assert abs(predicted / row["ms"] - 1) <= 0.05, row
             judged += 1
     assert judged >= 4
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FINN), st.data())
+def test_spoiled_cases_never_crash(row: dict[str, Any], data: st.DataObject) -> None:
+    """Any one attribute replaced by anything: a result or FVC520, nothing else."""
+    attrs = dict(row["attrs"])
+    key = data.draw(st.sampled_from(sorted(attrs)))
+    odd = st.sampled_from([None, 0, -1, 1, 7, 10**30, 1.5, "", "INT999999", "UINT256", [], [0, 0], [1, 2, 3], {}, True])
+    attrs[key] = data.draw(odd)
+    for model in ("finn", "fvc"):
+        try:
+            out = evaluate({"op": row["op"], "attrs": attrs}, model)
+        except FvcError as error:
+            assert error.code == "FVC520"
+        else:
+            assert all(out[k] is None or out[k] >= 0 for k in (*FIELDS, "ff"))
 
 
 @pytest.mark.parametrize(
