@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from compiler.isa.program import DeviceProgram, Instruction
-from compiler.isa.table import RELOCATIONS, Queue
+from compiler.isa.sections import RELOCATION_TYPES
+from compiler.isa.table import Queue
 from device_db.errors import FvcError
 
 _MAX_DIFFERENCES = 50
@@ -99,7 +100,7 @@ def _relocations(data: bytes) -> dict[str, Any]:
     kinds = Counter(int(t) for t in found.type)
     rows = [
         {
-            "type": RELOCATIONS[int(t)],
+            "type": RELOCATION_TYPES[int(t)],
             "lane": int(lane),
             "shift": int(s),
             "bits": int(b),
@@ -110,7 +111,7 @@ def _relocations(data: bytes) -> dict[str, Any]:
             found.type, found.lane, found.shift, found.bits, found.core, found.addend, strict=True
         )
     ]
-    return {"counts": {RELOCATIONS[t]: n for t, n in sorted(kinds.items())}, "rows": rows}
+    return {"counts": {RELOCATION_TYPES[t]: n for t, n in sorted(kinds.items())}, "rows": rows}
 
 
 def render(facts: dict[str, Any]) -> str:
