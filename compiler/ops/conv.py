@@ -24,11 +24,12 @@ from compiler.ops.base import (
     store,
     unsigned_flag,
 )
-from compiler.ops.conv_const import folded_bias, requant_plan, row_sum_coefficient, weight_block
+from compiler.ops.conv_const import folded_bias, instruction_zero_point, requant_plan, row_sum_coefficient, weight_block
 from compiler.ops.conv_geometry import (
     Geometry,
     Slots,
     Visit,
+    act_bytes_of,
     geometry,
     last_dims,
     mac_mode,
@@ -38,6 +39,7 @@ from compiler.ops.conv_geometry import (
     slots,
     timeline,
     turned,
+    void,
     walk,
 )
 from compiler.ops.conv_tile import choose
@@ -147,7 +149,11 @@ class _Lowering:
                 step.loads.append(self.load_table(v))
             if v.new_act:
                 self.act_block += 1
-                step.loads.extend(self.load_input(v))
+                if void(self.g, v):
+                    step.loads.append(Proto("SYNC", {}, cycles=OTHER_CYCLES))
+                    step.cx.append(self.fill_input(v))
+                else:
+                    step.loads.extend(self.load_input(v))
             if v.first:
                 self.packet += 1
             step.wgt, step.tab = self.wgt, self.tab
@@ -231,6 +237,12 @@ class _Lowering:
             )
         ]  # fmt: skip
 
+    def fill_input(self, v: Visit) -> Proto:
+        """An input tile that is nothing but padding."""
+        size = act_bytes_of(self.g, v.m, 0, v.depth, v.rows, v.cols)
+        fields = {"dst_addr": self.act_addr(), "count": size, "value": self.node.x_zero_point & 0xFF}
+        return Proto("VFILL", fields, 0, vector_cycles(size, 1, self.engine.vector_lanes), role="compute")
+
     def mac(self, v: Visit) -> Proto:
         g = self.g
         mode, cycles = mac_mode(
@@ -252,11 +264,12 @@ class _Lowering:
             "act_addr": self.act_addr(),
             "wgt_addr": self.resident[(v.m.start, v.k)] if g.resident else 0,
             "acc_addr": self.acc_addr(),
-            "tab_addr": 0,
             "m": v.m.size,
             "row_sum": row_sum_coefficient(self.node),
             **window,
         }
+        if v.first:
+            fields["tab_addr"] = 0
         return Proto("MAC", fields, flags, cycles, role="compute", result=self.partial and v.first)
 
     def acc_addr(self) -> int:
@@ -281,7 +294,7 @@ class _Lowering:
             "dst_addr": turn if turned(g) else out,
             "tab_addr": 4 * v.m.size,
             "m": v.m.size,
-            "zero_point": self.node.y_zero_point,
+            "zero_point": instruction_zero_point(self.plan, v.m.start, v.m.start + v.m.size),
             "lo": lo,
             "hi": hi,
             "count": v.rows * v.cols,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ir.graph import Conv
+from compiler.isa.table import MODE_FP32
 from compiler.requant import RequantPlan, reachable_range, requantise
 
 
@@ -44,6 +45,11 @@ def requant_plan(node: Conv, x_unsigned: bool, y_unsigned: bool, thresholds: boo
     low, high = reachable_range(node.weight, node.weight_zero_point, node.x_zero_point, x_lo, x_hi, node.bias)
     limit = {} if thresholds else {"threshold_limit_steps": 0}
     return requantise(low, high, node.scale, node.y_zero_point, lo, hi, **limit)
+
+
+def instruction_zero_point(plan: RequantPlan, start: int, stop: int) -> int:
+    """VREQ's zero_point field: only float32 entries use it."""
+    return plan.zero_point if (plan.mode[start:stop] == MODE_FP32).any() else 0
 
 
 def weight_block(node: Conv, m0: int, m: int, k0: int, k: int) -> bytes:

@@ -14,10 +14,10 @@ from functools import lru_cache
 
 from compiler.ir.graph import Conv, Shape4
 from compiler.isa.program import EngineSpec
-from compiler.isa.table import MAC_WINDOW, VREQ_ENTRY_BYTES
+from compiler.isa.table import VREQ_ENTRY_BYTES
 from compiler.ops.base import TaskTimeline, Tile, align, ceil_div, load_time, store_time
 from compiler.plan.model import Box
-from cost_models.primitives import OTHER_CYCLES, best_mac_mode, mac_cycles, vector_cycles
+from cost_models.primitives import OTHER_CYCLES, best_mac_mode, vector_cycles
 
 ROWS_OUTER, CHANNELS_OUTER = 0, 1
 TAB_CHANNEL_BYTES = 4 + VREQ_ENTRY_BYTES  # bias and requantiser entry
@@ -201,7 +201,7 @@ def walk(g: Geometry, tile: Tile) -> Iterator[Visit]:
 def mac_mode(g_last: bool, m: int, k: int, groups: int, kh: int, kw: int, oh: int, ow: int, tm: int, tn: int) -> tuple[int, int]:  # noqa: E501
     """(mode, cycles) of a tile's MAC. In channels-last tiles k taps of one channel stand in a row."""
     if g_last:
-        return MAC_WINDOW, mac_cycles(MAC_WINDOW, m, 1, 1, 1, k, oh * ow, 1, tm, tn)
+        return best_mac_mode(m, 1, 1, 1, k, oh * ow, 1, tm, tn)
     return best_mac_mode(m, k, groups, kh, kw, oh, ow, tm, tn)
 
 
@@ -291,6 +291,8 @@ def timeline(g: Geometry, tile: Tile, engine: EngineSpec) -> TaskTimeline:
         mac = mac_mode(
             g.last, v.m.size, v.depth, v.m.groups, g.kh, g.kw, v.rows, v.cols, engine.tm, engine.tn
         )[1]
+        if v.new_act and void(g, v):
+            mac += vector_cycles(act_bytes_of(g, v.m, 0, v.depth, v.rows, v.cols), 1, lanes)
         t = s = sb = 0
         if v.final:
             count = v.m.size * v.rows * v.cols
@@ -315,13 +317,19 @@ def timeline(g: Geometry, tile: Tile, engine: EngineSpec) -> TaskTimeline:
     return TaskTimeline(tuple(ahead), tuple(main), tuple(head), tuple(tail), tuple(st), tuple(ldb), tuple(stb))
 
 
+def void(g: Geometry, v: Visit) -> bool:
+    """The input tile is nothing but padding: it is filled, not loaded."""
+    return not g.last and (g.rows_of(v.h, v.rows)[1] == 0 or g.cols_of(v.w, v.cols)[1] == 0)
+
+
 def act_time(g: Geometry, v: Visit, engine: EngineSpec) -> tuple[int, int]:
+    """(cycles, bank bytes) of the loads of an input tile."""
     xs = g.x_strides
     if g.last:
-        total_c = total_b = 0
         dims = last_dims(g, v)
-        total_c, total_b = load_time(engine, tuple(d[0] for d in dims), tuple(d[1] for d in dims), 1)
-        return total_c, total_b
+        return load_time(engine, tuple(d[0] for d in dims), tuple(d[1] for d in dims), 1)
+    if void(g, v):
+        return OTHER_CYCLES, 0
     _, rows, _ = g.rows_of(v.h, v.rows)
     _, cols, _ = g.cols_of(v.w, v.cols)
     return load_time(engine, (v.m.groups * v.depth, rows, cols), (xs[1], xs[2], xs[3]), 1)

@@ -24,6 +24,7 @@ from compiler.ops.base import (
     store,
     unsigned_flag,
 )
+from compiler.ops.conv_const import instruction_zero_point
 from compiler.ops.blocks import uniform_makespan
 from compiler.plan.model import Box
 from compiler.requant import RequantPlan, pack_vreq, requantise
@@ -111,14 +112,16 @@ def lower(task: Task) -> list[Step]:
                 dims = [(size, x.strides[1], count), (count, 1, 1)]
                 step.loads.extend(load(engine, x, start, Space.ACT, src, dims, "input"))
                 flags = x_flag | (int(Flag.INIT | Flag.BIAS) if first == 0 else 0)
-                fields = {"src_addr": src, "acc_addr": 0, "tab_addr": 0, "c": size, "count": count}
+                fields = {"src_addr": src, "acc_addr": 0, "c": size, "count": count}
+                if first == 0:
+                    fields["tab_addr"] = 0
                 cycles = vector_cycles(size * count, 1, engine.vector_lanes)
                 step.cx.append(Proto("VSUM", fields, flags, cycles, role="compute"))
                 if first + count == plane:
                     dst = 2 * in_slot + packet % 2 * out_slot
                     fields = {
                         "acc_addr": 0, "dst_addr": dst, "tab_addr": 4 * size, "m": size,
-                        "zero_point": node.y_zero_point, "lo": lo, "hi": hi, "count": 1,
+                        "zero_point": instruction_zero_point(plan, 0, 1), "lo": lo, "hi": hi, "count": 1,
                     }  # fmt: skip
                     cycles = vector_cycles(size, 1, engine.vector_lanes)
                     step.cx.append(Proto("VREQ", fields, y_flag, cycles, role="compute", result=True))

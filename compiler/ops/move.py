@@ -31,7 +31,7 @@ from compiler.ops.base import (
 )
 from compiler.plan.model import Box
 from cost_models.pipeline import pipeline_makespan
-from cost_models.primitives import vector_cycles
+from cost_models.primitives import OTHER_CYCLES, vector_cycles
 
 TABLE_BYTES = 256
 SMALL_GAP_BYTES = 16  # a run of so few bytes between wanted ones costs the port nothing
@@ -334,8 +334,10 @@ def lower(task: Task) -> list[Step]:
             table = -1 if p.table < 0 else loaded.index(p.table)
             step.cx.extend(_copies(engine, p, f, src + f.origin, dst + p.dst - a, table))
             src += align(f.bytes)
+        if not step.loads:  # every run is a load group, so that the input slots keep their turns
+            step.loads.append(Proto("SYNC", {}, cycles=OTHER_CYCLES))
         step.stores = store(
-            engine, replace(y, elem=1), y.address + a - y_origin, Space.ACT, dst, [(b - a, 1, 1)], ()
+            engine, y, y.address + a - y_origin, Space.ACT, dst, [((b - a) // elem, elem, elem)], ()
         )
         steps.append(step)
     return steps

@@ -30,7 +30,7 @@ from compiler.ops.base import (
 )
 from compiler.ops.blocks import uniform_makespan
 from compiler.plan.model import Box
-from cost_models.primitives import vector_cycles
+from cost_models.primitives import OTHER_CYCLES, vector_cycles
 
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 
@@ -193,8 +193,16 @@ def lower(task: Task) -> list[Step]:
                 step.loads.append(load_const(task, "entry", len(entry), lambda: entry, Space.TAB, 0, "table"))
         r, c = rows_of(node, box[4], box[5] - box[4]), cols_of(node, box[6], box[7] - box[6])
         src, dst = i % 2 * in_slot, 2 * in_slot + i % 2 * out_slot
-        step.loads.extend(load_window(engine, x, box, r, c, src, fill))
         sizes = box_sizes(box)
+        if r.count and c.count:
+            step.loads.extend(load_window(engine, x, box, r, c, src, fill))
+        else:  # nothing but padding
+            step.loads.append(Proto("SYNC", {}, cycles=OTHER_CYCLES))
+            size = sizes[1] * r.length * c.length
+            blank = {"dst_addr": src, "count": size, "value": fill}
+            step.cx.append(
+                Proto("VFILL", blank, 0, vector_cycles(size, 1, engine.vector_lanes), role="compute")
+            )
         count = _count_region(node, r, c)
         fields = {
             "kind": POOL_AVERAGE if node.kind == "average" else POOL_MAX,

@@ -24,7 +24,7 @@ from compiler.ops.base import (
     store_time,
     unsigned_flag,
 )
-from compiler.ops.conv_const import requant_plan
+from compiler.ops.conv_const import instruction_zero_point, requant_plan
 from compiler.ops.conv_geometry import operator_axes
 from compiler.plan.model import Box
 from compiler.requant import pack_vreq, packed_bytes
@@ -147,8 +147,8 @@ def lower(task: Task) -> list[Step]:
             step.cx.append(Proto("VACC", fields, 0, cycles, role="compute"))
         out = i % 2 * out_slot
         fields = {
-            "acc_addr": base, "dst_addr": out, "tab_addr": 0, "m": channels, "zero_point": node.y_zero_point,
-            "lo": lo, "hi": hi, "count": rows * cols,
+            "acc_addr": base, "dst_addr": out, "tab_addr": 0, "m": channels,
+            "zero_point": instruction_zero_point(plan, m, m + channels), "lo": lo, "hi": hi, "count": rows * cols,
         }  # fmt: skip
         step.cx.append(Proto("VREQ", fields, y_flag, cycles, role="compute", result=True))
         ys = y.strides

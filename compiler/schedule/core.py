@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from compiler.ir.graph import Graph, storage4
+from compiler.isa.canonical import canonical_fields
 from compiler.isa.program import CoreProgram, DebugRow, EngineSpec, Instruction, Packet
-from compiler.isa.table import Flag, Queue, Space
+from compiler.isa.table import Queue, Space
 from compiler.ops import (
     Constants,
     Proto,
@@ -188,7 +189,8 @@ class CoreBuilder:
     ) -> int:
         tensor = p.tensor
         debug = self.row(ref.node.name, ref.slice.task, tensor, p.box, p.role or "sync")
-        i = Instruction(p.op, queue, p.fields, p.flags, 0, 0, ref.slice.stage, packet, debug)
+        stage = 0 if p.op == "SYNC" else ref.slice.stage
+        i = Instruction(p.op, queue, canonical_fields(p.op, p.fields, p.flags), p.flags, 0, 0, stage, packet, debug)
         wgt, tab = blocks.get((Space.WGT, step.wgt), -1), blocks.get((Space.TAB, step.tab), -1)
         if p.op == "LD":
             space = Space(p.fields["scratch_space"])
@@ -286,7 +288,7 @@ class CoreBuilder:
         image = bytes(self.constants.image)
         if image:
             fields = {"dram_addr": 0, "bytes": len(image), "expect": zlib.crc32(image)}
-            ctl.append(Instruction("CRC", Queue.CTL, fields, int(Flag.ONCE), debug=debug))
+            ctl.append(Instruction("CRC", Queue.CTL, fields, debug=debug))
         ctl.append(Instruction("END", Queue.CTL, {}, debug=debug))
         end = len(ctl) - 1
         for q in (Queue.ST, Queue.TX, Queue.RX):

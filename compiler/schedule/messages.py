@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, storage4
+from compiler.isa.canonical import canonical_fields
 from compiler.isa.program import HostMessage, Instruction
 from compiler.isa.table import HOST_RANK, Queue
 from compiler.ops import View
@@ -109,7 +110,8 @@ def transport_instruction(message: Message, view: View, outgoing: bool, channel:
         "bytes": message.bytes,
     }
     queue = Queue.TX if outgoing else Queue.RX
-    return Instruction("TX" if outgoing else "RX", queue, fields, stage=message.transfer.piece.stage)
+    op = queue.name
+    return Instruction(op, queue, canonical_fields(op, fields), stage=message.transfer.piece.stage)
 
 
 def host_message(graph: Graph, message: Message, channel: int, replica: int) -> HostMessage:
