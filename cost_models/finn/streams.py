@@ -147,7 +147,7 @@ def _select(a: Attributes, simd: int, ways: int) -> int:
 
 def crop(a: Attributes, model: str) -> Estimate:
     """Crop_rtl: every input word."""
-    folds, (h, w) = a.fold("NumChannels", "SIMD"), a.pair("ImgDim")
+    folds, (h, w) = a.fold("NumChannels", "SIMD"), a.pair("ImgDim", least=0)
     vectors = a.integers("numInputVectors", (1,))
     batch = 1 if vectors == (0,) else math.prod(vectors)
     stream = a.positive("SIMD") * bits(a.text("DataType"))

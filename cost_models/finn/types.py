@@ -83,10 +83,10 @@ class Attributes:
             raise CaseError(f"{self._op}: attribute {name} must be a list of names, got {str(value)[:40]}")
         return tuple(value)
 
-    def pair(self, name: str, default: tuple[int, int] | None = None) -> tuple[int, int]:
+    def pair(self, name: str, default: tuple[int, int] | None = None, *, least: int = 1) -> tuple[int, int]:
         value = self.integers(name, default)
-        if len(value) != 2:
-            raise CaseError(f"{self._op}: attribute {name} must be [H, W], got {list(value)}")
+        if len(value) != 2 or min(value) < least:
+            raise CaseError(f"{self._op}: attribute {name} must be [H, W] from {least} up, got {list(value)}")
         return (value[0], value[1])
 
     def fold(self, whole: str, parts: str) -> int:
