@@ -63,10 +63,11 @@ class Fuser:
     deq: dict[str, QT] = field(default_factory=dict)
     made: dict[str, Node] = field(default_factory=dict)
     done: dict[tuple[str, QP], str] = field(default_factory=dict)
+    taken: dict[str, fuse_ops.Weight] = field(default_factory=dict)
 
     def weight(self, name: str) -> fuse_ops.Weight | None:
         """A constant operand: float, or integers behind DequantizeLinear."""
-        return fuse_ops.weight_of(self.graph, self.made, name)
+        return fuse_ops.weight_of(self.graph, self.taken, self.made, name)
 
     def match(self, f: str, qp: QP, y: str, node_name: str) -> bool:
         """Emit integer nodes that make `y` = Quantize(f) under `qp`; False if nothing fits (nothing useful emitted)."""
@@ -93,12 +94,6 @@ class Fuser:
         except Unfit as why:
             self.report.reasons.setdefault(n.name, str(why))
             return False
-
-    def quantized(self, f: str, qp: QP, base: str) -> QT:
-        """The integers behind `f`, or those of its expression quantised under `qp` (an exact hoist); Unfit if none."""
-        if f in self.deq:
-            return self.deq[f]
-        raise Unfit(f"its input '{f}' is not quantised")
 
     def unary(self, f: str, qp: QP, y: str) -> bool:
         island = islands.find(self.graph, self.made, f, lambda name: name in self.deq)
@@ -185,7 +180,7 @@ class Fuser:
 
 def fuse(graph: OnnxGraph, report: ImportReport) -> None:
     """Rewrite `graph` in place."""
-    fuser = Fuser(graph, report, Emitter(graph, report))
+    fuser = Fuser(graph, report, Emitter(graph, report), taken=fuse_ops.take_dequantized(graph))
     rename: dict[str, str] = {}
     out = fuser.emitter.nodes
     captured = {c for n in graph.nodes for c in n.captured}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.frontend import convtranspose
+from compiler.frontend import convtranspose, ort
 from compiler.frontend.integer import QP, QT, S8, U8, Emitter, Unfit
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph
 from compiler.frontend.windows import window
@@ -36,46 +36,66 @@ class Weight:
     axis: int = -1
 
 
-def weight_of(graph: OnnxGraph, made: dict[str, Node], name: str) -> Weight | None:
-    """The constant behind `name`: itself, DequantizeLinear of integers, or a Transpose of either."""
-    value = graph.constants.get(name)
-    if value is not None:
-        return Weight(value)
-    n = made.get(name)
-    if n is None or n.domain not in ("", MS):
-        return None
-    if n.op == "Transpose":
-        inner = weight_of(graph, made, n.inputs[0])
-        if inner is None:
-            return None
-        perm = n.ints("perm", range(inner.real.ndim)[::-1])
-        axis = perm.index(inner.axis) if inner.axis >= 0 else -1
-        q = None if inner.q is None else inner.q.transpose(perm)
-        return Weight(inner.real.transpose(perm), q, inner.scale, inner.zero, axis)
-    if n.op != "DequantizeLinear":
-        return None
+def take_dequantized(graph: OnnxGraph) -> dict[str, Weight]:
+    """Every DequantizeLinear of a constant leaves the graph: its floats become a constant, its integers the Weight."""
+    taken: dict[str, Weight] = {}
+    kept: list[Node] = []
+    for n in graph.nodes:
+        weight = _dequantized(graph, n) if n.op == "DequantizeLinear" and n.domain in ("", MS) else None
+        if weight is None:
+            kept.append(n)
+        else:
+            taken[n.outputs[0]] = weight
+            graph.constants[n.outputs[0]] = weight.real
+    graph.nodes = kept
+    return taken
+
+
+def _dequantized(graph: OnnxGraph, n: Node) -> Weight | None:
     q, scale = graph.constants.get(n.inputs[0]), graph.constants.get(n.input(1))
-    if q is None or scale is None or n.int("block_size", 0):
+    zero = graph.constants.get(n.input(2)) if n.input(2) else None
+    if q is None or scale is None or (n.input(2) and zero is None):
         return None
-    zero = graph.constants.get(n.input(2)) if n.input(2) else np.zeros(scale.shape, q.dtype)
-    if zero is None:
-        return None
+    if n.int("block_size", 0) or scale.dtype != np.float32:
+        try:
+            value = ort.evaluate(graph, [n], {}, n.outputs)[n.outputs[0]]
+        except Exception:
+            return None
+        return Weight(np.asarray(value, np.float32))
     wide = q.astype(np.int64)
+    shift = np.zeros(scale.shape, np.int64) if zero is None else np.asarray(zero).astype(np.int64)
     axis = -1
     if scale.size > 1:
         axis = n.int("axis", 1) % q.ndim
         side = [1] * q.ndim
         side[axis] = scale.size
-        factor, shift = scale.reshape(side), np.asarray(zero).astype(np.int64).reshape(side)
+        real = ((wide - shift.reshape(side)).astype(np.float32) * scale.reshape(side)).astype(np.float32)
     else:
-        factor, shift = scale.reshape(()), np.asarray(zero).astype(np.int64).reshape(-1)[0]
-    real = ((wide - shift).astype(np.float32) * factor).astype(np.float32)
-    small = q.dtype in (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32))
-    if not small:  # 4-bit and 16-bit integers: carried as int8 where they fit
-        if wide.min() < -128 or wide.max() > 127:
+        real = ((wide - shift.reshape(-1)[0]).astype(np.float32) * scale.reshape(())).astype(np.float32)
+    if q.dtype not in (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)):
+        if wide.min(initial=0) < -128 or wide.max(initial=0) > 127:  # 16 bits
             return Weight(real)
-        q = wide.astype(np.int8)
-    return Weight(real, q, scale.reshape(-1), np.asarray(zero).astype(np.int64).reshape(-1), axis)
+        q = wide.astype(np.int8)  # 4-bit integers are carried as int8
+    return Weight(real, q, scale.reshape(-1), shift.reshape(-1), axis)
+
+
+def weight_of(graph: OnnxGraph, taken: dict[str, Weight], made: dict[str, Node], name: str) -> Weight | None:
+    """The constant behind `name`: dequantised integers, a float constant, or a Transpose of either."""
+    if name in taken:
+        return taken[name]
+    value = graph.constants.get(name)
+    if value is not None:
+        return Weight(value)
+    n = made.get(name)
+    if n is None or n.op != "Transpose" or n.domain:
+        return None
+    inner = weight_of(graph, taken, made, n.inputs[0])
+    if inner is None:
+        return None
+    perm = n.ints("perm", range(inner.real.ndim)[::-1])
+    axis = perm.index(inner.axis) if inner.axis >= 0 else -1
+    q = None if inner.q is None else inner.q.transpose(perm)
+    return Weight(inner.real.transpose(perm), q, inner.scale, inner.zero, axis)
 
 
 def integers(f: Fuser, n: Node, w: Weight, axis: int, elem: int, *, where: str = "weight") -> tuple[Array, Array, Array]:

@@ -30,8 +30,8 @@ QUANTIZED = (
     "GlobalAveragePool", "Concat", "Split", "Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
     "Resize", "DepthToSpace", "SpaceToDepth", "ReduceMean", "ArgMax", "Tile", "Expand", "Gather",
 )  # fmt: skip
-_SINGLE_INPUT = {"Split", "Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Resize",
-                 "DepthToSpace", "SpaceToDepth", "Tile", "Expand", "Gather", "ArgMax", "MaxPool", "Relu", "Clip"}  # fmt: skip
+_MOVES = {"Split", "Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Resize", "DepthToSpace",
+          "SpaceToDepth", "Tile", "Expand", "Gather"}  # fmt: skip
 
 
 def is_float(graph: OnnxGraph) -> bool:
@@ -83,22 +83,57 @@ def excluded(graph: OnnxGraph) -> list[str]:
         if not absorbed:
             names.update(dict.fromkeys(m.name for m in island.nodes))
     for n in graph.nodes:
-        floats = [i for i in n.uses if i not in graph.constants]
-        if n.op in ("MatMul", "Gemm") and len(floats) > 1:
+        if n.op in QUANTIZED and n.name not in names and _float_only(graph, n):
             names[n.name] = None
-        if n.op in ("MatMul", "Gemm") and n.inputs[0] in graph.constants:
-            names[n.name] = None
-        if n.op == "Gemm" and (n.float("alpha", 1) != 1 or n.float("beta", 1) != 1 or n.int("transA", 0)):
-            names[n.name] = None
-        if n.op == "Resize" and n.text("mode", "nearest") != "nearest":
-            names[n.name] = None
-        if n.op == "ReduceMean":
-            names[n.name] = None
-        if any(graph.elem(i) != 1 for i in [*n.outputs[:1], *n.uses[:1]] if i) and n.op != "ArgMax":
-            names[n.name] = None
-        if n.op in ("Conv", "ConvTranspose") and (n.inputs[1] not in graph.constants or graph.constants[n.inputs[1]].ndim > 4):
-            names[n.name] = None
+    _exclude_tail_concats(graph, users, names)
+    _exclude_host_moves(graph, names, inside)
     return list(names)
+
+
+def _float_only(graph: OnnxGraph, n: Node) -> bool:
+    """Whether an operator of QUANTIZED has no integer form with these arguments."""
+    if any(graph.elem(i) != 1 for i in [*n.outputs[:1], *n.uses[:1]] if i) and n.op != "ArgMax":
+        return True
+    if n.op in ("MatMul", "Gemm"):
+        w = graph.constants.get(n.inputs[1])
+        if w is None or w.ndim != 2 or n.inputs[0] in graph.constants:
+            return True
+        return n.op == "Gemm" and (n.float("alpha", 1) != 1 or n.float("beta", 1) != 1 or bool(n.int("transA", 0)))
+    if n.op in ("Conv", "ConvTranspose"):
+        return n.inputs[1] not in graph.constants or graph.constants[n.inputs[1]].ndim > 4
+    if n.op in ("MaxPool", "AveragePool", "GlobalAveragePool"):
+        return len(graph.shape(n.inputs[0]) or ()) not in (3, 4) or len([o for o in n.outputs if o]) > 1
+    if n.op == "Gather":
+        return n.inputs[0] in graph.constants or n.inputs[1] not in graph.constants
+    return n.op == "ReduceMean" or (n.op == "Resize" and n.text("mode", "nearest") != "nearest")
+
+
+def _exclude_tail_concats(graph: OnnxGraph, users: dict[str, list[Node]], names: dict[str, None]) -> None:
+    """A Concat behind the last layer stays float: one scale for boxes and scores together would ruin both."""
+    tail: dict[str, bool] = {}
+    for n in reversed(graph.nodes):
+        passes = n.op in _MOVES or n.op == "Concat" or islands.is_elementwise(n) or n.op not in QUANTIZED
+        is_tail = passes and all(tail.get(u.name, False) for o in n.outputs for u in users.get(o, []))
+        tail[n.name] = is_tail
+        if is_tail and n.op == "Concat":
+            names[n.name] = None
+
+
+def _exclude_host_moves(graph: OnnxGraph, names: dict[str, None], inside: set[int]) -> None:
+    """Data movement that no engine layer feeds stays float: pre-processing at the inputs, and between host nodes."""
+    fed: dict[str, bool] = {}
+    for n in graph.nodes:
+        above = any(fed.get(i, False) for i in n.uses)
+        if n.op in _MOVES or n.op in ("Concat", "Relu", "Clip", "ArgMax") and id(n) not in inside:
+            if not above:
+                names[n.name] = None
+            result = above and n.name not in names
+        elif id(n) in inside:
+            result = above
+        else:
+            result = n.op in QUANTIZED and n.name not in names
+        for o in n.outputs:
+            fed[o] = result
 
 
 def _absorbs(n: Node | None) -> bool:
@@ -187,7 +222,7 @@ def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], 
                 extra_options={
                     "ActivationSymmetric": False,
                     "WeightSymmetric": True,
-                    "ForceQuantizeNoInputCheck": False,
+                    "ForceQuantizeNoInputCheck": True,
                     "DedicatedQDQPair": False,
                     "QDQKeepRemovableActivations": False,
                 },

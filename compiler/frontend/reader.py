@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from compiler.frontend import ort, read_ops, segments
 from compiler.frontend.integer import DTYPE, S8, U8, Unfit
+from compiler.frontend.islands import is_elementwise
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from compiler.frontend.options import ImportReport
 from compiler.frontend.views import resolve
 from compiler.ir import graph as ir
 
 ALIASES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+_FLOAT_FORMS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Transpose",
+                "Reshape", "Slice", "Split", "Pad", "Resize", "Flatten", "Squeeze", "Unsqueeze"}  # fmt: skip
 IR_DTYPE = {U8: ir.DType.U8, S8: ir.DType.S8, 6: ir.DType.I32, 7: ir.DType.I64}
 
 
@@ -86,7 +89,7 @@ def read(graph: OnnxGraph, report: ImportReport) -> ir.Graph:
             else:
                 engine[id(n)] = read_ops.read(r, n)
         except Unfit as why:
-            reasons[id(n)] = report.reasons.get(n.name) or str(why)
+            reasons[id(n)] = report.reasons.get(n.name) or _why(graph, n, why)
     for n in graph.nodes:  # a table's index nodes go with it
         owner = tables.parts.get(id(n))
         if owner is not None:
@@ -96,6 +99,16 @@ def read(graph: OnnxGraph, report: ImportReport) -> ir.Graph:
                 reasons[id(n)] = reasons[id(owner)]
     _demote(graph, engine, reasons)
     return _build(r, engine, reasons)
+
+
+def _why(graph: OnnxGraph, n: Node, why: Unfit) -> str:
+    if n.op == "QuantizeLinear":
+        return "floats become integers on the host"
+    if n.op == "DequantizeLinear":
+        return "integers become floats on the host"
+    if n.uses and graph.elem(n.uses[0]) == 1 and (is_elementwise(n) or n.op in _FLOAT_FORMS):
+        return f"{n.op} of floats: its input or its result is not quantised"
+    return str(why)
 
 
 @dataclass(slots=True)
