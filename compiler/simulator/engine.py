@@ -16,8 +16,9 @@ from compiler.simulator.build import Built, broken
 from compiler.simulator.flows import Network
 
 _BEGIN = -1  # "version" of the event at which a transfer's flow starts
-_SAME = 5  # distances between frames that must agree before a run without a given length ends
-_TOLERANCE = 2e-4
+# A run without a given length ends when the mean distance of as many results equals that of as many before them.
+_MEAN_OF = 4
+_TOLERANCE = 1e-3
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Engine:
         self.window, self.record = window, record
         self.heap: list[tuple[int, int, int, int]] = []
         self.serial = count()
-        self.network = Network(self.heap, self.serial)
+        self.network = Network(self.heap, self.serial, (r for r in built.resources.values() if r.log is not None))
         self.work: list[Actor] = []
         self.log = Log()
         self._closing: dict[int, list[int]] = {}
@@ -68,8 +69,7 @@ class Engine:
             actor = actors[owner]
             if version == _BEGIN:
                 self._begin(actor, now)
-            elif version == actor.flow.version:
-                self.network.end(actor.flow, now)
+            elif version == actor.flow.version and self.network.over(actor.flow, now):
                 self._arrived(actor, now)
         if not self.stop:
             self._check_finished()
@@ -228,9 +228,9 @@ class Engine:
         done = self.log.done
         while len(done) in self._closing and self._closing[len(done)][0] == self.built.closings:
             done.append(self._closing.pop(len(done))[1])
-        if self.settle and not self.stop and len(done) > self.window + _SAME:
-            gaps = [b - a for a, b in zip(done[-_SAME - 1 : -1], done[-_SAME:], strict=True)]
-            if max(gaps) - min(gaps) <= _TOLERANCE * max(gaps):
+        if self.settle and not self.stop and len(done) > self.window + 2 * _MEAN_OF:
+            now, middle, before = done[-1], done[-1 - _MEAN_OF], done[-1 - 2 * _MEAN_OF]
+            if abs((now - middle) - (middle - before)) <= _TOLERANCE * (now - middle):
                 self.stop = self.log.settled = True
 
     def _check_finished(self) -> None:

@@ -28,7 +28,7 @@ def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host:
     built = build(programs, host, detail=False)
     length = built.stages + _MOST_FRAMES if frames is None else max(frames, 1)
     window = min(built.stages + _SETTLING, max(length - 2, 0))
-    with_tail = length + built.stages  # so that the machine is still full when the last frame that counts is done
+    with_tail = length + 3 * built.stages  # the machine is still full when the last frame that counts is done
     log = Engine(built, with_tail, warm=False, settle=frames is None, window=window).run()
     return collect(built, log, single, single_log, window, length)
 
