@@ -1,6 +1,7 @@
-"""The entry point of `fvc`: registers the commands; turns every outcome into an exit code and at most one error block.
+"""The entry point of `fvc`: turns every outcome of a command into an exit code and at most one error block.
 
 0 done, 1 the answer is no, 2 bad usage or input, 130 interrupted, 70 a defect of fvc itself (never a bare traceback).
+The application is imported inside, so that an interrupt while it loads ends the same way as one later.
 """
 
 from __future__ import annotations
@@ -10,44 +11,9 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import typer
-
-from cli import check, config, devices, diff, explain, inspect, partition, quantize, run, simulate, verify, zoo
 from cli.interrupt import leave_on_interrupt
 from cli.show import output
 from device_db.errors import FvcError
-
-# typer carries its own click or uses click's: this is its UsageError
-_USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
-
-app = typer.Typer(
-    name="fvc",
-    help="Partitions deep neural networks over FPGAs and proves the result bit for bit.",
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-for _module in (partition, verify, run, simulate, diff, inspect, check, explain, quantize, zoo):
-    _module.register(app)
-devices.register(app)
-config.register(app)
-
-
-def _version(value: bool) -> None:
-    if value:
-        from compiler.version import VERSION
-
-        output.text(f"fvc {VERSION}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-) -> None:
-    """Partitions deep neural networks over FPGAs and proves the result bit for bit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,16 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with leave_on_interrupt():
-            result = app(args=words, prog_name="fvc", standalone_mode=False)
-            sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+            return _run(words)
     except FvcError as problem:
         output.error(problem, as_json=_wants_json(words))
         return problem.exit_code
-    except _USAGE_ERROR as problem:
-        output.error(_usage(problem), as_json=_wants_json(words))
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         output.message("interrupted: nothing was written")
         return 130
     except BrokenPipeError:
@@ -76,10 +37,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         short = FvcError("FVC008", "out of memory", help=("use a machine with more memory, or a smaller model",))
         output.error(short, as_json=_wants_json(words))
-        return 2
+        return short.exit_code
     except Exception as defect:
         output.error(_defect(defect, words), as_json=_wants_json(words))
         return 70
+
+
+def _run(words: list[str]) -> int:
+    import typer
+
+    from cli.app import USAGE_ERROR, app, usage_problem
+
+    try:
+        result = app(args=words, prog_name="fvc", standalone_mode=False)
+    except USAGE_ERROR as problem:
+        raise usage_problem(problem) from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    sys.stdout.flush()
+    return result if isinstance(result, int) else 0
 
 
 def _reader_went_away() -> int:
@@ -94,13 +70,6 @@ def _wants_json(words: list[str]) -> bool:
         if word == "--format=json" or (word == "--format" and words[k + 1 : k + 2] == ["json"]):
             return True
     return os.environ.get("FVC_FORMAT") == "json" and "--format" not in words
-
-
-def _usage(problem: BaseException) -> FvcError:
-    what = str(getattr(problem, "format_message", lambda: problem)())
-    context = getattr(problem, "ctx", None)
-    path = context.command_path if context is not None else "fvc"
-    return FvcError("FVC001", what.rstrip("."), where=(path,), help=(f"{path} --help",), exit_code=2)
 
 
 def _defect(defect: Exception, words: list[str]) -> FvcError:

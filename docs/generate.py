@@ -38,7 +38,7 @@ def commands_page() -> str:
     """docs/commands.md: every command with its arguments and options."""
     import typer
 
-    from cli.main import app
+    from cli.app import app
     from cli.settings import all_commands
 
     lines = [

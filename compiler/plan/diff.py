@@ -101,7 +101,7 @@ def limiting(plan: Plan) -> str:
     """The limiting thing of a plan in one phrase."""
     thing = plan.predicted.get("limiting", "")
     if isinstance(thing, dict):
-        return " ".join(str(thing[k]) for k in ("kind", "where") if thing.get(k))
+        return " ".join(dict.fromkeys(str(thing[k]) for k in ("kind", "where") if thing.get(k)))
     return str(thing)
 
 

@@ -37,7 +37,7 @@ def finish(nodes: list[Any], weights: list[Any], shape: Shape, output: str) -> o
         nodes,
         "test",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [f"{output}{k}" for k in range(len(shape))])],
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)

