@@ -51,10 +51,13 @@ def canonical(model: onnx.ModelProto, options: ImportOptions, report: ImportRepo
     from compiler.frontend.load import clean, name_nodes
     from compiler.frontend.normalise import normalise
     from compiler.frontend.quantize import is_float, quantize
+    from compiler.frontend.simplify import fold_float_weights
 
     graph = clean(model, options, report, where)
     if is_float(graph):
         graph = quantize(graph, options, report)
+    else:
+        fold_float_weights(graph)
     fuse(graph, report)
     shapes.infer(graph)
     normalise(graph, report)

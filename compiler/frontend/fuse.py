@@ -63,6 +63,7 @@ class Fuser:
     deq: dict[str, QT] = field(default_factory=dict)
     made: dict[str, Node] = field(default_factory=dict)
     done: dict[tuple[str, QP], str] = field(default_factory=dict)
+    bridged: dict[str, QT] = field(default_factory=dict)
     taken: dict[str, fuse_ops.Weight] = field(default_factory=dict)
 
     def weight(self, name: str) -> fuse_ops.Weight | None:
@@ -109,6 +110,41 @@ class Fuser:
         name = island.nodes[-1].name
         self.emitter.table(x.name, y, qp.quantize(values), qp.elem, name)
         return True
+
+    def bridge(self, user: Node, f: str) -> QT | None:
+        """Quantise what feeds `user` in float by the range it can reach: a unary island, or movement behind one."""
+        if f in self.bridged:
+            return self.bridged[f]
+        n = self.made.get(f)
+        if n is not None and n.op in _SINK and not n.domain and self.movable(n) and len(n.outputs) == 1:
+            x = self.deq.get(n.inputs[0]) or self.bridge(user, n.inputs[0])
+            if x is None or fuse_ops.pad_value(n, self.graph) not in (None, 0.0):
+                return None
+            y = self.graph.fresh(f"{f}_q")
+            self.emitter.nodes.append(fuse_ops.moved(n, x, [y], self.emitter))
+            self.emitter.declare(y, x.qp.elem, self.emitter.shape(f))
+            self.bridged[f] = QT(y, x.qp)
+            return self.bridged[f]
+        island = islands.find(self.graph, self.made, f, lambda name: name in self.deq)
+        if island is None:
+            return None
+        x = self.deq[island.source]
+        try:
+            values = islands.evaluate(self.graph, island, x.qp.dequantize(x.qp.bytes_in_order()))
+        except Exception:
+            return None
+        if not np.isfinite(values).all():
+            return None
+        last = island.nodes[-1]
+        qp = fuse_ops.range_of(values, x.qp.elem)
+        y = self.graph.fresh(f"{f}_q")
+        self.emitter.table(x.name, y, qp.quantize(values), qp.elem, last.name)
+        self.report.fallback(
+            f"result of node '{last.name}' ({last.op}) quantised by its reachable range: "
+            f"the model leaves it in float before '{user.name}' ({user.op})"
+        )
+        self.bridged[f] = QT(y, qp)
+        return self.bridged[f]
 
     def clamp(self, n: Node, qp: QP, y: str) -> bool:
         """Quantize(clip(x)) = clip(Quantize(x)): free where the type saturates there, a table otherwise."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compiler.frontend import convtranspose, ort
 from compiler.frontend.integer import QP, QT, S8, U8, Emitter, Unfit
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph
-from compiler.frontend.windows import window
+from compiler.frontend.windows import Window, window
 
 if TYPE_CHECKING:
     from compiler.frontend.fuse import Fuser
@@ -132,14 +132,16 @@ def int_bias(f: Fuser, n: Node, bias: Weight | None, x: QP, w_scale: Array, m: i
     return value.astype(np.int64).astype(np.int32)
 
 
-def source(f: Fuser, name: str) -> QT:
-    if name not in f.deq:
+def source(f: Fuser, n: Node, name: str) -> QT:
+    """The integers behind a float input of `n`; a unary island in between gets its exact range and a table."""
+    found = f.deq.get(name) or f.bridge(n, name)
+    if found is None:
         raise Unfit(f"its input '{name}' is not quantised")
-    return f.deq[name]
+    return found
 
 
 def _conv(f: Fuser, n: Node, qp: QP, y: str) -> None:
-    x = source(f, n.inputs[0])
+    x = source(f, n, n.inputs[0])
     w = f.weight(n.inputs[1])
     bias = f.weight(n.input(2)) if n.input(2) else None
     if w is None or (n.input(2) and bias is None):
@@ -162,7 +164,7 @@ def _conv(f: Fuser, n: Node, qp: QP, y: str) -> None:
 
 
 def _conv_transpose(f: Fuser, n: Node, qp: QP, y: str) -> None:
-    x = source(f, n.inputs[0])
+    x = source(f, n, n.inputs[0])
     w = f.weight(n.inputs[1])
     bias = f.weight(n.input(2)) if n.input(2) else None
     if w is None or (n.input(2) and bias is None):
@@ -179,7 +181,7 @@ def _gemm(f: Fuser, n: Node, qp: QP, y: str) -> None:
         raise Unfit("Gemm with alpha or beta other than 1")
     if n.int("transA", 0):
         raise Unfit("Gemm with transA")
-    x, w = source(f, n.inputs[0]), f.weight(n.inputs[1])
+    x, w = source(f, n, n.inputs[0]), f.weight(n.inputs[1])
     bias = f.weight(n.input(2)) if n.input(2) else None
     if w is None or (n.input(2) and bias is None):
         raise Unfit("matrix product of two activations")
@@ -199,7 +201,7 @@ def _matmul(f: Fuser, n: Node, qp: QP, y: str) -> None:
     w = f.weight(n.inputs[1])
     if w is None:
         raise Unfit("matrix product of two activations")
-    _product(f, n, source(f, n.inputs[0]), w, None, qp, y)
+    _product(f, n, source(f, n, n.inputs[0]), w, None, qp, y)
 
 
 def _product(f: Fuser, n: Node, x: QT, w: Weight, bias: Weight | None, qp: QP, y: str) -> None:
@@ -215,29 +217,34 @@ def _product(f: Fuser, n: Node, x: QT, w: Weight, bias: Weight | None, qp: QP, y
     f.emitter.matmul(x, q, scale, zero, b, y, qp, n.name)
 
 
+def range_of(values: Array, elem: int) -> QP:
+    """Asymmetric 8-bit parameters for the range of `values`, zero included."""
+    lo, hi = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    scale = np.float32((hi - lo) / 255.0)
+    if not np.isfinite(scale) or scale <= 0:
+        scale = np.float32(1.0)
+    base = 0 if elem == U8 else -128
+    return QP(scale, int(np.clip(round(base - lo / float(scale)), base, base + 255)), elem)
+
+
 def operand(f: Fuser, n: Node, name: str, elem: int) -> QT:
     """An operand of an element-wise operator: an activation, or a constant brought to 8 bits."""
-    if name in f.deq:
-        return f.deq[name]
-    w = f.weight(name)
+    w = None if name in f.deq else f.weight(name)
     if w is None:
-        raise Unfit(f"its input '{name}' is not quantised")
+        return source(f, n, name)
     if w.q is not None and w.q.dtype != np.int32 and w.scale is not None and w.zero is not None and w.axis < 0:
         e = U8 if w.q.dtype == np.uint8 else S8
         return QT(f.emitter.const(f"{name}_q", w.q), QP(np.float32(w.scale[0]), int(w.zero[0]), e))
-    lo, hi = min(float(w.real.min()), 0.0), max(float(w.real.max()), 0.0)
-    scale = np.float32((hi - lo) / 255.0) or np.float32(1.0)
-    base = 0 if elem == U8 else -128
-    qp = QP(scale, int(np.clip(round(base - lo / float(scale)), base, base + 255)), elem)
+    qp = range_of(w.real, elem)
     f.report.fallback(f"float constant of node '{n.name}' ({n.op}) quantised to 8 bits by its own range")
     return QT(f.emitter.const(f"{name}_q", qp.quantize(w.real)), qp)
 
 
 def _binary(kind: str) -> Callable[[Fuser, Node, QP, str], None]:
     def rule(f: Fuser, n: Node, qp: QP, y: str) -> None:
-        elem = next((f.deq[i].qp.elem for i in n.inputs if i in f.deq), 0)
-        if not elem or len(n.inputs) != 2:
-            raise Unfit("none of its inputs is quantised" if not elem else f"{n.op} of {len(n.inputs)} tensors")
+        if len(n.inputs) != 2:
+            raise Unfit(f"{n.op} of {len(n.inputs)} tensors")
+        elem = next((f.deq[i].qp.elem for i in n.inputs if i in f.deq), qp.elem)
         a, b = (operand(f, n, i, elem) for i in n.inputs)
         if n.op == "Sub":
             b = negated(f.emitter, b)
@@ -259,12 +266,18 @@ def negated(e: Emitter, t: QT) -> QT:
 
 
 def _average_pool(f: Fuser, n: Node, qp: QP, y: str) -> None:
-    x = source(f, n.inputs[0])
+    x = source(f, n, n.inputs[0])
     shape = f.emitter.shape(x.name)
     kernel = tuple(n.ints("kernel_shape", []))
     win = window(n, shape[2:], kernel)
     if any(d != 1 for d in win.dilations):
         raise Unfit("dilated average pool")
+    if len(shape) not in (3, 4):
+        raise Unfit(f"pool with {len(shape) - 2} spatial dimensions")
+    uniform = not any(win.pads) or bool(n.int("count_include_pad", 0))
+    if qp.zero % 2 and uniform and not any(t > e for t, e in zip(win.tail, win.end, strict=True)):
+        _average_conv(f, n, x, qp, y, win)
+        return
     attributes = {
         "ceil_mode": n.int("ceil_mode", 0),
         "count_include_pad": n.int("count_include_pad", 0),
@@ -273,6 +286,25 @@ def _average_pool(f: Fuser, n: Node, qp: QP, y: str) -> None:
         "strides": list(win.strides),
     }
     _pooled(f, n, "QLinearAveragePool", x, qp, y, (*shape[:2], *win.out), attributes)
+
+
+def _average_conv(f: Fuser, n: Node, x: QT, qp: QP, y: str, win: Window) -> None:
+    """Average as a depthwise convolution with ones.
+
+    QLinearAveragePool adds the zero point before it rounds, QuantizeLinear after: with an odd zero point they differ
+    at every tie (2 % of the elements of a 2x2 window at equal scales). A convolution rounds as QuantizeLinear does."""
+    channels = f.emitter.shape(x.name)[1]
+    one, zero = (129, 128) if x.qp.elem == U8 else (1, 0)
+    w = np.full((channels, 1, *win.kernel), one, np.uint8 if x.qp.elem == U8 else np.int8)
+    scale = np.float32(1.0) / np.float32(np.prod(win.kernel))
+    attributes = {
+        "dilations": [1] * len(win.kernel),
+        "group": channels,
+        "kernel_shape": list(win.kernel),
+        "pads": win.pads,
+        "strides": list(win.strides),
+    }
+    f.emitter.conv(x, w, np.asarray(scale), np.asarray(zero), None, y, qp, n.name, attributes)
 
 
 def _pooled(f: Fuser, n: Node, op: str, x: QT, qp: QP, y: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> None:
@@ -285,7 +317,7 @@ def _pooled(f: Fuser, n: Node, op: str, x: QT, qp: QP, y: str, shape: tuple[int,
 
 
 def _global_average(f: Fuser, n: Node, qp: QP, y: str) -> None:
-    x = source(f, n.inputs[0])
+    x = source(f, n, n.inputs[0])
     shape = f.emitter.shape(x.name)
     if len(shape) not in (3, 4):
         raise Unfit(f"{n.op} with {len(shape) - 2} spatial dimensions")
@@ -294,7 +326,7 @@ def _global_average(f: Fuser, n: Node, qp: QP, y: str) -> None:
 
 
 def _reduce_mean(f: Fuser, n: Node, qp: QP, y: str) -> None:
-    x = source(f, n.inputs[0])
+    x = source(f, n, n.inputs[0])
     shape = f.emitter.shape(x.name)
     rank = len(shape)
     axes = reduce_axes(n, f.graph, rank)

@@ -31,6 +31,17 @@ def simplify(graph: OnnxGraph) -> None:
     shapes.infer(graph)
 
 
+def fold_float_weights(graph: OnnxGraph) -> None:
+    """In a graph that is quantised already: fold affine followers into the layers whose weights are still float."""
+    changed = False
+    while _fold_affine(graph):
+        changed = True
+    if changed:
+        graph.sort()
+        graph.prune()
+        shapes.infer(graph)
+
+
 def _only_user(graph: OnnxGraph, users: dict[str, list[Node]], name: str) -> Node | None:
     found = users.get(name, [])
     if len(found) != 1 or name in graph.outputs or name in found[0].captured:
