@@ -116,6 +116,9 @@ class _Builder:
         resources = self.out.resources
         for program in self.programs:
             for core in program.cores:
+                e = core.engine
+                if min(e.tm, e.tn, e.vector_lanes, e.ld_bytes_per_cycle, e.st_bytes_per_cycle, e.clock_khz) < 1:
+                    raise broken(f"engine {e.id} has no array, lanes, port or clock")
                 key = bank_key(program, core)
                 known = resources.get(key)
                 if known is None or known.capacity < core.engine.bank_bytes_per_second:

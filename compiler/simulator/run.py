@@ -12,6 +12,7 @@ from compiler.simulator.result import SimResult, collect
 from compiler.simulator.trace import trace_json
 
 _MOST_FRAMES = 40  # beyond the fill, if the interval does not settle before
+_TRACE_FRAMES = 4
 _SETTLING = 4  # frames after the fill that are left out of the interval
 
 
@@ -34,10 +35,12 @@ def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host:
 
 
 def trace(programs: Sequence[DeviceProgram], frames: int | None = None, host: Sequence[HostTask] = ()) -> str:
-    """A Perfetto trace (JSON text) of `frames` frames from a cold start; default: the fill and four more."""
+    """A Perfetto trace (JSON text) of `frames` frames (default 4) from a cold start.
+
+    About 200 bytes an instruction and frame. Raises FvcError FVC490 as `simulate` does."""
     built = build(programs, host, detail=True)
     for resource in built.resources.values():
         resource.log = []
-    length = built.stages + 4 if frames is None else max(frames, 1)
+    length = _TRACE_FRAMES if frames is None else max(frames, 1)
     log = Engine(built, length, warm=False, settle=False, record=True).run()
     return trace_json(built, log)

@@ -253,6 +253,11 @@ def test_a_channel_without_its_link_is_an_error() -> None:
         simulate([device(core(0, message("TX", 0, 64)), core(1, message("RX", 0, 64)), channels=[wire])])
 
 
+def test_an_engine_without_a_clock_is_an_error() -> None:
+    with pytest.raises(FvcError, match="clock"):
+        simulate([device(core(0, vector(100), spec=engine(0, khz=0)))])
+
+
 def test_same_run_twice_is_the_same() -> None:
     spec = [engine(r, bank="hbm", rate=17 * GB + r * 0) for r in range(3)]
     programs = [device(*(tile_core(r, 6400 + 640 * r, 100, 3200, spec=spec[r]) for r in range(3)))]
