@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY = "$(VENV)/bin/python"
-PIP = $(PY) -m pip --disable-pip-version-check install --quiet -c requirements.lock
+PIP = $(PY) -m pip --disable-pip-version-check install --quiet --quiet -c requirements.lock
 WORKERS ?= auto
 
 .DEFAULT_GOAL := help

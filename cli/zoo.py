@@ -26,19 +26,19 @@ def zoo(
 ) -> int:
     """Lists the architectures, or writes one, whole or not at all."""
     from cli.show import output as out
-    from compiler.frontend import zoo as models
+    from compiler.frontend.zoo import build, names
 
     if name is None:
         if format is Format.json:
-            out.document("fvc.zoo/1", {"models": list(models.names())})
+            out.document("fvc.zoo/1", {"models": list(names())})
         else:
-            out.text("\n".join(models.names()))
+            out.text("\n".join(names()))
         return 0
     if output is None:
         raise FvcError("FVC001", "zoo NAME needs -o FILE", where=("fvc zoo",), help=(f"fvc zoo {name} -o {name}.onnx",))
     from compiler.bundle import write_file
 
-    model = models.build(name, seed=seed).SerializeToString(deterministic=True)
+    model = build(name, seed=seed).SerializeToString(deterministic=True)
     if quantized:
         model = _quantized(model, name, seed)
     write_file(output, model)

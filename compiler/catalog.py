@@ -92,25 +92,76 @@ CATALOG: dict[str, tuple[str, str]] = {
         "assembler syntax",
         "A line is not: QUEUE MNEMONIC [head fields] [: fields]. docs/isa.md lists mnemonics and fields.",
     ),
-    "FVC320": ("illegal instruction", "An instruction stands in a queue it does not belong to, has a flag it does not know, or waits for or posts to its own queue."),
-    "FVC321": ("inconsistent field", "Fields of an instruction contradict each other, or a field that means nothing does not have its one legal value (docs/machine.md, Canonical forms)."),
-    "FVC322": ("address out of bounds", "A memory access leaves its address space: a scratchpad of the described engine, CONST or WORK."),
+    "FVC320": (
+        "illegal instruction",
+        "An instruction stands in a queue it does not belong to, has a flag it does not know, or waits for or posts to its own queue.",
+    ),
+    "FVC321": (
+        "inconsistent field",
+        "Fields of an instruction contradict each other, or a field that means nothing does not have its one legal value (docs/machine.md, Canonical forms).",
+    ),
+    "FVC322": (
+        "address out of bounds",
+        "A memory access leaves its address space: a scratchpad of the described engine, CONST or WORK.",
+    ),
     "FVC323": ("misaligned address", "Addresses in ACC and TAB are multiples of 4."),
-    "FVC324": ("tokens unbalanced or unbounded", "An iteration of the body must take as many tokens of each semaphore as it posts, and none may ever hold more than 255."),
-    "FVC325": ("deadlock", "Tokens, messages and credits wait for each other in a circle; the instructions where each queue stands still are listed."),
-    "FVC326": ("race", "Two instructions touch the same byte, one of them writes, and the tokens and queues of the core order neither before the other."),
+    "FVC324": (
+        "tokens unbalanced or unbounded",
+        "An iteration of the body must take as many tokens of each semaphore as it posts, and none may ever hold more than 255.",
+    ),
+    "FVC325": (
+        "deadlock",
+        "Tokens, messages and credits wait for each other in a circle; the instructions where each queue stands still are listed.",
+    ),
+    "FVC326": (
+        "race",
+        "Two instructions touch the same byte, one of them writes, and the tokens and queues of the core order neither before the other.",
+    ),
     "FVC327": ("read of unwritten memory", "An instruction reads bytes that nothing wrote."),
-    "FVC328": ("stale memory", "An instruction of one frame reads bytes of another frame, or what a ONCE load left is overwritten."),
-    "FVC329": ("bad table entry", "A requantiser, binary or pooling entry in TAB has an unknown mode, a value that its mode does not use, or thresholds that do not ascend or lie outside TAB."),
-    "FVC330": ("message without its other end", "A TX and its RX (or the host) disagree on channel, rank, tag, size, stage, order or the tensor box that moves."),
-    "FVC331": ("devices disagree", "Ranks, channels, links, outputs or replicas of the binaries of one bundle contradict each other."),
-    "FVC332": ("constants without symbol", "Symbols overlap or leave CONST, a load reads constants of no symbol or of two, or bytes between symbols are not zero."),
-    "FVC333": ("bad packet table", "A packet index does not exist, a packet is not one run of instructions in a queue, or ids do not count from 0."),
-    "FVC334": ("bad debug row", "A debug index does not exist, its row is of another task than the packet, or a transfer does not move the box that its row names."),
-    "FVC335": ("bad output placement", "A store lies in no placement of the memory map, or the elements of a tensor are not each stored exactly once a frame."),
-    "FVC336": ("bad CTL queue", "CTL ends with its one END; a SYNC has tokens; a CRC instruction expects the CRC-32 of the constants it names."),
-    "FVC337": ("hardware budget exceeded", "The program needs more than its hardware description has, or the description has a number below 1."),
-    "FVC338": ("stage too deep", "An instruction or host message has a stage, or a replica, beyond what the cluster says."),
+    "FVC328": (
+        "stale memory",
+        "An instruction of one frame reads bytes of another frame, or what a ONCE load left is overwritten.",
+    ),
+    "FVC329": (
+        "bad table entry",
+        "A requantiser, binary or pooling entry in TAB has an unknown mode, a value that its mode does not use, or thresholds that do not ascend or lie outside TAB.",
+    ),
+    "FVC330": (
+        "message without its other end",
+        "A TX and its RX (or the host) disagree on channel, rank, tag, size, stage, order or the tensor box that moves.",
+    ),
+    "FVC331": (
+        "devices disagree",
+        "Ranks, channels, links, outputs or replicas of the binaries of one bundle contradict each other.",
+    ),
+    "FVC332": (
+        "constants without symbol",
+        "Symbols overlap or leave CONST, a load reads constants of no symbol or of two, or bytes between symbols are not zero.",
+    ),
+    "FVC333": (
+        "bad packet table",
+        "A packet index does not exist, a packet is not one run of instructions in a queue, or ids do not count from 0.",
+    ),
+    "FVC334": (
+        "bad debug row",
+        "A debug index does not exist, its row is of another task than the packet, or a transfer does not move the box that its row names.",
+    ),
+    "FVC335": (
+        "bad output placement",
+        "A store lies in no placement of the memory map, or the elements of a tensor are not each stored exactly once a frame.",
+    ),
+    "FVC336": (
+        "bad CTL queue",
+        "CTL ends with its one END; a SYNC has tokens; a CRC instruction expects the CRC-32 of the constants it names.",
+    ),
+    "FVC337": (
+        "hardware budget exceeded",
+        "The program needs more than its hardware description has, or the description has a number below 1.",
+    ),
+    "FVC338": (
+        "stage too deep",
+        "An instruction or host message has a stage, or a replica, beyond what the cluster says.",
+    ),
     "FVC313": (
         "link map does not fit",
         "The map names a rank, channel, core or space that cannot be, is no bijection, or an address would leave its field.",
@@ -259,10 +310,19 @@ CATALOG: dict[str, tuple[str, str]] = {
         "The simulator met a deadlock, or a channel or link that no program describes. `fvc check` on the bundle says "
         "what is wrong with it.",
     ),
-    "FVC520": ("cost case cannot be read", "A line given to `fvc cost` is no JSON object, lacks a field, has a value of the wrong kind, a fold that does not divide, or names a model that does not cover it."),
-    "FVC901": ("illegal graph", "A defect of fvc's importer: its own check of the graph failed. Please report it with the model."),
+    "FVC520": (
+        "cost case cannot be read",
+        "A line given to `fvc cost` is no JSON object, lacks a field, has a value of the wrong kind, a fold that does not divide, or names a model that does not cover it.",
+    ),
+    "FVC901": (
+        "illegal graph",
+        "A defect of fvc's importer: its own check of the graph failed. Please report it with the model.",
+    ),
     "FVC900": ("internal error", "A defect of fvc itself. Please report it with the command line and the model."),
-    "FVC201": ("option of the partitioner", "A value given to fvc partition has no meaning. The message names the option and what it may be."),
+    "FVC201": (
+        "option of the partitioner",
+        "A value given to fvc partition has no meaning. The message names the option and what it may be.",
+    ),
     "FVC202": (
         "no engine fits",
         "A die cannot hold even the smallest tiled engine, or its memory ports find no wires. Use a larger board or fewer "
@@ -278,7 +338,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "No plan found reaches --target-fps. The message says what limits it, the proven bound, and about how many "
         "devices would do.",
     ),
-    "FVC205": ("latency out of reach", "No plan found meets --max-latency-ms. The message names the longest layers and what would help."),
+    "FVC205": (
+        "latency out of reach",
+        "No plan found meets --max-latency-ms. The message names the longest layers and what would help.",
+    ),
     "FVC206": ("anchor names nothing", "An --anchor or a forbidden cut names a layer or a die that is not there."),
     "FVC207": ("too many replicas", "Every replica needs at least one engine of its own."),
     "FVC208": (
@@ -287,7 +350,16 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC209": ("over bandwidth", "A link, a memory bank or the boundary between two dies carries more than it can."),
     "FVC211": ("no placement", "Anchors, forbidden cuts and forced slices leave some layer without an engine."),
-    "FVC213": ("nothing to place", "No layer of the model runs on an engine: every node became a host segment. The reasons are listed."),
-    "FVC220": ("illegal plan", "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json."),
-    "FVC290": ("the plan did not pass its checker", "A defect of fvc: its own plan broke a rule. Please report it with the command line and the model."),
+    "FVC213": (
+        "nothing to place",
+        "No layer of the model runs on an engine: every node became a host segment. The reasons are listed.",
+    ),
+    "FVC220": (
+        "illegal plan",
+        "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json.",
+    ),
+    "FVC290": (
+        "the plan did not pass its checker",
+        "A defect of fvc: its own plan broke a rule. Please report it with the command line and the model.",
+    ),
 }
