@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,10 +77,13 @@ def as_markdown(blocks: Sequence[Block]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_EDGE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9_])_+|_+(?![A-Za-z0-9_])")  # inside a word it means nothing
+
+
 def _markdown(text: str) -> str:
-    for plain, safe in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("`", "\\`"), ("*", "\\*"), ("_", "\\_")):
+    for plain, safe in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("`", "\\`"), ("*", "\\*")):
         text = text.replace(plain, safe)
-    return " ".join(text.split())
+    return " ".join(_EDGE_UNDERSCORE.sub(lambda m: "\\_" * len(m[0]), text).split())
 
 
 _STYLE = """

@@ -14,6 +14,7 @@ from compiler.isa.table import Queue
 from device_db.errors import FvcError
 
 _MAX_DIFFERENCES = 50
+_MAX_LISTED = 8  # longer lists stand in the JSON form
 
 
 def read_binary(path: Path) -> bytes:
@@ -164,6 +165,8 @@ def _headers_text(h: dict[str, Any]) -> list[str]:
 def _flat(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k}={_flat(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)) and len(value) > _MAX_LISTED:
+        return f"({len(value)} values)"
     return " ".join(map(_flat, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

@@ -143,27 +143,29 @@ def _traffic(plan: Plan) -> list[Block]:
     return [Heading("Links and memory"), Table(("name", "kind", "bytes a frame", "used"), tuple(rows))] if rows else []
 
 
-def requantiser_modes(programs: Sequence[DeviceProgram]) -> dict[str, int]:
-    """Channels by proved requantiser form, over all tasks of the folding metadata."""
-    total = dict.fromkeys(MODES, 0)
-    for program in programs:
-        for core in program.cores:
-            for row in core.folding:
-                modes = row.get("requant")
-                if isinstance(modes, dict):
-                    for mode in MODES:
-                        total[mode] += int(modes.get(mode, 0))
-    return total
+def requantiser_modes(programs: Sequence[DeviceProgram]) -> tuple[dict[str, int], dict[str, int]]:
+    """Proved requantiser forms over the folding metadata: channels of accumulators, and additions or products."""
+    channels, operators = dict.fromkeys(MODES, 0), dict.fromkeys(MODES, 0)
+    for row in (row for program in programs for core in program.cores for row in core.folding):
+        facts = row.get("requantiser")
+        if not isinstance(facts, dict):
+            continue
+        for mode in MODES:
+            channels[mode] += int(facts.get("modes", {}).get(mode, 0))
+            operators[mode] += facts.get("mode") == mode
+    return channels, operators
 
 
 def _requantisers(programs: Sequence[DeviceProgram]) -> list[Block]:
-    total = requantiser_modes(programs)
-    whole = sum(total.values())
-    if not whole:
+    channels, operators = requantiser_modes(programs)
+    if not sum(channels.values()) + sum(operators.values()):
         return []
-    note = "Each form is proved equal to the float32 requantisation over every accumulator that can occur."
-    rows = tuple((mode, n, bar(n, whole)) for mode, n in total.items())
-    return [Heading("Requantisers"), Paragraph(note), Table(("form", "channels", "share"), rows)]
+    note = "Each form is proved equal to the float32 requantisation over every accumulator or operand that can occur."
+    rows: list[tuple[object, ...]] = []
+    for kind, counts in (("channels of accumulators", channels), ("element-wise operators", operators)):
+        whole = sum(counts.values())
+        rows += [(kind, mode, n, bar(n, whole)) for mode, n in counts.items() if whole]
+    return [Heading("Requantisers"), Paragraph(note), Table(("of", "form", "number", "share"), tuple(rows))]
 
 
 def _solver(plan: Plan) -> list[Block]:
