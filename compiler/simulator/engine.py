@@ -35,16 +35,25 @@ class Log:
 
 
 class Engine:
-    """frames: how many go in. warm: ONCE instructions count as done. settle: stop when the interval has settled.
-
-    window: the first iteration whose stalls are counted."""
+    """frames: how many go in. warm: ONCE instructions count as done. enough: stop after so many results; settle: stop
+    when the interval has settled. window: results from which on the machine counts as settled; stalls are counted from
+    the iteration in which the first of them is complete."""
 
     def __init__(
-        self, built: Built, frames: int, *, warm: bool, settle: bool, window: int = 0, record: bool = False
+        self,
+        built: Built,
+        frames: int,
+        *,
+        warm: bool,
+        enough: int = 0,
+        settle: bool = False,
+        window: int = 0,
+        record: bool = False,
     ) -> None:
-        self.built, self.frames, self.warm, self.settle = built, frames, warm, settle
+        self.built, self.frames, self.warm = built, frames, warm
+        self.enough, self.settle, self.first = enough or frames, settle, window
         self.iterations = frames + built.stages
-        self.window, self.record = window, record
+        self.window, self.record = window + built.stages if window else 0, record
         self.heap: list[tuple[int, int, int, int]] = []
         self.serial = count()
         self.network = Network(self.heap, self.serial, (r for r in built.resources.values() if r.log is not None))
@@ -228,7 +237,9 @@ class Engine:
         done = self.log.done
         while len(done) in self._closing and self._closing[len(done)][0] == self.built.closings:
             done.append(self._closing.pop(len(done))[1])
-        if self.settle and not self.stop and len(done) > self.window + 2 * _MEAN_OF:
+        if len(done) >= self.enough:
+            self.stop = self.enough < self.frames
+        if self.settle and not self.stop and len(done) > self.first + 2 * _MEAN_OF:
             now, middle, before = done[-1], done[-1 - _MEAN_OF], done[-1 - 2 * _MEAN_OF]
             if abs((now - middle) - (middle - before)) <= _TOLERANCE * (now - middle):
                 self.stop = self.log.settled = True

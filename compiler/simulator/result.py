@@ -173,7 +173,7 @@ def collect(built: Built, log: Log, single: Built, single_log: Log, window: int,
     for actor in built.actors:
         if actor.body:
             rank = built.cores[actor.core].rank if actor.core >= 0 else -1
-            rounds = max(actor.iteration - window, 1)
+            rounds = max(actor.iteration - (window + built.stages if window else 0), 1)
             busy, contention, causes = actor.sealed
             stalls = {cause: ps // rounds for cause, ps in sorted(causes.items())}
             queues.append(QueueTime(rank, actor.name, busy // rounds, contention // rounds, stalls))

@@ -11,9 +11,9 @@ from compiler.simulator.host import HostTask
 from compiler.simulator.result import SimResult, collect
 from compiler.simulator.trace import trace_json
 
-_MOST_FRAMES = 40  # beyond the fill, if the interval does not settle before
+_MOST_FRAMES = 40  # if the interval does not settle before
 _TRACE_FRAMES = 4
-_SETTLING = 4  # frames after the fill that are left out of the interval
+_SETTLING = 4  # results (the fill lies before the first) that are left out of the interval
 
 
 def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host: Sequence[HostTask] = ()) -> SimResult:
@@ -25,12 +25,12 @@ def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host:
     Raises FvcError FVC490 if the programs deadlock or name what is not there.
     """
     single = build(programs, host, detail=False)
-    single_log = Engine(single, 1, warm=True, settle=False).run()
+    single_log = Engine(single, 1, warm=True).run()
     built = build(programs, host, detail=False)
-    length = built.stages + _MOST_FRAMES if frames is None else max(frames, 1)
-    window = min(built.stages + _SETTLING, max(length - 2, 0))
-    with_tail = length + 3 * built.stages  # the machine is still full when the last frame that counts is done
-    log = Engine(built, with_tail, warm=False, settle=frames is None, window=window).run()
+    length = _MOST_FRAMES if frames is None else max(frames, 1)
+    window = min(_SETTLING, max(length - 2, 0))
+    endless = length + 4 * (built.stages + 1)  # the input has not run dry when the last result that counts is there
+    log = Engine(built, endless, warm=False, enough=length, settle=frames is None, window=window).run()
     return collect(built, log, single, single_log, window, length)
 
 
@@ -42,5 +42,5 @@ def trace(programs: Sequence[DeviceProgram], frames: int | None = None, host: Se
     for resource in built.resources.values():
         resource.log = []
     length = _TRACE_FRAMES if frames is None else max(frames, 1)
-    log = Engine(built, length, warm=False, settle=False, record=True).run()
+    log = Engine(built, length, warm=False, record=True).run()
     return trace_json(built, log)

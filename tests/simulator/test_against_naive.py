@@ -88,7 +88,7 @@ def test_every_frame_ends_when_the_naive_simulator_says(seed: int) -> None:
     program = random_pipeline(seed)
     frames = 6
     built = build([program], (), detail=False)
-    log = Engine(built, frames, warm=False, settle=False).run()
+    log = Engine(built, frames, warm=False).run()
     ends = naive.simulate(program, frames)
     # Each transfer may end up to a picosecond late; along a chain that adds up, and to who shares with it it is early.
     slack = 4 * sum(len(listed) for c in program.cores for listed in c.queues.values()) * (frames + program.stages)
