@@ -126,7 +126,7 @@ class _Lowering:
         self.y_flag = 0 if self.partial else unsigned_flag(task.graph, node.y, Flag.Y_UNSIGNED)
         self.thresholds = True
         if not self.partial:
-            full = requant_plan(node, self.x_unsigned, bool(self.y_flag))
+            full = requant_plan(node, self.x_unsigned, bool(self.y_flag), True)
             blocks = {v.m.start: v.m.size for v in walk(self.g, task.tile)}
             largest = max(4 * m + packed_bytes(full, a, a + m) for a, m in blocks.items())
             self.thresholds = largest <= task.engine.tab_bytes // 2 // 64 * 64

@@ -38,7 +38,7 @@ def folded_bias(node: Conv, x_unsigned: bool, m0: int, m1: int, k0: int, k1: int
 
 
 @lru_cache(maxsize=1024)
-def requant_plan(node: Conv, x_unsigned: bool, y_unsigned: bool, thresholds: bool = True) -> RequantPlan:
+def requant_plan(node: Conv, x_unsigned: bool, y_unsigned: bool, thresholds: bool) -> RequantPlan:
     """The requantiser of every output channel, proved over all inputs; without `thresholds` it takes no table space."""
     x_lo, x_hi = (0, 255) if x_unsigned else (-128, 127)
     lo, hi = (0, 255) if y_unsigned else (-128, 127)

@@ -102,6 +102,8 @@ def _add_rows(
     found: dict[tuple[int, ...], Tile], g: Geometry, engine: EngineSpec, ring: int, partial: bool, m: int, n: int
 ) -> None:
     height, width = g.h1 - g.h0, g.w1 - g.w0
+    if g.groups > 1 and m > g.group_m and n < g.k1 - g.k0:
+        return  # channels of several groups, each cut short, would not lie together
 
     def fit(r: int, c: int) -> bool:
         return fits(slots(g, {"m": m, "n": n, "r": r, "c": c, "order": 0}), engine, ring, partial)

@@ -106,7 +106,7 @@ def lower(task: Task) -> list[Step]:
     x_unsigned = bool(unsigned_flag(graph, node.x, Flag.X_UNSIGNED))
     y_flag = unsigned_flag(graph, node.y, Flag.Y_UNSIGNED)
     lo, hi = limits(graph, node.y)
-    plan = requant_plan(node, x_unsigned, bool(y_flag))
+    plan = requant_plan(node, x_unsigned, bool(y_flag), True)
     m0, m1 = _ranges(node, task.box)[1]
     if max(packed_bytes(plan, m, min(m + tile["m"], m1)) for m in range(m0, m1, tile["m"])) > engine.tab_bytes // 2 - 64:
         plan = requant_plan(node, x_unsigned, bool(y_flag), False)
