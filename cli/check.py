@@ -9,9 +9,11 @@ from cli.options import BundleArgument, ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("check", help="Check a bundle without running it: hashes, bounds, tokens, deadlock, links, plan.")(
-        check
-    )
+    app.command(
+        "check",
+        short_help="Check a bundle without running it",
+        help="Check a bundle without running it: hashes, bounds, tokens, deadlock, links, plan.",
+    )(check)
 
 
 def check(directory: BundleArgument, format: FormatOption = Format.text, config: ConfigOption = None) -> int:

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
         help="Settings: the command line, then FVC_* variables, then a TOML file, then defaults.", no_args_is_help=True
     )
     group.command("show", help="The settings in force and where each comes from.")(show)
-    app.add_typer(group, name="config")
+    app.add_typer(group, name="config", short_help="The settings in force and where they come from")
 
 
 def show(

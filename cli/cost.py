@@ -19,7 +19,11 @@ class Model(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("cost", help="Cycles and resources of cases: one JSON object a line in, one out.")(cost)
+    app.command(
+        "cost",
+        short_help="Cycles and resources of cases, one JSON object a line",
+        help="Cycles and resources of cases: one JSON object a line in, one out.",
+    )(cost)
 
 
 def cost(

@@ -12,7 +12,11 @@ from cli.options import ConfigOption, DiffFormat
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("diff", help="What changed between two bundles or plans, layer by layer, and what it does.")(diff)
+    app.command(
+        "diff",
+        short_help="What changed between two bundles or plans",
+        help="What changed between two bundles or plans, layer by layer, and what it does.",
+    )(diff)
 
 
 def diff(

@@ -13,7 +13,11 @@ from device_db.errors import FvcError
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("explain", help="What an error code means, or why a layer of a bundle stands where it does.")(explain)
+    app.command(
+        "explain",
+        short_help="What an error code means, or why a layer is where it is",
+        help="What an error code means, or why a layer of a bundle stands where it does.",
+    )(explain)
 
 
 def explain(

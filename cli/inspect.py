@@ -12,9 +12,11 @@ from cli.options import ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("inspect", help="Show what a binary holds: headers, disassembly, folding, relocations, differences.")(
-        inspect
-    )
+    app.command(
+        "inspect",
+        short_help="Show what a binary holds, or how two differ",
+        help="Show what a binary holds: headers, disassembly, folding, relocations, differences.",
+    )(inspect)
 
 
 def inspect(

@@ -64,9 +64,11 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of the solver and of al
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("partition", help="Partition a model over devices: import, partition, schedule, emit, verify, report.")(
-        partition
-    )
+    app.command(
+        "partition",
+        short_help="The main job: model and devices in, verified binaries out",
+        help="Partition a model over devices: import, partition, schedule, emit, verify, report.",
+    )(partition)
 
 
 def partition(

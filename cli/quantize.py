@@ -21,7 +21,11 @@ from cli.partition import (
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("quantize", help="Turn a model into its canonical integer model.")(quantize)
+    app.command(
+        "quantize",
+        short_help="Turn a model into its canonical integer model",
+        help="Turn a model into its canonical integer model.",
+    )(quantize)
 
 
 def quantize(

@@ -12,7 +12,11 @@ from cli.options import BundleArgument, ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("run", help="Run the binaries on inputs and write every graph output under its ONNX name.")(run)
+    app.command(
+        "run",
+        short_help="Run the binaries on inputs and write the outputs",
+        help="Run the binaries on inputs and write every graph output under its ONNX name.",
+    )(run)
 
 
 def run(

@@ -12,9 +12,11 @@ from cli.options import BundleArgument, ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("simulate", help="Play the binaries' timing: interval, latency, stalls by cause, a Perfetto trace.")(
-        simulate
-    )
+    app.command(
+        "simulate",
+        short_help="Time the binaries: interval, latency, stalls, a trace",
+        help="Play the binaries' timing: interval, latency, stalls by cause, a Perfetto trace.",
+    )(simulate)
 
 
 def simulate(

@@ -12,7 +12,11 @@ from cli.options import BundleArgument, ConfigOption, Format, FormatOption
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("verify", help="Run the binaries and compare every intermediate tensor with ONNX Runtime.")(verify)
+    app.command(
+        "verify",
+        short_help="Compare every tensor of the binaries with ONNX Runtime",
+        help="Run the binaries and compare every intermediate tensor with ONNX Runtime.",
+    )(verify)
 
 
 def verify(

@@ -13,7 +13,11 @@ from device_db.errors import FvcError
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command("zoo", help="Write a well-known architecture with seeded weights; without NAME, list them.")(zoo)
+    app.command(
+        "zoo",
+        short_help="Write a well-known architecture, or list them",
+        help="Write a well-known architecture with seeded weights; without NAME, list them.",
+    )(zoo)
 
 
 def zoo(

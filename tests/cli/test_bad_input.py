@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from compiler.catalog import CATALOG
 from tests.cli.commands import EXAMPLES, ROOT, Outcome, fvc
@@ -145,6 +145,15 @@ def test_options_that_name_what_is_not_there(folder: Path, options: tuple[str, .
 @pytest.mark.parametrize("options", [("--target-fps", "1e12"), ("--max-latency-ms", "0.0000001")])
 def test_demands_that_cannot_be_met_are_an_infeasibility_report(folder: Path, options: tuple[str, ...]) -> None:
     refused(partition(DIGITS, *options), folder, code=1, families="2")
+
+
+def test_a_layer_too_large_for_any_die_is_an_infeasibility_report(folder: Path) -> None:
+    weight = numpy_helper.from_array(np.ones((1, 1, 1, 2_000_000), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="wide")
+    model = save(finish([node], [weight], (1, 1, 1, 2_000_100), "y"), folder / "m.onnx")
+    found = partition(model, devices="pynq-z2")
+    assert refused(found, folder, code=1, families="2", says="'wide'") == "FVC203"
+    assert "needed" in found.err and "available" in found.err and "help:" in found.err
 
 
 def test_an_output_that_is_in_the_way(folder: Path) -> None:
