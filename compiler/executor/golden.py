@@ -38,7 +38,7 @@ def run_graph(graph: Graph, inputs: dict[str, Array]) -> dict[str, Array]:
     Raises KeyError for a missing input and ValueError for a wrong shape."""
     values: dict[str, Array] = dict(graph.constants)
     for name in graph.inputs:
-        value = np.ascontiguousarray(inputs[name])
+        value = np.asarray(inputs[name], order="C")
         shape = graph.tensors[name].shape if name in graph.tensors else graph.host_tensors[name][1]
         if value.shape != tuple(shape):
             raise ValueError(f"input '{name}' has shape {value.shape}, the model wants {tuple(shape)}")
@@ -164,7 +164,8 @@ def requantize(acc: Array, scale: Array, zero_point: int, dtype: np.dtype[Any]) 
     info = np.iinfo(dtype)
     y = np.rint(acc.astype(F32) * scale.astype(F32))
     low, high = F32(info.min - zero_point), F32(info.max - zero_point)
-    return (np.clip(y, low, high).astype(np.int32) + zero_point).astype(dtype)
+    out: Array = (np.clip(y, low, high).astype(np.int32) + zero_point).astype(dtype)
+    return out
 
 
 def _conv(node: Conv, x: Array, dtype: np.dtype[Any]) -> Array:
@@ -201,7 +202,8 @@ def pair_table(node: Binary, dtype: np.dtype[Any]) -> Array:
 def _binary(node: Binary, a: Array, b: Array, dtype: np.dtype[Any]) -> Array:
     left = np.ascontiguousarray(a).view(np.uint8).reshape(node.a_shape)
     right = np.ascontiguousarray(b).view(np.uint8).reshape(node.b_shape)
-    return pair_table(node, dtype)[left, right]
+    y: Array = pair_table(node, dtype)[left, right]
+    return y
 
 
 def _table(node: Table, x: Array, dtype: np.dtype[Any]) -> Array:
@@ -254,7 +256,8 @@ def _average_pool(node: Pool, x: Array, dtype: np.dtype[Any]) -> Array:
     info = np.iinfo(dtype)
     mean = (total / np.maximum(count, 1).astype(F32)).astype(F32)
     y = np.rint((mean / F32(node.y_scale)).astype(F32) + F32(node.y_zero_point))
-    return np.clip(y, info.min, info.max).astype(dtype)
+    out: Array = np.clip(y, info.min, info.max).astype(dtype)
+    return out
 
 
 def _global_average(node: GlobalAverage, x: Array, dtype: np.dtype[Any]) -> Array:
@@ -279,6 +282,5 @@ def _strided(flat: Array, offset: int, c: Copy, strides: tuple[int, ...]) -> Arr
 
 def _argmax(node: ArgMax, x: Array) -> Array:
     v = x.reshape(node.dims)
-    if node.select_last:
-        return (node.dims[1] - 1 - v[:, ::-1].argmax(axis=1)).astype(np.int64)
-    return v.argmax(axis=1).astype(np.int64)
+    index: Array = node.dims[1] - 1 - v[:, ::-1].argmax(axis=1) if node.select_last else v.argmax(axis=1)
+    return index.astype(np.int64, copy=False)

@@ -43,10 +43,12 @@ def load_proto(model: onnx.ModelProto, options: ImportOptions | None = None, *, 
     return graph
 
 
-def canonical(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, *, where: str = "model") -> OnnxGraph:
+def canonical(
+    model: onnx.ModelProto, options: ImportOptions, report: ImportReport, *, where: str = "model"
+) -> OnnxGraph:
     """The canonical integer model as an OnnxGraph."""
     from compiler.frontend import shapes
-    from compiler.frontend.fold import fold_constants
+    from compiler.frontend.fold import copy_constant_outputs, fold_constants
     from compiler.frontend.fuse import fuse
     from compiler.frontend.load import clean, name_nodes
     from compiler.frontend.normalise import normalise
@@ -62,5 +64,6 @@ def canonical(model: onnx.ModelProto, options: ImportOptions, report: ImportRepo
     shapes.infer(graph)
     normalise(graph, report)
     fold_constants(graph)
+    copy_constant_outputs(graph)
     name_nodes(graph)
     return graph

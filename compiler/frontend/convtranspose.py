@@ -76,7 +76,7 @@ def emit(
     n = len(shape) - 2
     if n not in (1, 2):
         raise Unfit(f"ConvTranspose with {n} spatial dimensions")
-    groups = node.int("group", 1)
+    groups = node.integer("group", 1)
     kernel = tuple(int(d) for d in w.shape[2:])
     axes = output_plan(node, shape[2:], kernel)
     c, per = w.shape[0], w.shape[1]
@@ -92,7 +92,9 @@ def emit(
         for u in np.ndindex(*lengths):
             tap = tuple(axes[k].taps[p[k]][u[k]] for k in range(n))
             if min(tap) >= 0:
-                kernels[(slice(None), *p, slice(None), *u)] = base[(slice(None), slice(None), *tap)]
+                source: Any = (slice(None), slice(None), *tap)
+                target: Any = (slice(None), *p, slice(None), *u)
+                kernels[target] = base[source]
     count = int(np.prod(phases))
     weight = kernels.reshape(m * count, c // groups, *lengths)
 

@@ -15,10 +15,25 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from compiler.frontend import ort, shapes
-from compiler.frontend.onnxgraph import Node, OnnxGraph
+from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, elem_type
+from compiler.frontend.windows import window
 
-_KEEP = {"DequantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli",
-         "Multinomial", "If", "Loop", "Scan", "SequenceEmpty", "SequenceConstruct", "SequenceAt", "Optional"}
+_KEEP = {
+    "DequantizeLinear",
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "If",
+    "Loop",
+    "Scan",
+    "SequenceEmpty",
+    "SequenceConstruct",
+    "SequenceAt",
+    "Optional",
+}
 
 
 def constant_value(node: Node) -> NDArray[Any] | None:
@@ -44,11 +59,26 @@ def fold_constants(graph: OnnxGraph) -> None:
         changed = _take_constants(graph)
         changed |= _drop_identities(graph)
         shapes.infer(graph)
+        while _explicit_ceil(graph):
+            shapes.infer(graph)
+            changed = True
         changed |= _answer_shapes(graph)
         changed |= _evaluate(graph)
         graph.prune()
         if not changed:
             return
+
+
+def copy_constant_outputs(graph: OnnxGraph) -> None:
+    """A graph output that is a constant gets a node that makes it, so that something runs for it."""
+    for name in graph.outputs:
+        if name in graph.constants:
+            held = graph.fresh(f"{name}_constant")
+            graph.constants[held] = graph.constants[name]
+            del graph.constants[name]
+            graph.types[name] = Type(elem_type(graph.constants[held]), tuple(graph.constants[held].shape))
+            graph.replace_uses(name, held)
+            graph.nodes.append(Node("Identity", [held], [name], graph.fresh(f"{name}_copy")))
 
 
 def _take_constants(graph: OnnxGraph) -> bool:
@@ -73,8 +103,11 @@ def _drop_identities(graph: OnnxGraph) -> bool:
     kept = []
     for n in graph.nodes:
         n.inputs = [rename.get(i, i) for i in n.inputs]
-        mask_used = n.op == "Dropout" and len(n.outputs) > 1 and bool(n.outputs[1]) and (
-            n.outputs[1] in fixed or any(n.outputs[1] in m.uses for m in graph.nodes)
+        mask_used = (
+            n.op == "Dropout"
+            and len(n.outputs) > 1
+            and bool(n.outputs[1])
+            and (n.outputs[1] in fixed or any(n.outputs[1] in m.uses for m in graph.nodes))
         )
         training = n.op == "Dropout" and n.input(2) and bool(np.any(graph.constants.get(n.input(2), np.True_)))
         if n.op not in ("Identity", "Dropout") or n.domain or mask_used or training:
@@ -107,7 +140,7 @@ def _answer_shapes(graph: OnnxGraph) -> bool:
             continue
         full = np.asarray(shape, np.int64)
         if n.op == "Shape":
-            start, end = n.int("start", 0), n.int("end", len(shape))
+            start, end = n.integer("start", 0), n.integer("end", len(shape))
             value = full[slice(start, end)]
         else:
             value = np.asarray(int(np.prod(full)), np.int64)
@@ -117,12 +150,38 @@ def _answer_shapes(graph: OnnxGraph) -> bool:
     return changed
 
 
+def _explicit_ceil(graph: OnnxGraph) -> bool:
+    """Turn the first pool with ceil_mode into one with explicit pads: ONNX and ONNX Runtime disagree on a last window
+    that would start behind the input, and later shapes depend on it. Averages that count pads are left alone."""
+    for n in graph.nodes:
+        if n.op not in ("MaxPool", "AveragePool") or n.domain or not n.integer("ceil_mode", 0):
+            continue
+        shape = graph.shape(n.inputs[0])
+        if shape is None or n.integer("count_include_pad", 0):
+            continue
+        win = window(n, shape[2:], tuple(n.ints("kernel_shape", [])))
+        end = [max(e, t) for e, t in zip(win.end, win.tail, strict=True)]
+        n.attributes.pop("auto_pad", None)
+        n.attributes.update(ceil_mode=0, pads=[*win.begin, *end])
+        for o in n.outputs:
+            graph.types.pop(o, None)
+        return True
+    return False
+
+
 def _evaluate(graph: OnnxGraph) -> bool:
     known = set(graph.constants)
     chosen: list[Node] = []
     for n in graph.nodes:
-        if n.op in _KEEP or n.captured or n.op == "Constant" or any(isinstance(a, onnx.AttributeProto) and
-            a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in n.attributes.values()):
+        if (
+            n.op in _KEEP
+            or n.captured
+            or n.op == "Constant"
+            or any(
+                isinstance(a, onnx.AttributeProto) and a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+                for a in n.attributes.values()
+            )
+        ):
             continue
         if all(i in known for i in n.uses) and n.outputs:
             chosen.append(n)

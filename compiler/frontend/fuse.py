@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from compiler.frontend import fuse_ops, islands
+from compiler.frontend import fuse_ops, islands, movement, weights
 from compiler.frontend.integer import DTYPE, ELEM, QP, QT, Emitter, Unfit
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type
 from compiler.frontend.options import ImportReport
@@ -41,7 +41,7 @@ def per_tensor(graph: OnnxGraph, n: Node) -> QP | None:
     if n.input(2) and zero is None:
         return None
     if zero is None:
-        elem = n.int("output_dtype", 2) or 2 if is_quantize(n) else graph.elem(n.inputs[0])
+        elem = n.integer("output_dtype", 2) or 2 if is_quantize(n) else graph.elem(n.inputs[0])
         value = 0
     else:
         if zero.dtype not in ELEM or zero.size != 1:
@@ -64,11 +64,11 @@ class Fuser:
     made: dict[str, Node] = field(default_factory=dict)
     done: dict[tuple[str, QP], str] = field(default_factory=dict)
     bridged: dict[str, QT] = field(default_factory=dict)
-    taken: dict[str, fuse_ops.Weight] = field(default_factory=dict)
+    taken: dict[str, weights.Weight] = field(default_factory=dict)
 
-    def weight(self, name: str) -> fuse_ops.Weight | None:
+    def weight(self, name: str) -> weights.Weight | None:
         """A constant operand: float, or integers behind DequantizeLinear."""
-        return fuse_ops.weight_of(self.graph, self.taken, self.made, name)
+        return weights.weight_of(self.graph, self.taken, self.made, name)
 
     def match(self, f: str, qp: QP, y: str, node_name: str) -> bool:
         """Emit integer nodes that make `y` = Quantize(f) under `qp`; False if nothing fits (nothing useful emitted)."""
@@ -82,7 +82,7 @@ class Fuser:
         if n is None or is_dequantize(n):
             return False
         try:
-            if fuse_ops.is_clamp(n, self.graph):
+            if movement.is_clamp(n, self.graph):
                 return self.clamp(n, qp, y)
             if n.op in _SINK and self.movable(n):
                 return self.hoist(n, f, qp, y)
@@ -118,10 +118,10 @@ class Fuser:
         n = self.made.get(f)
         if n is not None and n.op in _SINK and not n.domain and self.movable(n) and len(n.outputs) == 1:
             x = self.deq.get(n.inputs[0]) or self.bridge(user, n.inputs[0])
-            if x is None or fuse_ops.pad_value(n, self.graph) not in (None, 0.0):
+            if x is None or movement.pad_value(n, self.graph) not in (None, 0.0):
                 return None
             y = self.graph.fresh(f"{f}_q")
-            self.emitter.nodes.append(fuse_ops.moved(n, x, [y], self.emitter))
+            self.emitter.nodes.append(movement.moved(n, x, [y], self.emitter))
             self.emitter.declare(y, x.qp.elem, self.emitter.shape(f))
             self.bridged[f] = QT(y, x.qp)
             return self.bridged[f]
@@ -136,7 +136,7 @@ class Fuser:
         if not np.isfinite(values).all():
             return None
         last = island.nodes[-1]
-        qp = fuse_ops.range_of(values, x.qp.elem)
+        qp = weights.range_of(values, x.qp.elem)
         y = self.graph.fresh(f"{f}_q")
         self.emitter.table(x.name, y, qp.quantize(values), qp.elem, last.name)
         self.report.fallback(
@@ -148,7 +148,7 @@ class Fuser:
 
     def clamp(self, n: Node, qp: QP, y: str) -> bool:
         """Quantize(clip(x)) = clip(Quantize(x)): free where the type saturates there, a table otherwise."""
-        low, high = fuse_ops.clamp_bounds(n, self.graph)
+        low, high = movement.clamp_bounds(n, self.graph)
         lo = int(qp.quantize(np.float32(low)))
         hi = int(qp.quantize(np.float32(high)))
         if lo <= qp.lo and hi >= qp.hi:
@@ -161,16 +161,16 @@ class Fuser:
         return True
 
     def movable(self, n: Node) -> bool:
-        return fuse_ops.moves_exactly(n, self.graph)
+        return movement.moves_exactly(n, self.graph)
 
     def hoist(self, n: Node, f: str, qp: QP, y: str) -> bool:
         """Quantize(move(x)) = move(Quantize(x))."""
-        if len(n.outputs) != 1 or fuse_ops.pad_value(n, self.graph) not in (None, 0.0):
+        if len(n.outputs) != 1 or movement.pad_value(n, self.graph) not in (None, 0.0):
             return False
         x = self.emitter.graph.fresh(f"{n.inputs[0]}_q")
         if not self.match(n.inputs[0], qp, x, n.name):
             return False
-        self.emitter.nodes.append(fuse_ops.moved(n, QT(x, qp), [y], self.emitter))
+        self.emitter.nodes.append(movement.moved(n, QT(x, qp), [y], self.emitter))
         self.emitter.declare(y, qp.elem, self.emitter.shape(f))
         return True
 
@@ -179,13 +179,13 @@ class Fuser:
         x = self.deq.get(n.input(0))
         if x is None or n.op not in _SINK or n.domain or not self.movable(n):
             return False
-        value = fuse_ops.pad_value(n, self.graph)
+        value = movement.pad_value(n, self.graph)
         if value not in (None, 0.0):
             q = x.qp.quantize(np.float32(value))
             if float(x.qp.dequantize(q)) != value:
                 return False
         outputs = [self.graph.fresh(f"{o}_q") if o else "" for o in n.outputs]
-        self.emitter.nodes.append(fuse_ops.moved(n, x, outputs, self.emitter))
+        self.emitter.nodes.append(movement.moved(n, x, outputs, self.emitter))
         for q_name, f_name in zip(outputs, n.outputs, strict=True):
             if f_name:
                 self.dequantized(QT(q_name, x.qp), f_name)
@@ -216,7 +216,7 @@ class Fuser:
 
 def fuse(graph: OnnxGraph, report: ImportReport) -> None:
     """Rewrite `graph` in place."""
-    fuser = Fuser(graph, report, Emitter(graph, report), taken=fuse_ops.take_dequantized(graph))
+    fuser = Fuser(graph, report, Emitter(graph, report), taken=weights.take_dequantized(graph))
     rename: dict[str, str] = {}
     out = fuser.emitter.nodes
     captured = {c for n in graph.nodes for c in n.captured}

@@ -38,7 +38,7 @@ class QP:
     def hi(self) -> int:
         return 255 if self.elem == U8 else 127
 
-    def quantize(self, x: Array) -> Array:
+    def quantize(self, x: Array | np.float32 | float) -> Array:
         """QuantizeLinear: sat(rint(x / s) + zp) in float32."""
         q = np.rint(np.asarray(x, np.float32) / self.scale).astype(np.float64) + self.zero
         return np.asarray(np.clip(q, self.lo, self.hi).astype(DTYPE[self.elem]))
@@ -100,7 +100,9 @@ class Emitter:
         """y = table[byte of x]: (256,) for the tensor or (C, 256) by channel (axis 1), entries of type `elem`."""
         shape = self.shape(x)
         index = self.graph.fresh(f"{y}_index")
-        self.nodes.append(Node("Cast", [x], [index], self.graph.fresh(f"{node_name}_cast"), "", {"to": int(TensorProto.INT32)}))
+        self.nodes.append(
+            Node("Cast", [x], [index], self.graph.fresh(f"{node_name}_cast"), "", {"to": int(TensorProto.INT32)})
+        )
         self.declare(index, int(TensorProto.INT32), shape)
         values = np.asarray(table).astype(DTYPE[elem])
         if values.ndim == 2 and (values == values[0]).all():
@@ -140,8 +142,8 @@ class Emitter:
             self.retyped[key] = QT(name, qp)
         return self.retyped[key]
 
-    def finish(self, elem: int, qp: QP, y: str, node_name: str) -> tuple[str, QP, bool]:
-        """Where an operator that makes `elem` has to write so that `y` gets `qp`: (name, parameters, shift after it?)."""
+    def finish(self, elem: int, qp: QP, y: str) -> tuple[str, QP, bool]:
+        """Where an operator that makes `elem` writes so that `y` gets `qp`: (name, parameters, shift after it?)."""
         if elem == qp.elem:
             return y, qp, False
         shift = 128 if elem == U8 else -128
@@ -152,10 +154,21 @@ class Emitter:
             delta = 128 if qp.elem == U8 else -128
             self.table(made, y, made_qp.bytes_in_order().astype(np.int16) + delta, qp.elem, f"{node_name}_retype")
 
-    def conv(self, x: QT, w: Array, w_scale: Array, w_zero: Array, bias: Array | None, y: str, qp: QP, node: str, attributes: dict[str, Any]) -> None:
+    def conv(
+        self,
+        x: QT,
+        w: Array,
+        w_scale: Array,
+        w_zero: Array,
+        bias: Array | None,
+        y: str,
+        qp: QP,
+        node: str,
+        attributes: dict[str, Any],
+    ) -> None:
         """QLinearConv; w (M, N/g, ...) 8 bits, w_scale and w_zero scalar or (M,)."""
         w, zero = same_zero(w, w_zero, x.qp.elem)
-        made, made_qp, shifted = self.finish(x.qp.elem, qp, y, node)
+        made, made_qp, shifted = self.finish(x.qp.elem, qp, y)
         m = w.shape[0]
         scale = np.asarray(w_scale, np.float32).reshape(-1)
         scale = scale[0].reshape(()) if scale.size == 1 else scale
@@ -175,11 +188,13 @@ class Emitter:
         self.declare(made, made_qp.elem, shape)
         self.close(made, made_qp, y, qp, shifted, node)
 
-    def matmul(self, x: QT, w: Array, w_scale: Array, w_zero: Array, bias: Array | None, y: str, qp: QP, node: str) -> None:
+    def matmul(
+        self, x: QT, w: Array, w_scale: Array, w_zero: Array, bias: Array | None, y: str, qp: QP, node: str
+    ) -> None:
         """QLinearMatMul, or QGemm if there is a bias (rank 2); w (K, M), w_scale and w_zero scalar or (M,)."""
         wt, zero = same_zero(np.ascontiguousarray(w.T), w_zero, x.qp.elem)
         w = np.ascontiguousarray(wt.T)
-        made, made_qp, shifted = self.finish(x.qp.elem, qp, y, node)
+        made, made_qp, shifted = self.finish(x.qp.elem, qp, y)
         scale = np.asarray(w_scale, np.float32).reshape(-1)
         scale = scale[0].reshape(()) if scale.size == 1 else scale
         zeros = np.asarray(zero).astype(w.dtype) if scale.ndim == 0 else np.full(w.shape[1], zero, w.dtype)
@@ -205,7 +220,7 @@ class Emitter:
         a, b = self.retype(a, elem), self.retype(b, elem)
         rank = max(len(self.shape(a.name)), len(self.shape(b.name)))
         a, b = self.align(a, rank), self.align(b, rank)
-        made, made_qp, shifted = self.finish(elem, qp, y, node)
+        made, made_qp, shifted = self.finish(elem, qp, y)
         out = [self.scale(made, made_qp.scale), self.zero(made, made_qp.zero, made_qp.elem)]
         shape = tuple(int(d) for d in np.broadcast_shapes(self.shape(a.name), self.shape(b.name)))
         self.nodes.append(Node(f"QLinear{kind}", [*self.params(a), *self.params(b), *out], [made], node, MS))
@@ -225,7 +240,14 @@ class Emitter:
         return QT(name, t.qp)
 
     def reshape(self, x: str, y: str, shape: tuple[int, ...]) -> None:
-        self.nodes.append(Node("Reshape", [x, self.const(f"{y}_shape", np.asarray(shape, np.int64))], [y], self.graph.fresh(f"{y}_reshape")))
+        self.nodes.append(
+            Node(
+                "Reshape",
+                [x, self.const(f"{y}_shape", np.asarray(shape, np.int64))],
+                [y],
+                self.graph.fresh(f"{y}_reshape"),
+            )
+        )
         self.declare(y, self.graph.elem(x), shape)
 
 

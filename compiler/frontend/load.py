@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from compiler.frontend import shapes, upgrade
@@ -20,6 +22,9 @@ from compiler.frontend.options import ImportOptions, ImportReport
 from device_db.errors import FvcError
 
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+_NO_NUMBERS = (TensorProto.STRING, TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -126,9 +131,12 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
         if info.name in constants:
             continue
         t = type_of(info)
-        if t is None:
+        if t is None or t.elem in _NO_NUMBERS:
             raise FvcError(
-                "FVC109", f"graph input '{info.name}' is not a tensor of known type", where=(where,)
+                "FVC109",
+                f"graph input '{info.name}' is not a tensor of numbers",
+                where=(where,),
+                help=("cut the model behind the nodes that make numbers of it",),
             )
         types[info.name] = t
         inputs.append(info.name)
@@ -165,14 +173,14 @@ def _inline(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.inliner.inline_local_functions(model)
 
 
-def _array(t: TensorProto, where: str) -> np.ndarray:  # type: ignore[type-arg]
+def _array(t: TensorProto, where: str) -> NDArray[Any]:
     try:
         return np.asarray(numpy_helper.to_array(t))
     except Exception as e:
         raise FvcError("FVC102", f"constant '{t.name}' is damaged: {e}", where=(where,)) from None
 
 
-def _ssa(nodes: list[Node], inputs: list[str], constants: dict[str, np.ndarray], where: str) -> None:  # type: ignore[type-arg]
+def _ssa(nodes: list[Node], inputs: list[str], constants: dict[str, NDArray[Any]], where: str) -> None:
     made = {*inputs, *constants}
     for n in nodes:
         for o in n.outputs:
@@ -211,7 +219,9 @@ def _fix_shapes(graph: OnnxGraph, model: onnx.ModelProto, options: ImportOptions
         t, given = graph.types[name], options.shapes.get(name)
         shape = None if t.shape is None else tuple(d if d > 0 else -1 for d in t.shape)
         if given is not None:
-            fits = shape is None or (len(shape) == len(given) and all(s in (-1, g) for s, g in zip(shape, given, strict=True)))
+            fits = shape is None or (
+                len(shape) == len(given) and all(s in (-1, g) for s, g in zip(shape, given, strict=True))
+            )
             if not fits or any(g <= 0 for g in given):
                 raise FvcError(
                     "FVC104",
@@ -235,8 +245,14 @@ def _fix_shapes(graph: OnnxGraph, model: onnx.ModelProto, options: ImportOptions
 
 def _check(graph: OnnxGraph, where: str) -> None:
     """Let ONNX's own checker judge structure and attributes (big constants left out, com.microsoft unknown to it)."""
+    model = graph.to_model(constants_up_to=256)
+    for info in model.graph.output:  # a type that is not stated is inferred later; the checker wants one now
+        if info.type.WhichOneof("value") in (None, "tensor_type"):
+            t = info.type.tensor_type
+            t.elem_type = t.elem_type or int(TensorProto.FLOAT)
+            t.shape.SetInParent()
     try:
-        onnx.checker.check_model(graph.to_model(constants_up_to=256))
+        onnx.checker.check_model(model)
     except Exception as e:
         text = str(e).strip().splitlines() or ["?"]
         op = next((line for line in text if "No Op registered" in line or "==> Context" in line), "")
@@ -258,7 +274,7 @@ def half_to_single(graph: OnnxGraph) -> bool:
         if graph.types[name].elem in _HALVES:
             graph.types[name] = Type(TensorProto.FLOAT, graph.types[name].shape)
     for n in graph.nodes:
-        if n.op == "Cast" and n.int("to", 0) in _HALVES:
+        if n.op == "Cast" and n.integer("to", 0) in _HALVES:
             n.attributes["to"] = int(TensorProto.FLOAT)
         for key, a in n.attributes.items():
             if isinstance(a, onnx.AttributeProto) and a.HasField("t") and a.t.data_type in _HALVES:

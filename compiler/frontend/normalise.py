@@ -20,7 +20,12 @@ from compiler.frontend.windows import window
 def qparams(graph: OnnxGraph, n: Node, scale: int, zero: int, elem: int) -> QP | None:
     """The constant per-tensor parameters at two input positions; `elem` if there is no zero point."""
     s, z = graph.constants.get(n.input(scale)), graph.constants.get(n.input(zero))
-    if s is None or s.size != 1 or (z is None and n.input(zero)) or (z is not None and (z.size != 1 or z.dtype not in ELEM)):
+    if (
+        s is None
+        or s.size != 1
+        or (z is None and n.input(zero))
+        or (z is not None and (z.size != 1 or z.dtype not in ELEM))
+    ):
         return None
     if z is None:
         return QP(np.float32(s.reshape(-1)[0]), 0, elem) if elem in DTYPE else None
@@ -69,7 +74,7 @@ def _conv(e: Emitter, n: Node) -> None:
         win = window(n, shape[2:], tuple(int(d) for d in w.shape[2:]))
         n.attributes = {
             "dilations": list(win.dilations),
-            "group": n.int("group", 1),
+            "group": n.integer("group", 1),
             "kernel_shape": list(win.kernel),
             "pads": win.pads,
             "strides": list(win.strides),
@@ -86,9 +91,9 @@ def _matmul(e: Emitter, n: Node) -> None:
 
 def _gemm(e: Emitter, n: Node) -> None:
     b = e.graph.constants.get(n.inputs[3])
-    if b is None or b.ndim != 2 or n.int("transA", 0):
+    if b is None or b.ndim != 2 or n.integer("transA", 0):
         raise Unfit("matrix product of two activations" if b is None else "QGemm with transA")
-    if n.int("transB", 0):
+    if n.integer("transB", 0):
         n.inputs[3] = e.const(f"{n.inputs[3]}_transposed", np.ascontiguousarray(b.T))
         n.attributes.pop("transB")
     _weights(e, n, 3, 1)
@@ -112,7 +117,7 @@ def _unary(e: Emitter, n: Node) -> None:
     real = x.dequantize(x.bytes_in_order())
     values: NDArray[np.float32]
     if n.op == "QLinearLeakyRelu":
-        values = np.where(real >= 0, real, np.float32(n.float("alpha", 0.01)) * real).astype(np.float32)
+        values = np.where(real >= 0, real, np.float32(n.real("alpha", 0.01)) * real).astype(np.float32)
     else:
         values = (1.0 / (1.0 + np.exp(-real.astype(np.float64)))).astype(np.float32)
     e.table(n.inputs[0], n.outputs[0], y.quantize(values), y.elem, n.name)

@@ -43,10 +43,10 @@ class Node:
     def ints(self, name: str, default: Sequence[int]) -> list[int]:
         return [int(v) for v in self.attributes.get(name, default)]
 
-    def int(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int) -> int:
         return int(self.attributes.get(name, default))
 
-    def float(self, name: str, default: float) -> float:
+    def real(self, name: str, default: float) -> float:
         return float(self.attributes.get(name, default))
 
     def text(self, name: str, default: str) -> str:
@@ -77,7 +77,8 @@ class Type:
 
 
 def numpy_dtype(elem: int) -> np.dtype[Any]:
-    return np.dtype(helper.tensor_dtype_to_np_dtype(elem))
+    dtype: np.dtype[Any] = np.dtype(helper.tensor_dtype_to_np_dtype(elem))
+    return dtype
 
 
 def elem_type(array: Array) -> int:
@@ -196,7 +197,7 @@ class OnnxGraph:
         self.constants = {k: v for k, v in self.constants.items() if k in needed}
 
     def to_model(self, *, constants_up_to: int | None = None) -> onnx.ModelProto:
-        """ModelProto of the graph. With `constants_up_to`, bigger constants become mere typed inputs (for shape inference)."""
+        """ModelProto of the graph. With `constants_up_to`, bigger constants become mere typed inputs."""
         inits, extra = [], []
         for name, value in self.constants.items():
             if constants_up_to is not None and value.size > constants_up_to:
@@ -289,9 +290,7 @@ def from_proto(proto: onnx.NodeProto) -> Node:
         else:
             attributes[a.name] = a
     domain = "" if proto.domain == "ai.onnx" else proto.domain
-    return Node(
-        proto.op_type, list(proto.input), list(proto.output), proto.name, domain, attributes, tuple(captured)
-    )
+    return Node(proto.op_type, list(proto.input), list(proto.output), proto.name, domain, attributes, tuple(captured))
 
 
 def type_of(info: onnx.ValueInfoProto) -> Type | None:

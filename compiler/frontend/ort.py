@@ -50,4 +50,5 @@ def evaluate(
 
 def serialize(model: onnx.ModelProto) -> bytes:
     """Deterministic bytes of a model."""
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data

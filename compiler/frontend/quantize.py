@@ -49,7 +49,7 @@ def calibration(graph: OnnxGraph, options: ImportOptions, report: ImportReport) 
     """One feed a sample, from the NPZ file (`compiler.ir.samples`) or seeded random numbers."""
     if options.calibrate is None:
         report.fallback(
-            "CALIBRATED WITH RANDOM DATA: the integers are exact, but accuracy means nothing (give --calibrate FILE.npz)"
+            "CALIBRATED WITH RANDOM DATA: the integers are exact, but accuracy means nothing; give --calibrate FILE.npz"
         )
         rng = np.random.default_rng(options.seed)
         return [{i: _random(rng, graph, i) for i in graph.inputs} for _ in range(max(1, options.samples))]
@@ -98,7 +98,7 @@ def _float_only(graph: OnnxGraph, n: Node) -> bool:
         w = graph.constants.get(n.inputs[1])
         if w is None or w.ndim != 2 or n.inputs[0] in graph.constants:
             return True
-        return n.op == "Gemm" and (n.float("alpha", 1) != 1 or n.float("beta", 1) != 1 or bool(n.int("transA", 0)))
+        return n.op == "Gemm" and (n.real("alpha", 1) != 1 or n.real("beta", 1) != 1 or bool(n.integer("transA", 0)))
     if n.op in ("Conv", "ConvTranspose"):
         return n.inputs[1] not in graph.constants or graph.constants[n.inputs[1]].ndim > 4
     if n.op in ("MaxPool", "AveragePool", "GlobalAveragePool"):
@@ -124,7 +124,7 @@ def _exclude_host_moves(graph: OnnxGraph, names: dict[str, None], inside: set[in
     fed: dict[str, bool] = {}
     for n in graph.nodes:
         above = any(fed.get(i, False) for i in n.uses)
-        if n.op in _MOVES or n.op in ("Concat", "Relu", "Clip", "ArgMax") and id(n) not in inside:
+        if n.op in _MOVES or (n.op in ("Concat", "Relu", "Clip", "ArgMax") and id(n) not in inside):
             if not above:
                 names[n.name] = None
             result = above and n.name not in names
@@ -140,7 +140,9 @@ def _absorbs(n: Node | None) -> bool:
     return n is not None and n.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul")
 
 
-def _largest(graph: OnnxGraph, made: dict[str, Node], users: dict[str, list[Node]], result: str) -> islands.Island | None:
+def _largest(
+    graph: OnnxGraph, made: dict[str, Node], users: dict[str, list[Node]], result: str
+) -> islands.Island | None:
     """The greatest unary island ending in `result` whose inner tensors nobody else reads."""
     best: islands.Island | None = None
     ancestors = _elementwise_ancestors(graph, made, result)
@@ -184,19 +186,24 @@ def quantize(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> 
     if options.activations not in ("u8", "s8"):
         raise FvcError("FVC110", f"unknown activation type '{options.activations}'", help=("u8 or s8",))
     simplify(graph)
-    feeds = calibration(graph, options, report)
     keep = excluded(graph)
     skip = set(keep)
     if not any(n.op in QUANTIZED and n.name not in skip for n in graph.nodes):
         return graph
-    model = _quantize_static(graph, options, keep, feeds)
+    model = _quantize_static(graph, options, keep, calibration(graph, options, report))
     return _reload(graph, model, report)
 
 
 def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], feeds: list[Feeds]) -> Any:
     import logging
 
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Data(_Reader, CalibrationDataReader):  # type: ignore[misc]
         pass
@@ -230,7 +237,8 @@ def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], 
         except Exception as e:
             text = (str(e).strip().splitlines() or [type(e).__name__])[0]
             raise FvcError(
-                "FVC111", f"ONNX Runtime cannot run the float model for calibration: {text[:300]}",
+                "FVC111",
+                f"ONNX Runtime cannot run the float model for calibration: {text[:300]}",
                 help=("check that the model runs in ONNX Runtime with these input shapes",),
             ) from None
         finally:

@@ -1,4 +1,4 @@
-"""Readers of data movement: Concat, Split, Slice, Pad, Transpose, Resize, DepthToSpace, Tile, Gather … as strided copies.
+"""Readers of data movement: Concat, Split, Slice, Pad, Transpose, Resize, Tile, Gather … as strided copies.
 
 Most of them take one axis at a time: y[i0, i1, …] = x[m0[i0], m1[i1], …]. Each map is cut into affine runs; a run may
 repeat (source stride 0), interleave or go backwards. The maps of Resize come from ONNX Runtime itself, on a ramp.
@@ -99,7 +99,15 @@ def strides(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(out))
 
 
-def copy(source: int, dims: Sequence[int], src: int, ss: Sequence[int], dst: int, ds: Sequence[int], table: NDArray[np.uint8] | None = None) -> ir.Copy:
+def copy(
+    source: int,
+    dims: Sequence[int],
+    src: int,
+    ss: Sequence[int],
+    dst: int,
+    ds: Sequence[int],
+    table: NDArray[np.uint8] | None = None,
+) -> ir.Copy:
     """A Copy with unit dimensions dropped and mergeable neighbours merged."""
     merged: list[list[int]] = []
     for d, a, b in zip(dims, ss, ds, strict=True):
@@ -177,7 +185,7 @@ def _slice(r: Reading, n: Node) -> tuple[ir.Move, ...]:
 def _split(r: Reading, n: Node) -> tuple[ir.Move, ...]:
     x = r.activation(n.inputs[0])
     shape = r.shape(x)
-    axis = n.int("axis", 0) % len(shape)
+    axis = n.integer("axis", 0) % len(shape)
     at, moves = 0, []
     for k, y in enumerate(n.outputs):
         out = r.shape(y) if y else ()
@@ -234,7 +242,7 @@ def _tile(r: Reading, n: Node) -> tuple[ir.Move, ...]:
 
 def _gather(r: Reading, n: Node) -> tuple[ir.Move, ...]:
     shape = r.shape(n.inputs[0])
-    axis = n.int("axis", 0) % len(shape)
+    axis = n.integer("axis", 0) % len(shape)
     index = r.const(n.inputs[1]).reshape(-1).astype(np.int64)
     index = np.where(index < 0, index + shape[axis], index)
     outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
@@ -244,7 +252,7 @@ def _gather(r: Reading, n: Node) -> tuple[ir.Move, ...]:
 
 def _depth_to_space(r: Reading, n: Node) -> tuple[ir.Move, ...]:
     b, c, h, w = r.shape(n.inputs[0])
-    s = n.int("blocksize", 1)
+    s = n.integer("blocksize", 1)
     depth = c // (s * s)
     dcr = n.text("mode", "DCR") == "DCR"
     grid = (b, s, s, depth, h, w) if dcr else (b, depth, s, s, h, w)
@@ -255,7 +263,7 @@ def _depth_to_space(r: Reading, n: Node) -> tuple[ir.Move, ...]:
 
 def _space_to_depth(r: Reading, n: Node) -> tuple[ir.Move, ...]:
     b, c, h, w = r.shape(n.inputs[0])
-    s = n.int("blocksize", 1)
+    s = n.integer("blocksize", 1)
     grid = (b, c, h // s, s, w // s, s)
     perm = (0, 3, 5, 1, 2, 4)
     sx, out = strides(grid), [grid[p] for p in perm]
@@ -300,7 +308,7 @@ def _resize_map(r: Reading, n: Node, axis: int, size: int, out: int) -> Map:
 def _joined(r: Reading, n: Node, names: list[str], tables: list[NDArray[np.uint8] | None]) -> tuple[ir.Move, ...]:
     y = n.outputs[0]
     out = r.shape(y)
-    axis = n.int("axis", 0) % len(out)
+    axis = n.integer("axis", 0) % len(out)
     sources: dict[str, int] = {}
     copies, at = [], 0
     so = strides(out)

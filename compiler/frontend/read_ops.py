@@ -119,7 +119,7 @@ def _conv(r: Reading, n: Node) -> ir.Node:
         strides=_pair(win.strides, 1),
         pads=_pads(win.begin, win.end),
         dilations=_pair(win.dilations, 1),
-        groups=n.int("group", 1),
+        groups=n.integer("group", 1),
     )
 
 
@@ -141,7 +141,7 @@ def _matrix(r: Reading, n: Node, bias_at: int, y_at: int) -> ir.Node:
     _same_elem(r, x, n.inputs[3], y)
     if w.ndim != 2 or not shape:
         raise Unfit(f"matrix product with a constant of rank {w.ndim}")
-    if n.int("transA", 0) or n.int("transB", 0) or n.float("alpha", 1.0) != 1.0:
+    if n.integer("transA", 0) or n.integer("transB", 0) or n.real("alpha", 1.0) != 1.0:
         raise Unfit("matrix product with transposition or alpha")
     m = int(w.shape[1])
     bias = np.zeros(m, np.int32)
@@ -177,7 +177,7 @@ def _four(shape: ir.Shape4, axes: tuple[int, int, int, int]) -> ir.Shape4:
 
 
 def _fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
-    """f32(a*b + c) with one rounding: the product of two float32 is exact in float64, the sum is rounded to odd first."""
+    """f32(a*b + c) rounded once: the product is exact in float64, the sum is rounded to odd before it is to float32."""
     product, addend = float(a) * float(b), float(c)
     total = product + addend
     part = total - product
@@ -199,7 +199,9 @@ def _binary(r: Reading, n: Node) -> ir.Node:
     out = r.shape(y)
     if any(len(s) != len(out) for s in shapes):
         raise Unfit("its operands differ in rank")
-    if len(out) > 4 and any(s not in (1, o) for s, o in zip((prod(v[2:-1]) for v in shapes), [prod(out[2:-1])] * 2, strict=True)):
+    if len(out) > 4 and any(
+        s not in (1, o) for s, o in zip((prod(v[2:-1]) for v in shapes), [prod(out[2:-1])] * 2, strict=True)
+    ):
         raise Unfit("broadcast inside merged dimensions")
     qa, qb, qy = _quant(r, n, 1, 2), _quant(r, n, 4, 5), _quant(r, n, 6, 7)
     sa, sb, sy = F32(qa.scale), F32(qb.scale), F32(qy.scale)
@@ -265,7 +267,7 @@ def _pool(r: Reading, n: Node, kind: str, quant: tuple[ir.Quant, ir.Quant] | Non
         dilations=_pair(win.dilations, 1),
         x_shape=ir.storage4(r.shape(x)),
         y_shape=ir.storage4(out),
-        count_include_pad=bool(n.int("count_include_pad", 0)) and kind == "average",
+        count_include_pad=bool(n.integer("count_include_pad", 0)) and kind == "average",
         explicit_pads=_pads(win.begin, win.end),
         x_scale=qx.scale,
         x_zero_point=qx.zero_point,
@@ -281,7 +283,7 @@ def _max_pool(r: Reading, n: Node) -> ir.Node:
 
 
 def _average_pool(r: Reading, n: Node) -> ir.Node:
-    if n.int("channels_last", 0):
+    if n.integer("channels_last", 0):
         raise Unfit("channels-last pool")
     return _pool(r, n, "average", (_quant(r, n, 1, 2), _quant(r, n, 3, 4)))
 
@@ -290,7 +292,7 @@ def _global_average(r: Reading, n: Node) -> ir.Node:
     x, y = r.activation(n.inputs[0]), n.outputs[0]
     _same_elem(r, x, y)
     shape = r.shape(x)
-    if n.int("channels_last", 0) or len(shape) not in (3, 4):
+    if n.integer("channels_last", 0) or len(shape) not in (3, 4):
         raise Unfit("global average over other axes than the last two")
     qx, qy = _quant(r, n, 1, 2), _quant(r, n, 3, 4)
     r.quant[y] = qy
@@ -312,9 +314,9 @@ def _global_average(r: Reading, n: Node) -> ir.Node:
 def _argmax(r: Reading, n: Node) -> ir.Node:
     x, y = r.activation(n.inputs[0]), n.outputs[0]
     shape = r.shape(x)
-    axis = n.int("axis", 0) % len(shape)
+    axis = n.integer("axis", 0) % len(shape)
     dims = (prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :]))
-    return ir.ArgMax(n.name, n.op, x, y, dims, bool(n.int("select_last_index", 0)))
+    return ir.ArgMax(n.name, n.op, x, y, dims, bool(n.integer("select_last_index", 0)))
 
 
 _RULES: dict[tuple[str, str], Callable[[Reading, Node], ir.Node]] = {

@@ -21,8 +21,10 @@ from compiler.frontend.views import resolve
 from compiler.ir import graph as ir
 
 ALIASES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-_FLOAT_FORMS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Transpose",
-                "Reshape", "Slice", "Split", "Pad", "Resize", "Flatten", "Squeeze", "Unsqueeze"}  # fmt: skip
+_FLOAT_FORMS = {
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Transpose",
+    "Reshape", "Slice", "Split", "Pad", "Resize", "Flatten", "Squeeze", "Unsqueeze",
+}  # fmt: skip
 IR_DTYPE = {U8: ir.DType.U8, S8: ir.DType.S8, 6: ir.DType.I32, 7: ir.DType.I64}
 
 
@@ -122,7 +124,7 @@ def _tables(r: Reading, users: dict[str, list[Node]]) -> _Tables:
     found = _Tables({}, {})
     outputs = set(r.graph.outputs)
     for n in r.graph.nodes:
-        if n.op != "Gather" or n.domain or n.inputs[0] not in r.graph.constants or n.int("axis", 0) != 0:
+        if n.op != "Gather" or n.domain or n.inputs[0] not in r.graph.constants or n.integer("axis", 0) != 0:
             continue
         data = r.graph.constants[n.inputs[0]]
         chain: list[Node] = []
@@ -164,7 +166,7 @@ def _demote(graph: OnnxGraph, engine: dict[int, tuple[ir.Node, ...]], reasons: d
             if n.op in ("Cast", "Add"):
                 continue
             sources = [i for i in n.uses if i not in graph.constants]
-            above = all(i in made and id(made[i]) in reasons or i in graph.inputs for i in sources)
+            above = all((i in made and id(made[i]) in reasons) or i in graph.inputs for i in sources)
             below = [u for o in n.outputs for u in users.get(o, [])]
             host_below = all(id(u) in reasons for u in below)
             if above and host_below and any(i in made for i in sources):

@@ -64,10 +64,10 @@ def cut(graph: OnnxGraph, engine: Mapping[int, object], reasons: Mapping[int, st
         if id(n) in group:
             for i in n.uses:
                 if i not in graph.constants:
-                    key = (i, phase[id(n)])
-                    if key in readers:
-                        group[find(id(n))] = find(readers[key])
-                    readers[key] = id(n)
+                    at = (i, phase[id(n)])
+                    if at in readers:
+                        group[find(id(n))] = find(readers[at])
+                    readers[at] = id(n)
     members: dict[int, list[Node]] = {}
     for n in graph.nodes:
         if id(n) in group:

@@ -31,13 +31,13 @@ def _shadow(node: Node, graph: OnnxGraph) -> Node:
     i, name = node.inputs, node.name
     if node.op in ("QLinearAdd", "QLinearMul"):
         return Node(node.op[7:], [i[0], i[3]], node.outputs, name)
-    if node.op == "QLinearGlobalAveragePool" and not node.int("channels_last", 0):
+    if node.op == "QLinearGlobalAveragePool" and not node.integer("channels_last", 0):
         return Node("GlobalAveragePool", [i[0]], node.outputs, name)
-    if node.op == "QLinearAveragePool" and not node.int("channels_last", 0):
+    if node.op == "QLinearAveragePool" and not node.integer("channels_last", 0):
         keep = {k: v for k, v in node.attributes.items() if k != "channels_last"}
         return Node("AveragePool", [i[0]], node.outputs, name, "", keep)
     if node.op == "QLinearConcat":
-        return Node("Concat", i[2::3], node.outputs, name, "", {"axis": node.int("axis", 0)})
+        return Node("Concat", i[2::3], node.outputs, name, "", {"axis": node.integer("axis", 0)})
     if node.op == "QGemm":
         keep = {k: v for k, v in node.attributes.items() if k in ("transA", "transB")}
         return Node("Gemm", [i[0], i[3]], node.outputs, name, "", keep)

@@ -58,7 +58,7 @@ def _means(graph: OnnxGraph) -> None:
             continue
         if reduce_axes(n, graph, len(shape)) != list(range(2, len(shape))):
             nodes.append(n)
-        elif n.int("keepdims", 1):
+        elif n.integer("keepdims", 1):
             nodes.append(Node("GlobalAveragePool", [n.inputs[0]], n.outputs, n.name))
         else:
             kept, target = graph.fresh(f"{n.outputs[0]}_kept"), graph.fresh(f"{n.outputs[0]}_shape")
@@ -74,7 +74,12 @@ def _biased_products(graph: OnnxGraph) -> None:
     users = graph.consumers()
     gone: set[int] = set()
     for n in graph.nodes:
-        if n.op != "MatMul" or n.domain or n.inputs[1] not in graph.constants or len(graph.shape(n.inputs[0]) or ()) != 2:
+        if (
+            n.op != "MatMul"
+            or n.domain
+            or n.inputs[1] not in graph.constants
+            or len(graph.shape(n.inputs[0]) or ()) != 2
+        ):
             continue
         w = graph.constants[n.inputs[1]]
         add = _only_user(graph, users, n.outputs[0])
@@ -101,7 +106,7 @@ def _affine(graph: OnnxGraph, n: Node, x: str, channels: int, rank: int) -> tupl
         if any(p is None or p.size != channels for p in parts) or len([o for o in n.outputs if o]) > 1:
             return None
         gamma, beta, mean, var = (np.asarray(p, np.float64).reshape(-1) for p in parts)
-        factor = gamma / np.sqrt(var + n.float("epsilon", 1e-5))
+        factor = gamma / np.sqrt(var + n.real("epsilon", 1e-5))
         return factor, beta - mean * factor
     if n.op not in ("Add", "Sub", "Mul", "Div") or len(n.inputs) != 2:
         return None
@@ -119,7 +124,11 @@ def _affine(graph: OnnxGraph, n: Node, x: str, channels: int, rank: int) -> tupl
             return None
         flat = value.astype(np.float64).reshape(-1)
     one, nil = np.ones(channels), np.zeros(channels)
-    table = {"Add": (one, flat), "Sub": (one, -flat), "Mul": (flat, nil), "Div": (1 / flat, nil)} if n.op != "Div" or np.all(flat) else {}
+    table = (
+        {"Add": (one, flat), "Sub": (one, -flat), "Mul": (flat, nil), "Div": (1 / flat, nil)}
+        if n.op != "Div" or np.all(flat)
+        else {}
+    )
     return table.get(n.op)
 
 
@@ -133,13 +142,13 @@ def _fold_affine(graph: OnnxGraph) -> bool:
         w = graph.constants.get(n.inputs[1])
         if w is None or (n.input(2) and n.input(2) not in graph.constants) or w.dtype != np.float32:
             continue
-        if n.op == "Gemm" and (n.float("alpha", 1) != 1 or n.float("beta", 1) != 1):
+        if n.op == "Gemm" and (n.real("alpha", 1) != 1 or n.real("beta", 1) != 1):
             continue
         follower = _only_user(graph, users, n.outputs[0])
         if follower is None:
             continue
-        groups = n.int("group", 1)
-        axis = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0 if n.int("transB", 0) else 1}[n.op]
+        groups = n.integer("group", 1)
+        axis = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0 if n.integer("transB", 0) else 1}[n.op]
         channels = w.shape[axis] * (groups if n.op == "ConvTranspose" else 1)
         bias = graph.constants[n.inputs[2]].astype(np.float64).reshape(-1) if n.input(2) else np.zeros(channels)
         if bias.size not in (1, channels):

@@ -47,9 +47,9 @@ def to_13(graph: OnnxGraph) -> None:
     graph.opset = TARGET
 
 
-def _constant(graph: OnnxGraph, base: str, value: NDArray[Any]) -> str:
+def _constant(graph: OnnxGraph, base: str, value: NDArray[Any] | np.float32) -> str:
     name = graph.fresh(base)
-    graph.constants[name] = value
+    graph.constants[name] = np.asarray(value)
     return name
 
 
@@ -89,7 +89,9 @@ def _slice(graph: OnnxGraph, n: Node) -> list[Node]:
         axes = n.ints("axes", range(len(starts)))
         values = {"starts": starts, "ends": ends, "axes": axes}
         n.attributes = {}
-        n.inputs = n.inputs[:1] + [_constant(graph, f"{n.name}_{k}", np.asarray(v, np.int64)) for k, v in values.items()]
+        n.inputs = n.inputs[:1] + [
+            _constant(graph, f"{n.name}_{k}", np.asarray(v, np.int64)) for k, v in values.items()
+        ]
     return [n]
 
 
@@ -97,7 +99,11 @@ def _pad(graph: OnnxGraph, n: Node) -> list[Node]:
     if graph.opset < 11:
         pads = np.asarray(n.attributes.pop("pads", []), np.int64)
         value = np.float32(n.attributes.pop("value", 0.0))
-        n.inputs = [n.inputs[0], _constant(graph, f"{n.name}_pads", pads), _constant(graph, f"{n.name}_value", value.reshape(()))]
+        n.inputs = [
+            n.inputs[0],
+            _constant(graph, f"{n.name}_pads", pads),
+            _constant(graph, f"{n.name}_value", value.reshape(())),
+        ]
     return [n]
 
 
@@ -124,8 +130,8 @@ def _resize11(n: Node, x: str, scales: str, mode: str) -> Node:
 
 
 def _softmax(graph: OnnxGraph, n: Node) -> list[Node]:
-    """Before 13 Softmax flattens to two dimensions at `axis`; the same as axis=-1 when only the last axis is behind it."""
-    axis = n.int("axis", 1)
+    """Before 13 Softmax flattens to two dimensions at `axis`."""
+    axis = n.integer("axis", 1)
     x, y = n.inputs[0], n.outputs[0]
     shape, flat, back = (graph.fresh(f"{n.name}_{s}") for s in ("shape", "flat", "rows"))
     return [
@@ -152,8 +158,6 @@ def _topk(graph: OnnxGraph, n: Node) -> list[Node]:
     if "k" in n.attributes:
         n.inputs = [n.inputs[0], _constant(graph, f"{n.name}_k", np.asarray([n.attributes.pop("k")], np.int64))]
     return [n]
-
-
 
 
 _RULES = {

@@ -27,7 +27,10 @@ def reads(node: ir.Node) -> tuple[str, ...]:
 
 
 def resolve(
-    graph: OnnxGraph, engine: Mapping[int, tuple[ir.Node, ...]], alias_nodes: Iterable[Node], shapes: Mapping[str, tuple[int, ...]]
+    graph: OnnxGraph,
+    engine: Mapping[int, tuple[ir.Node, ...]],
+    alias_nodes: Iterable[Node],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> Views:
     """`alias_nodes`: the Reshape-like nodes on the engines, in topological order; `shapes`: of all their tensors."""
     members: dict[str, list[str]] = {}  # first tensor of a group -> all members in order
@@ -69,11 +72,8 @@ def resolve(
             else:
                 result.aliases[t] = by_view[view] if strict.get(t) else root
 
-    def name(t: str) -> str:
-        return result.aliases.get(t, t)
-
     for key, nodes in engine.items():
-        result.nodes[key] = tuple(_renamed(node, name) for node in nodes)
+        result.nodes[key] = tuple(_renamed(node, result.aliases) for node in nodes)
     for key, copy in copies.items():
         result.nodes[key] = (copy,)
     return result
@@ -86,7 +86,10 @@ def _copy(name: str, op: str, x: str, y: str, shape: tuple[int, ...]) -> ir.Move
     return ir.Move(name, op, (x,), y, (ir.Copy(0, (count,), 0, (1,), 0, (1,)),))
 
 
-def _renamed(node: ir.Node, name) -> ir.Node:  # type: ignore[no-untyped-def]
+def _renamed(node: ir.Node, aliases: Mapping[str, str]) -> ir.Node:
+    def name(t: str) -> str:
+        return aliases.get(t, t)
+
     if isinstance(node, ir.Move):
         return replace(node, xs=tuple(name(x) for x in node.xs), y=name(node.y))
     if isinstance(node, ir.Binary):

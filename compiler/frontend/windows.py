@@ -31,7 +31,7 @@ def window(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> Win
     dilations = tuple(node.ints("dilations", [1] * n))
     pads = node.ints("pads", [0] * 2 * n)
     begin, end = list(pads[:n]), list(pads[n:])
-    ceil = bool(node.int("ceil_mode", 0))
+    ceil = bool(node.integer("ceil_mode", 0))
     auto = node.text("auto_pad", "NOTSET")
     reach = [(kernel[k] - 1) * dilations[k] + 1 for k in range(n)]
     out = []

@@ -90,7 +90,15 @@ def _node(graph: Graph, n: Node) -> None:
     _need(y.dtype == DType.I64 if isinstance(n, ArgMax) else y.dtype in _EIGHT, "its output has the wrong type")
     if not isinstance(n, (ArgMax, Table)):
         _need(all(t.dtype == y.dtype for t in x), "its inputs and output differ in type")
-    rule = {Conv: _conv, Binary: _binary, Table: _table, Pool: _pool, GlobalAverage: _global, Move: _move, ArgMax: _argmax}
+    rule = {
+        Conv: _conv,
+        Binary: _binary,
+        Table: _table,
+        Pool: _pool,
+        GlobalAverage: _global,
+        Move: _move,
+        ArgMax: _argmax,
+    }
     rule[type(n)](graph, n)  # type: ignore[operator]
 
 
@@ -122,7 +130,9 @@ def _binary(graph: Graph, n: Binary) -> None:
         _need(_view(graph, name) == shape, f"the shape of '{name}' is not its view")
         _need(all(d in (1, o) for d, o in zip(shape, n.y_shape, strict=True)), f"'{name}' does not broadcast")
     _need(not (n.a in graph.constants and n.b in graph.constants), "both operands are constant")
-    _need(set(n.params) == ({"ra", "rb", "c"} if n.kind == "add" else {"s"}), "its parameters are not those of its kind")
+    _need(
+        set(n.params) == ({"ra", "rb", "c"} if n.kind == "add" else {"s"}), "its parameters are not those of its kind"
+    )
 
 
 def _table(graph: Graph, n: Table) -> None:
@@ -150,7 +160,9 @@ def _move(graph: Graph, n: Move) -> None:
     written = 0
     for c in n.copies:
         _need(0 <= c.source < len(n.xs), "a copy names no source")
-        _need(len(c.dims) == len(c.src_strides) == len(c.dst_strides), "a copy's dimensions and strides differ in number")
+        _need(
+            len(c.dims) == len(c.src_strides) == len(c.dst_strides), "a copy's dimensions and strides differ in number"
+        )
         _need(min(c.dims) > 0, "a copy is empty")
         size = graph.tensors[n.xs[c.source]].elements
         for offset, strides, bound in ((c.src_offset, c.src_strides, size), (c.dst_offset, c.dst_strides, out)):

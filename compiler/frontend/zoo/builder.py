@@ -48,15 +48,37 @@ class Builder:
         value = self.rng.standard_normal(shape, np.float32)
         return (value * np.float32((gain / fan_in) ** 0.5)).astype(np.float32)
 
-    def conv(self, x: str, name: str, out: int, k: int | tuple[int, int], *, stride: int = 1, pad: int = 0, groups: int = 1, bias: bool = True, gain: float = 2.0) -> str:
+    def conv(
+        self,
+        x: str,
+        name: str,
+        out: int,
+        k: int | tuple[int, int],
+        *,
+        stride: int = 1,
+        pad: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+        gain: float = 2.0,
+    ) -> str:
         n, c, h, w = self.shapes[x]
         kh, kw = (k, k) if isinstance(k, int) else k
-        inputs = [x, self.weight(f"{name}.weight", self.normal((out, c // groups, kh, kw), c // groups * kh * kw, gain))]
+        inputs = [
+            x,
+            self.weight(f"{name}.weight", self.normal((out, c // groups, kh, kw), c // groups * kh * kw, gain)),
+        ]
         if bias:
             inputs.append(self.weight(f"{name}.bias", (self.rng.standard_normal(out) * 0.05).astype(np.float32)))
         oh, ow = (h + 2 * pad - kh) // stride + 1, (w + 2 * pad - kw) // stride + 1
         return self.node(
-            "Conv", inputs, name, (n, out, oh, ow), kernel_shape=[kh, kw], strides=[stride] * 2, pads=[pad] * 4, group=groups
+            "Conv",
+            inputs,
+            name,
+            (n, out, oh, ow),
+            kernel_shape=[kh, kw],
+            strides=[stride] * 2,
+            pads=[pad] * 4,
+            group=groups,
         )
 
     def conv_transpose(self, x: str, name: str, out: int, k: int, *, stride: int, pad: int = 0) -> str:
@@ -64,7 +86,9 @@ class Builder:
         weight = self.weight(f"{name}.weight", self.normal((c, out, k, k), c * max(1, k * k // stride**2), 1.0))
         bias = self.weight(f"{name}.bias", (self.rng.standard_normal(out) * 0.05).astype(np.float32))
         shape = (n, out, (h - 1) * stride + k - 2 * pad, (w - 1) * stride + k - 2 * pad)
-        return self.node("ConvTranspose", [x, weight, bias], name, shape, kernel_shape=[k, k], strides=[stride] * 2, pads=[pad] * 4)
+        return self.node(
+            "ConvTranspose", [x, weight, bias], name, shape, kernel_shape=[k, k], strides=[stride] * 2, pads=[pad] * 4
+        )
 
     def batchnorm(self, x: str, name: str) -> str:
         c = self.shapes[x][1]
@@ -95,7 +119,16 @@ class Builder:
     def add(self, a: str, b: str, name: str) -> str:
         return self.node("Add", [a, b], name, self.shapes[a])
 
-    def max_pool(self, x: str, name: str, k: int, *, stride: int, pads: tuple[int, int, int, int] = (0, 0, 0, 0), ceil: bool = False) -> str:
+    def max_pool(
+        self,
+        x: str,
+        name: str,
+        k: int,
+        *,
+        stride: int,
+        pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+        ceil: bool = False,
+    ) -> str:
         n, c, h, w = self.shapes[x]
 
         def out(d: int, before: int, after: int) -> int:
@@ -131,8 +164,13 @@ class Builder:
         if "scales2" not in [v.name for v in self.weights]:
             self.weight("scales2", np.asarray([1, 1, 2, 2], np.float32))
         return self.node(
-            "Resize", [x, "", "scales2"], name, (n, c, 2 * h, 2 * w), mode="nearest",
-            coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+            "Resize",
+            [x, "", "scales2"],
+            name,
+            (n, c, 2 * h, 2 * w),
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
         )
 
     def finish(self) -> onnx.ModelProto:

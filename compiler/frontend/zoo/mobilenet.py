@@ -9,7 +9,18 @@ def net(b: Builder, name: str) -> None:
     (_v1 if name == "mobilenetv1" else _v2)(b)
 
 
-def _unit(b: Builder, x: str, at: str, out: int, k: int, *, stride: int = 1, groups: int = 1, six: bool = True, act: bool = True) -> str:
+def _unit(
+    b: Builder,
+    x: str,
+    at: str,
+    out: int,
+    k: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    six: bool = True,
+    act: bool = True,
+) -> str:
     x = b.conv(x, at, out, k, stride=stride, pad=k // 2, groups=groups, bias=False, gain=2.0 if act else 0.7)
     x = b.batchnorm(x, f"{at}_bn")
     if not act:

@@ -14,7 +14,9 @@ def net(b: Builder, name: str) -> None:
     for stage, count in enumerate(depth):
         for k in range(count):
             at = f"conv{stage + 2}_{k + 1}"
-            x = _block(b, x, at, 64 << stage, 2 if stage and not k else 1, bottleneck, not k and (bottleneck or stage > 0))
+            x = _block(
+                b, x, at, 64 << stage, 2 if stage and not k else 1, bottleneck, not k and (bottleneck or stage > 0)
+            )
     x = b.flatten(b.global_average(x, "mean"), "flatten")
     b.output(b.gemm(x, "fc", 1000), "logits")
 
@@ -26,7 +28,9 @@ def _block(b: Builder, x: str, at: str, width: int, stride: int, bottleneck: boo
     for k, (kernel, step) in enumerate(shape):
         last = k == len(shape) - 1
         tag = f"{at}_{'abc'[k]}"
-        y = b.conv(y, tag, out if last else width, kernel, stride=step, pad=kernel // 2, bias=False, gain=0.3 if last else 2.0)
+        y = b.conv(
+            y, tag, out if last else width, kernel, stride=step, pad=kernel // 2, bias=False, gain=0.3 if last else 2.0
+        )
         y = b.batchnorm(y, f"{tag}_bn")
         if not last:
             y = b.relu(y, f"{tag}_relu")
