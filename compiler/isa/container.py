@@ -15,7 +15,7 @@ import numpy as np
 from compiler.isa.encoding import columns_of, pack
 from compiler.isa.file import write_file
 from compiler.isa.fingerprint import fingerprint
-from compiler.isa.golden import constant_rows, placeless, text_rows
+from compiler.isa.golden import core_rows, placeless, text_rows
 from compiler.isa.program import CoreProgram, DeviceProgram, EngineSpec, Instruction
 from compiler.isa.reader import read_device
 from compiler.isa.records import StringTable, write_table
@@ -122,7 +122,7 @@ def _text_sections(program: DeviceProgram, strings: StringTable) -> dict[int, by
     ends = np.concatenate([[0], np.cumsum(columns.head["words"])])
     edges = ends[np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)]
     relocations = find_relocations(columns, core_of)
-    rows = [row for k, c in enumerate(program.cores) for row in constant_rows(k, c.constants, c.symbols)]
+    rows = [row for k, c in enumerate(program.cores) for row in core_rows(k, c)]
     rows += text_rows(columns, placeless(text, relocations), core_of, [c.packets for c in program.cores])
     return {
         SectionType.TEXT: text.astype("<u8").tobytes(),

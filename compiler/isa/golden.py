@@ -12,18 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.isa.encoding import Columns, Words
-from compiler.isa.program import Packet
+from compiler.isa.program import CoreProgram, Packet
 from compiler.isa.relocate import RANK, Relocations, scatter
 
-SYMBOL, TASK, WHOLE = 0, 1, 2
+SYMBOL, TASK, WHOLE, MARKING = 0, 1, 2, 3
 Row = tuple[int, int, str, int]  # core, kind, name, crc
 
 
-def constant_rows(core: int, constants: bytes | memoryview, symbols: dict[str, tuple[int, int]]) -> list[Row]:
-    """CRC-32 of the whole CONST image and of each symbol, in the symbols' order."""
-    rows: list[Row] = [(core, WHOLE, "", zlib.crc32(constants))]
-    view = memoryview(constants)
-    rows += [(core, SYMBOL, name, zlib.crc32(view[at : at + size])) for name, (at, size) in symbols.items()]
+def core_rows(k: int, core: CoreProgram) -> list[Row]:
+    """CRC-32 of the marking with the size of WORK, of the CONST image and of each symbol, in the symbols' order."""
+    numbers = [tokens for row in core.marking for tokens in row] + [core.work_bytes]
+    rows: list[Row] = [
+        (k, MARKING, "", zlib.crc32(np.array(numbers, "<i8").tobytes())),
+        (k, WHOLE, "", zlib.crc32(core.constants)),
+    ]
+    view = memoryview(core.constants)
+    rows += [(k, SYMBOL, name, zlib.crc32(view[at : at + size])) for name, (at, size) in core.symbols.items()]
     return rows
 
 

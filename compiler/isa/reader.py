@@ -16,7 +16,7 @@ import numpy as np
 from compiler.isa.encoding import Columns, Ints, Words, instructions_of, unpack
 from compiler.isa.file import Header, read_file
 from compiler.isa.fingerprint import fingerprint
-from compiler.isa.golden import constant_rows, placeless, text_rows
+from compiler.isa.golden import core_rows, placeless, text_rows
 from compiler.isa.program import (
     Channel,
     CoreProgram,
@@ -248,7 +248,7 @@ def _host(image: Image) -> list[HostMessage]:
 
 
 def _check_golden(image: Image, cores: Sequence[CoreProgram], text: Text) -> None:
-    rows = [row for k, c in enumerate(cores) for row in constant_rows(k, c.constants, c.symbols)]
+    rows = [row for k, c in enumerate(cores) for row in core_rows(k, c)]
     if text.columns.count:
         body = placeless(text.words, text.relocations)
         rows += text_rows(text.columns, body, text.core_of, [c.packets for c in cores])
@@ -257,7 +257,7 @@ def _check_golden(image: Image, cores: Sequence[CoreProgram], text: Text) -> Non
     if stored == rows:
         return
     first = next((w for w, s in zip(rows, stored, strict=False) if w != s), None)
-    names = ("symbol", "task", "constants")
+    names = ("symbol", "task", "constants", "marking")
     where = f"core {first[0]}: {names[first[1]]} {first[2]}".rstrip() if first else "another number of entries"
     raise FvcError("FVC306", "a golden CRC does not match what the file holds", where=(where,))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.isa.check.cluster import Traffic, check_deadlock, check_devices, check_pairs, gather_traffic
+from compiler.isa.check.discipline import check_credits, check_names, check_order, check_roles
 from compiler.isa.check.entries import check_entries
 from compiler.isa.check.fields import check_fields
 from compiler.isa.check.findings import Finding, Findings
@@ -23,6 +24,7 @@ from compiler.isa.check.tables import (
     check_symbols,
     check_transports,
     host_message_moves,
+    not_whole,
 )
 from compiler.isa.check.tokens import LocalOrder, local_order
 from compiler.isa.check.view import CoreView, view_core
@@ -108,6 +110,10 @@ def _check_core(view: CoreView, findings: Findings) -> LocalOrder | None:
     order = local_order(view, findings)
     if accesses is None or sum(findings.counts.values()) != before:
         return None
+    check_credits(view, findings)
+    check_order(view, findings)
+    check_roles(view, findings)
+    check_names(view, findings)
     check_control(view, findings)
     check_symbols(view, accesses, findings)
     check_placements(view, accesses, findings)
@@ -122,7 +128,9 @@ def _check_core(view: CoreView, findings: Findings) -> LocalOrder | None:
 def _check_host_boxes(
     programs: Sequence[DeviceProgram], traffic: Traffic, views: Sequence[CoreView], findings: Findings
 ) -> None:
-    """FVC330: a host message is the box that the debug row of its RX or TX names."""
+    """FVC330: a host message is the box that the debug row of its RX or TX names; the host gets tensors whole."""
+    received: dict[tuple[str, int], list[tuple[int, ...]]] = {}
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
     for p in programs:
         numbers: dict[int, int] = {}
         for m in p.host:
@@ -132,3 +140,10 @@ def _check_host_boxes(
                 findings.add("FVC330", "the host sends to itself", f"{p.name}, host message of {m.tensor}")
             elif wrong := host_message_moves(m, end.box):
                 findings.add("FVC330", f"host message of {m.tensor}: {wrong}", *end.where)
+            elif shapes.setdefault(m.tensor, (m.dtype, m.shape)) != (m.dtype, m.shape):
+                findings.add("FVC330", f"host messages of {m.tensor} disagree on its type or shape", *end.where)
+            elif not m.to_core:
+                received.setdefault((m.tensor, m.replica), []).append(end.box)
+    for (tensor, _), boxes in received.items():
+        if wrong := not_whole(boxes, shapes[tensor][1]):
+            findings.add("FVC330", f"the host does not get all of {tensor} once: {wrong}")

@@ -101,8 +101,9 @@ def _host_size(m: HostMessage) -> int:
 def gather_traffic(
     programs: Sequence[DeviceProgram], views: Sequence[CoreView], channels: dict[int, Channel], findings: Findings
 ) -> Traffic:
-    """All message ends, each checked against its channel (FVC330)."""
+    """All message ends, each checked against its channel (FVC330); every channel of a device carries some (FVC331)."""
     traffic = Traffic()
+    known = {p.name: {c.id for c in p.channels} for p in programs}
     for v, view in enumerate(views):
         rank = view.core.rank
         for op, ends in (("TX", traffic.sent), ("RX", traffic.taken)):
@@ -111,7 +112,7 @@ def gather_traffic(
             for k in group.index.tolist():
                 i = view.stream[k]
                 f = i.fields
-                c = channels.get(f["channel"])
+                c = channels.get(f["channel"]) if f["channel"] in known[view.device] else None
                 own, peer = ("source_rank", "target_rank") if op == "TX" else ("target_rank", "source_rank")
                 if c is None or getattr(c, own) != rank or getattr(c, peer) != f["rank"]:
                     findings.add("FVC330", f"{op} names a channel or rank that is not this core's", *view.where(k))
@@ -131,6 +132,9 @@ def gather_traffic(
                 continue
             side = traffic.sent if m.to_core else traffic.taken
             side.setdefault(c.id, []).append(End(m.tag, _host_size(m), m.stage, m.tensor, (), None, where))
+    idle = sorted(channels.keys() - traffic.sent.keys() - traffic.taken.keys())
+    if idle:
+        findings.add("FVC331", f"no message ever passes channel {idle[0]}")
     return traffic
 
 

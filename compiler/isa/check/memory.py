@@ -1,8 +1,9 @@
 """Needs a core's accesses and local order; proves memory free of races, unwritten reads and stale frames.
 
 Accesses are played in one order that the tokens allow. Each segment of memory remembers its last writer, its last
-reader on each queue and the frame of its content. Two accesses of which one writes must be ordered by the clocks;
-a read of frame f must find bytes of frame f, or constants that ONCE loaded.
+reader on each queue, and whose its content is. Two accesses of which one writes must be ordered by the clocks; a read
+of frame f must find bytes of frame f, or constants that ONCE loaded. In a scratchpad an operand is one tile: all its
+bytes come from one load group or from one packet's computation; and every byte written is read before it is replaced.
 
 Scratchpads repeat every iteration, so two iterations of the steady state show every pair. WORK holds frames in slots
 and is played from the first frame until every slot has been written again.
@@ -24,8 +25,9 @@ from compiler.isa.check.view import CoreView
 from compiler.isa.encoding import Ints
 from compiler.isa.table import Flag, Queue, Space
 
-UNWRITTEN = -(1 << 40)
-ONCE_BASE = -(1 << 30)  # content of a ONCE load: ONCE_BASE - stage
+UNWRITTEN = -(1 << 62)
+ONCE_BASE = -(1 << 60)  # content of a ONCE load: ONCE_BASE - stage
+GROUPS = 1 << 24
 _MAX_ITERATIONS = 128
 
 
@@ -50,7 +52,8 @@ class State:
         n = play.segments.count
         self.writer: NDArray[np.int64] = np.full((len(play.writers), n), NEVER, np.int64)
         self.reader: NDArray[np.int64] = np.full((len(play.readers), n), NEVER, np.int64)
-        self.content: NDArray[np.int64] = np.full(n, UNWRITTEN, np.int64)
+        self.content: NDArray[np.int64] = np.full(n, UNWRITTEN, np.int64)  # frame * GROUPS + group of its writer
+        self.used: NDArray[np.bool_] = np.ones(n, np.bool_)  # whether the content was read, or there is none
 
 
 def _patterns(accesses: Accesses) -> tuple[list[tuple[Ints, int]], list[list[int]]]:
@@ -70,6 +73,14 @@ def _patterns(accesses: Accesses) -> tuple[list[tuple[Ints, int]], list[list[int
             mine.append(known[key])
         result.append(mine)
     return boxes, result
+
+
+def _groups(view: CoreView) -> list[int]:
+    """Which tile each result belongs to: on LD the load group, which a wait for CX opens, else the packet."""
+    queue = view.head("queue")
+    opens = (queue == Queue.LD) & (view.head("wait") >> Queue.CX & 1 == 1)
+    groups = np.where(queue == Queue.LD, np.cumsum(opens), GROUPS // 2 + view.head("packet"))
+    return [int(g) for g in groups]
 
 
 def regions(accesses: Accesses) -> list[Ints]:
@@ -98,6 +109,7 @@ class Player:
         self.position = view.position.tolist()
         self.stage = view.head("stage").tolist()
         self.once = ((view.head("flags") & Flag.ONCE) != 0).tolist()
+        self.group = _groups(view)
 
     def prepare(self, accesses: Accesses) -> Play:
         """Accesses in playing order: by the topological order, reads of an instruction before its writes."""
@@ -111,10 +123,15 @@ class Player:
         once = any(w and self.once[k] for k, w in zip(index, writes, strict=True))
         return Play(index, writes, pattern, segments.where, segments, writers, readers, once)
 
-    def iteration(self, play: Play, state: State, iteration: int, first_frame: int, *, judge_content: bool) -> None:
-        """Plays one iteration; instructions of frames before `first_frame` do nothing."""
+    def iteration(
+        self, play: Play, state: State, iteration: int, first_frame: int, *, judge: bool, tiles: bool
+    ) -> None:
+        """Plays one iteration; instructions of frames before `first_frame` do nothing.
+
+        judge: whether content is judged. tiles: whether an operand is one tile and nothing is written in vain.
+        """
         base = iteration * self.length
-        writer, reader, content = state.writer, state.reader, state.content
+        writer, reader, content, used = state.writer, state.reader, state.content, state.used
         writer_row = {q: r for r, q in enumerate(play.writers)}
         reader_row = {q: r for r, q in enumerate(play.readers)}
         before_write = self.clock[:, play.writers] + base[play.writers]
@@ -131,9 +148,10 @@ class Player:
             if (last >= known).any():
                 self._race(k, last, known, at, play, play.writers, "writes")
             if not write:
-                if judge_content:
-                    self._judge(k, content[at], frame, at, play)
+                if judge:
+                    self._judge(k, content[at], frame, at, play, tiles)
                 reader[reader_row[queue], at] = here
+                used[at] = True
                 continue
             if self.once[k]:
                 writer[writer_row[queue], at] = here
@@ -150,7 +168,11 @@ class Player:
                     self.findings.add(
                         "FVC328", "overwrites what a ONCE load left there for all frames", *self.view.where(k)
                     )
-            content[at] = frame
+            if tiles:
+                if judge and not used[at].all():
+                    self._in_vain(k, used[at], at, play)
+                used[at] = False
+            content[at] = frame * GROUPS + (self.group[k] if tiles else 0)
 
     def place_once(self, play: Play, state: State) -> None:
         """ONCE loads fill their bytes before everything else; no two may share a byte."""
@@ -179,13 +201,26 @@ class Player:
             *self.view.where(k),
         )
 
-    def _judge(self, k: int, found: NDArray[np.int64], frame: int, at: Where, play: Play) -> None:
-        good = found == frame
-        if good.all():
-            return
-        hits = np.flatnonzero(~good & (found != ONCE_BASE - self.stage[k]))
-        if not hits.size:
-            return
+    def _in_vain(self, k: int, used: NDArray[np.bool_], at: Where, play: Play) -> None:
+        hits = np.flatnonzero(~used)
+        what = f"{self.space} byte {self._address(at, hits, play)}, written before, was never read"
+        self.findings.add("FVC328", what, *self.view.where(k))
+
+    def _judge(self, k: int, found: NDArray[np.int64], frame: int, at: Where, play: Play, tiles: bool) -> None:
+        first = int(found[0])
+        if (found == first).all():
+            if first == ONCE_BASE - self.stage[k] or (first > ONCE_BASE and first // GROUPS == frame):
+                return
+            hits = np.zeros(1, np.int64)
+        else:
+            good = (found // GROUPS == frame) | (found == ONCE_BASE - self.stage[k])
+            hits = np.flatnonzero(~good)
+            if not hits.size:
+                if tiles:
+                    hits = np.flatnonzero(found != first)
+                    what = f"{self.space} byte {self._address(at, hits, play)} belongs to another tile than the first"
+                    self.findings.add("FVC328", what, *self.view.where(k))
+                return
         was = int(found[hits[0]])
         place = f"{self.space} byte {self._address(at, hits, play)}"
         if was == UNWRITTEN:
@@ -195,7 +230,7 @@ class Player:
             what = f"reads {place} at stage {self.stage[k]}, loaded ONCE at stage {stage}"
             self.findings.add("FVC328", what, *self.view.where(k))
         else:
-            what = f"reads {place}, which holds frame f{was - frame:+d} where frame f is worked on"
+            what = f"reads {place}, which holds frame f{was // GROUPS - frame:+d} where frame f is worked on"
             self.findings.add("FVC328", what, *self.view.where(k))
 
 
@@ -209,8 +244,8 @@ def check_scratch(player: Player, accesses: Accesses, space: Space) -> None:
     state = State(play)
     player.place_once(play, state)
     deep = 1 << 20  # any iteration far from the first: frames all exist
-    player.iteration(play, state, deep, UNWRITTEN, judge_content=False)
-    player.iteration(play, state, deep + 1, UNWRITTEN, judge_content=True)
+    player.iteration(play, state, deep, 0, judge=False, tiles=True)
+    player.iteration(play, state, deep + 1, 0, judge=True, tiles=True)
 
 
 def check_work(player: Player, accesses: Accesses) -> None:
@@ -229,7 +264,7 @@ def check_work(player: Player, accesses: Accesses) -> None:
         play = player.prepare(part)
         state = State(play)
         for iteration in range(min(stages), min(stages) + rounds):
-            player.iteration(play, state, iteration, 0, judge_content=True)
+            player.iteration(play, state, iteration, 0, judge=True, tiles=False)
 
 
 def check_memory(view: CoreView, order: LocalOrder, accesses: Accesses, findings: Findings) -> None:

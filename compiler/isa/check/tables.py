@@ -190,7 +190,7 @@ def check_placements(view: CoreView, accesses: Accesses, findings: Findings) -> 
             (low >= p.address)
             & (high <= p.address + p.bytes)
             & (slots == p.depth)
-            & ((slots == 1) | (stride >= p.bytes))
+            & ((slots == 1) | (stride == -(-p.bytes // 64) * 64))
         )
     report(
         findings, view, work.instruction, ~found, "FVC335", "its WORK box lies in no placement with these frame slots"
@@ -342,6 +342,18 @@ def storage4(shape: Sequence[int]) -> tuple[int, int, int, int]:
     return (shape[0], shape[1], prod(shape[2:-1]), shape[-1])
 
 
+def not_whole(boxes: Sequence[tuple[int, ...]], shape: Sequence[int]) -> str | None:
+    """What is wrong with boxes that should tile a tensor of `shape`, or None. Its size is checked before it is used."""
+    whole = storage4(shape)
+    elements = sum(prod(sizes(b)) for b in boxes)
+    if elements != prod(whole):
+        return f"{elements} elements of {prod(whole)}"
+    seen = np.zeros(whole, np.bool_)
+    for b in boxes:
+        seen[b[0] : b[1], b[2] : b[3], b[4] : b[5], b[6] : b[7]] = True
+    return None if seen.all() else "some elements twice"
+
+
 def host_message_moves(m: HostMessage, box: tuple[int, ...]) -> str | None:
     """What is wrong with a host message that should be `box` of its tensor, or None."""
     elem = ELEMENT_BYTES.get(m.dtype)
@@ -352,6 +364,8 @@ def host_message_moves(m: HostMessage, box: tuple[int, ...]) -> str | None:
         return f"box {box} of a tensor of shape {m.shape}"
     strides = dense_strides(shape, elem)
     start = sum(box[2 * a] * strides[a] for a in range(4))
+    if any(n == 1 and s for n, s in zip(m.counts, m.strides, strict=True)):
+        return "a stride of a count of 1 is not 0"
     dims = (*sizes(box), elem), (*strides, 1)
     if len(m.offsets) == 1:
         actual = ordered((*m.counts, elem), (*m.strides, 1))
