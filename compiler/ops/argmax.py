@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from compiler.ir.graph import ArgMax
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import Flag, Space
-from compiler.ops.base import Proto, Step, Task, Tile, align, ceil_div, load, store, unsigned_flag
-from cost_models.primitives import vector_cycles
+from compiler.ops.base import Proto, Step, Task, Tile, unsigned_flag
+from compiler.ops.boxes import align
+from compiler.ops.dma import load, store
+from cost_models.primitives import ceil_div, vector_cycles
 
 INDEX_BYTES = 8
 _SPLITS = (1, 2, 4, 8)

@@ -13,33 +13,14 @@ import numpy as np
 from compiler.ir.graph import Binary, Graph, Shape4
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import KIND_ADD, KIND_MUL, VBIN_ENTRY_BYTES, Flag, Space
-from compiler.ops.base import (
-    Proto,
-    Step,
-    Task,
-    Tile,
-    View,
-    align,
-    box_dims,
-    box_elements,
-    box_sizes,
-    ceil_div,
-    dense_strides,
-    limits,
-    load,
-    load_const,
-    load_time,
-    store,
-    store_time,
-    tensor_shape4,
-    unsigned_flag,
-    whole_box,
-)
+from compiler.ops.base import Proto, Step, Task, Tile, View, limits, unsigned_flag
 from compiler.ops.blocks import cut, cuts, extents, tiles_of, uniform_makespan
+from compiler.ops.boxes import align, box_elements, box_sizes, dense_strides, tensor_shape4, whole_box
+from compiler.ops.dma import box_dims, box_time, load, load_const, load_time, store, store_time
 from compiler.plan.model import Box
 from compiler.requant import binary_entry
 from compiler.requant.binary import BinaryEntry
-from cost_models.primitives import vector_cycles
+from cost_models.primitives import ceil_div, vector_cycles
 
 
 def operand_box(shape: Shape4, box: Box) -> Box:
@@ -58,9 +39,7 @@ def input_boxes(graph: Graph, node: Binary, box: Box) -> dict[str, Box]:
         need = operand_box(shape, box) if own == shape else whole_box(own)
         if name in out:
             have = out[name]
-            need = tuple(
-                min(have[i], need[i]) if i % 2 == 0 else max(have[i], need[i]) for i in range(8)
-            )  # type: ignore[assignment]
+            need = tuple(min(have[i], need[i]) if i % 2 == 0 else max(have[i], need[i]) for i in range(8))  # type: ignore[assignment]
         out[name] = need
     return out
 
@@ -145,24 +124,15 @@ def choose_tile(node: Binary, box: Box, engine: EngineSpec) -> Tile | None:
         for shape in (node.a_shape, node.b_shape):
             own, _ = operand_strides(shape, e)
             full = dense_strides(tuple(1 if shape[a] == 1 else sizes[a] for a in range(4)))  # type: ignore[arg-type]
-            c, b = _box_time(engine, own, full, 1, load_time)
+            c, b = box_time(load_time, engine, own, full)
             ld, bus = ld + c, bus + b
-        st, b = _box_time(engine, e, dense_strides(sizes), 1, store_time)
+        st, b = box_time(store_time, engine, e, dense_strides(sizes))
         count = e[0] * e[1] * e[2] * e[3]
         bank = ceil_div((bus + b) * engine.clock_khz * 1000, engine.bank_bytes_per_second)
-        cycles = uniform_makespan(
-            tiles_of(box, axis, size), ld, vector_cycles(count, 1, engine.vector_lanes), st, bank
-        )
+        cycles = uniform_makespan(tiles_of(box, axis, size), ld, vector_cycles(count, 1, engine.vector_lanes), st, bank)
         if best is None or cycles < best[0]:
             best = (cycles, axis, size)
     return None if best is None else {"axis": best[1], "size": best[2]}
-
-
-def _box_time(engine: EngineSpec, sizes: Shape4, strides: Shape4, elem: int, time) -> tuple[int, int]:  # type: ignore[no-untyped-def]
-    """Time of a dense-buffer box (outermost axis merges in every tile that is cut along it)."""
-    if sizes[0] > 1:
-        return time(engine, (1, 1, sizes[0] * sizes[1] * sizes[2] * sizes[3]), (0, 0, elem), elem)  # type: ignore[no-any-return]
-    return time(engine, sizes[1:], strides[1:], elem)  # type: ignore[no-any-return]
 
 
 def lower(task: Task) -> list[Step]:
@@ -188,9 +158,7 @@ def lower(task: Task) -> list[Step]:
     for i, box in enumerate(cut(task.box, axis, size)):
         step = Step(tab=0)
         if i == 0:
-            step.loads.append(
-                load_const(task, "entry", VBIN_ENTRY_BYTES, lambda: made.data, Space.TAB, 0, "table")
-            )
+            step.loads.append(load_const(task, "entry", VBIN_ENTRY_BYTES, lambda: made.data, Space.TAB, 0, "table"))
         sizes = box_sizes(box)
         base = i % 2 * (a_slot + b_slot)
         addresses = (base, base + a_slot)
@@ -201,9 +169,7 @@ def lower(task: Task) -> list[Step]:
             need = operand_box(shape, box)
             start = view.at(need[0], need[2], need[4], need[6])
             dims = box_dims(own, view.strides, dense_strides(own))
-            step.loads.extend(
-                load(engine, view, start, Space.ACT, addr, dims, "input")
-            )
+            step.loads.extend(load(engine, view, start, Space.ACT, addr, dims, "input"))
         loops = merged_loops(sizes, [*strides, dense_strides(sizes)])
         while len(loops) < 3:
             loops.insert(0, (1, (0, 0, 0)))
@@ -230,8 +196,6 @@ def lower(task: Task) -> list[Step]:
         cycles = vector_cycles(count, 1, engine.vector_lanes)
         step.cx.append(Proto("VBIN", fields, flags, cycles, role="compute", result=True))
         start = y.at(box[0], box[2], box[4], box[6])
-        step.stores = store(
-            engine, y, start, Space.ACT, out, box_dims(sizes, y.strides, dense_strides(sizes)), box
-        )
+        step.stores = store(engine, y, start, Space.ACT, out, box_dims(sizes, y.strides, dense_strides(sizes)), box)
         steps.append(step)
     return steps

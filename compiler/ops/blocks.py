@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from compiler.ops.base import box_sizes, ceil_div
+from compiler.ops.boxes import box_sizes
 from compiler.plan.model import Box
+from cost_models.primitives import ceil_div
 
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 MOST_TILES = 4096
@@ -59,7 +60,7 @@ def cuts(box: Box, fit: Callable[[int, int], bool]) -> list[tuple[int, int]]:
 
 
 def uniform_makespan(tiles: int, ld: int, cx: int, st: int, bank: int = 0) -> int:
-    """Makespan of equal tiles in the double-buffered pipeline; bank: cycles that a tile's transfers take of the bank."""
+    """Makespan of equal tiles, double-buffered; bank: cycles of the bank that a tile's transfers take."""
     return ld + cx + st + (tiles - 1) * max(ld, cx, st, bank)
 
 

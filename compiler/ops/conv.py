@@ -9,21 +9,7 @@ from __future__ import annotations
 from compiler.ir.graph import Conv, Graph
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import Flag, Space
-from compiler.ops.base import (
-    Proto,
-    Step,
-    Task,
-    TaskTimeline,
-    Tile,
-    View,
-    dense_view,
-    limits,
-    load,
-    load_const,
-    padded_load,
-    store,
-    unsigned_flag,
-)
+from compiler.ops.base import Proto, Step, Task, TaskTimeline, Tile, View, dense_view, limits, unsigned_flag
 from compiler.ops.conv_const import folded_bias, instruction_zero_point, requant_plan, row_sum_coefficient, weight_block
 from compiler.ops.conv_geometry import (
     Geometry,
@@ -35,14 +21,14 @@ from compiler.ops.conv_geometry import (
     mac_mode,
     operator_axes,
     out_dims,
-    pointwise,
     slots,
-    timeline,
     turned,
     void,
     walk,
 )
 from compiler.ops.conv_tile import choose
+from compiler.ops.conv_time import timeline
+from compiler.ops.dma import load, load_const, padded_load, store
 from compiler.plan.model import Box
 from compiler.requant import pack_vreq, packed_bytes
 from cost_models.primitives import OTHER_CYCLES, vector_cycles
@@ -197,9 +183,7 @@ class _Lowering:
             size += packed_bytes(self.plan, m.start, m.start + m.size)
 
         def make() -> bytes:
-            bias = folded_bias(
-                self.node, self.x_unsigned, m.start, m.start + m.size, task.reduce_from, task.reduce_to
-            )
+            bias = folded_bias(self.node, self.x_unsigned, m.start, m.start + m.size, task.reduce_from, task.reduce_to)
             entries = b"" if self.partial else pack_vreq(self.plan, m.start, m.start + m.size)
             return bias.astype("<i4").tobytes() + entries
 
@@ -212,7 +196,7 @@ class _Lowering:
         place = [0, 0, 0, 0]
         for a, i in zip(self.axes, (n, c, h, w), strict=True):
             place[a] = i
-        return view.at(*place)  # type: ignore[misc]
+        return view.at(*place)
 
     def load_input(self, v: Visit) -> list[Proto]:
         g = self.g
@@ -232,7 +216,8 @@ class _Lowering:
         dims = [(count, xs[1], height * width), (rows, xs[2], width), (cols, xs[3], 1)]
         return [
             padded_load(
-                self.engine, self.x, start, self.act_addr(), dims, (top, height - rows - top, left, width - cols - left),
+                self.engine, self.x, start, self.act_addr(), dims,
+                (top, height - rows - top, left, width - cols - left),
                 self.node.x_zero_point & 0xFF,
             )
         ]  # fmt: skip

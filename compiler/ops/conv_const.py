@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from compiler.ir.graph import Conv
 from compiler.isa.table import MODE_FP32
 from compiler.requant import RequantPlan, reachable_range, requantise
+from compiler.requant.vreq import THRESHOLD_LIMIT_STEPS
 
 
 def weight_offset(node: Conv) -> int:
@@ -34,7 +35,8 @@ def folded_bias(node: Conv, x_unsigned: bool, m0: int, m1: int, k0: int, k1: int
     value = shift * w.sum(axis=(1, 2, 3)) + taps * shift * row_sum_coefficient(node)
     if k0 == 0:
         value = value + node.bias[m0:m1].astype(np.int64)
-    return (value & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    wrapped: NDArray[np.int32] = (value & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return wrapped
 
 
 @lru_cache(maxsize=1024)
@@ -43,8 +45,8 @@ def requant_plan(node: Conv, x_unsigned: bool, y_unsigned: bool, thresholds: boo
     x_lo, x_hi = (0, 255) if x_unsigned else (-128, 127)
     lo, hi = (0, 255) if y_unsigned else (-128, 127)
     low, high = reachable_range(node.weight, node.weight_zero_point, node.x_zero_point, x_lo, x_hi, node.bias)
-    limit = {} if thresholds else {"threshold_limit_steps": 0}
-    return requantise(low, high, node.scale, node.y_zero_point, lo, hi, **limit)
+    limit = THRESHOLD_LIMIT_STEPS if thresholds else 0
+    return requantise(low, high, node.scale, node.y_zero_point, lo, hi, threshold_limit_steps=limit)
 
 
 def instruction_zero_point(plan: RequantPlan, start: int, stop: int) -> int:

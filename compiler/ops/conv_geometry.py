@@ -15,9 +15,10 @@ from functools import lru_cache
 from compiler.ir.graph import Conv, Shape4
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import VREQ_ENTRY_BYTES
-from compiler.ops.base import TaskTimeline, Tile, align, ceil_div, load_time, store_time
+from compiler.ops.base import Tile
+from compiler.ops.boxes import align
 from compiler.plan.model import Box
-from cost_models.primitives import OTHER_CYCLES, best_mac_mode, vector_cycles
+from cost_models.primitives import best_mac_mode, ceil_div
 
 ROWS_OUTER, CHANNELS_OUTER = 0, 1
 TAB_CHANNEL_BYTES = 4 + VREQ_ENTRY_BYTES  # bias and requantiser entry
@@ -32,9 +33,7 @@ def operator_axes(node: Conv) -> tuple[int, int, int, int]:
 
 
 def pointwise(node: Conv) -> bool:
-    return (
-        node.weight.shape[2:] == (1, 1) and node.strides == (1, 1) and not any(node.pads) and node.groups == 1
-    )
+    return node.weight.shape[2:] == (1, 1) and node.strides == (1, 1) and not any(node.pads) and node.groups == 1
 
 
 def operator_shape(shape: Shape4, node: Conv) -> Shape4:
@@ -198,7 +197,9 @@ def walk(g: Geometry, tile: Tile) -> Iterator[Visit]:
 
 
 @lru_cache(maxsize=65536)
-def mac_mode(g_last: bool, m: int, k: int, groups: int, kh: int, kw: int, oh: int, ow: int, tm: int, tn: int) -> tuple[int, int]:  # noqa: E501
+def mac_mode(
+    g_last: bool, m: int, k: int, groups: int, kh: int, kw: int, oh: int, ow: int, tm: int, tn: int
+) -> tuple[int, int]:
     """(mode, cycles) of a tile's MAC. In channels-last tiles k taps of one channel stand in a row."""
     if g_last:
         return best_mac_mode(m, 1, 1, 1, k, oh * ow, 1, tm, tn)
@@ -255,84 +256,13 @@ def fits(s: Slots, engine: EngineSpec, wgt_ring_bytes: int, partial: bool) -> bo
     )
 
 
-def resident_bytes(g: Geometry) -> int:
+def weight_bytes(g: Geometry) -> int:
     return (g.m1 - g.m0) * (g.k1 - g.k0) * g.kh * g.kw
-
-
-def timeline(g: Geometry, tile: Tile, engine: EngineSpec) -> TaskTimeline:
-    """Durations of every step, as the lowered instructions take them."""
-    ahead, main, head, tail, st, ldb, stb = [], [], [], [], [], [], []
-    lanes, taps = engine.vector_lanes, g.kh * g.kw
-    once = g.resident
-    cache: dict[tuple[int, ...], tuple[int, int]] = {}
-    per_channel = TAB_CHANNEL_BYTES if g.elem == 1 else 4
-
-    def burst(size: int) -> tuple[int, int]:
-        return load_time(engine, (1, 1, size), (0, 0, 1), 1)
-
-    for v in walk(g, tile):
-        a = bus = 0
-        if once:
-            a, once = OTHER_CYCLES, False
-        if v.new_wgt and not g.resident:
-            c, by = burst(v.m.size * v.depth * taps)
-            a, bus = a + c, bus + by
-        if v.new_tab:
-            c, by = burst(v.m.size * per_channel)
-            a, bus = a + c, bus + by
-        m = 0
-        if v.new_act:
-            key = (v.h, v.rows, v.w, v.cols, v.m.groups, v.depth)
-            known = cache.get(key)
-            if known is None:
-                known = cache[key] = act_time(g, v, engine)
-            m, by = known
-            bus += by
-        mac = mac_mode(
-            g.last, v.m.size, v.depth, v.m.groups, g.kh, g.kw, v.rows, v.cols, engine.tm, engine.tn
-        )[1]
-        if v.new_act and void(g, v):
-            mac += vector_cycles(act_bytes_of(g, v.m, 0, v.depth, v.rows, v.cols), 1, lanes)
-        t = s = sb = 0
-        if v.final:
-            count = v.m.size * v.rows * v.cols
-            if g.elem == 1:
-                t = vector_cycles(count, 1, lanes)
-                if turned(g):
-                    mac += t  # the requantiser writes the transposition area; the result slot is written after it
-            okey = (-1, v.m.size, v.rows, v.cols)
-            stored = cache.get(okey)
-            if stored is None:
-                stored = cache[okey] = out_time(g, v, engine)
-            s, sb = stored
-        if g.elem == 4 and v.first:  # a partial's first MAC writes the slot that is stored
-            mac, t = 0, mac
-        ahead.append(a)
-        main.append(m)
-        head.append(mac)
-        tail.append(t)
-        st.append(s)
-        ldb.append(bus)
-        stb.append(sb)
-    return TaskTimeline(tuple(ahead), tuple(main), tuple(head), tuple(tail), tuple(st), tuple(ldb), tuple(stb))
 
 
 def void(g: Geometry, v: Visit) -> bool:
     """The input tile is nothing but padding: it is filled, not loaded."""
     return not g.last and (g.rows_of(v.h, v.rows)[1] == 0 or g.cols_of(v.w, v.cols)[1] == 0)
-
-
-def act_time(g: Geometry, v: Visit, engine: EngineSpec) -> tuple[int, int]:
-    """(cycles, bank bytes) of the loads of an input tile."""
-    xs = g.x_strides
-    if g.last:
-        dims = last_dims(g, v)
-        return load_time(engine, tuple(d[0] for d in dims), tuple(d[1] for d in dims), 1)
-    if void(g, v):
-        return OTHER_CYCLES, 0
-    _, rows, _ = g.rows_of(v.h, v.rows)
-    _, cols, _ = g.cols_of(v.w, v.cols)
-    return load_time(engine, (v.m.groups * v.depth, rows, cols), (xs[1], xs[2], xs[3]), 1)
 
 
 def last_dims(g: Geometry, v: Visit) -> list[tuple[int, int, int]]:
@@ -357,11 +287,6 @@ def out_dims(g: Geometry, v: Visit) -> list[tuple[int, int, int]]:
         (v.rows, ys[2], v.cols * e),
         (v.cols, ys[3], e),
     ]
-
-
-def out_time(g: Geometry, v: Visit, engine: EngineSpec) -> tuple[int, int]:
-    dims = out_dims(g, v)
-    return store_time(engine, tuple(d[0] for d in dims), tuple(d[1] for d in dims), g.elem)
 
 
 def m_quantum(g: Geometry, tm: int) -> int:

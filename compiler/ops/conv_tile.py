@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.isa.program import EngineSpec
-from compiler.ops.base import Tile, align, ceil_div, load_time, store_time
+from compiler.ops.base import Tile
+from compiler.ops.boxes import align
 from compiler.ops.conv_geometry import (
     CHANNELS_OUTER,
     ROWS_OUTER,
@@ -19,11 +20,12 @@ from compiler.ops.conv_geometry import (
     m_quantum,
     mac_mode,
     slots,
-    timeline,
     turned,
 )
+from compiler.ops.conv_time import timeline
+from compiler.ops.dma import load_time, store_time
 from cost_models.pipeline import pipeline_makespan
-from cost_models.primitives import vector_cycles
+from cost_models.primitives import ceil_div, vector_cycles
 
 EXACT_CANDIDATES = 3
 MOST_TILES = 48  # beyond so many tiles finer ones only cost set-up time
@@ -89,7 +91,7 @@ def candidates(g: Geometry, engine: EngineSpec, ring: int, partial: bool) -> lis
             _add_rows(found, g, engine, ring, partial, m, depth_block)
         if found and (m <= quantum or ceil_div(total, m) > MOST_TILES):
             break
-    if not found and g.groups == 1 or (not found and g.group_m > 1):
+    if (not found and g.groups == 1) or (not found and g.group_m > 1):
         for m in (min(total, g.group_m, engine.tm), 1):
             room = depth if g.resident else min(depth, ring // 2 // 64 * 64 // (m * taps))
             for n in (room, min(room, engine.tn), 1):

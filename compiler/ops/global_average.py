@@ -9,26 +9,14 @@ import numpy as np
 from compiler.ir.graph import GlobalAverage
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import VREQ_ENTRY_BYTES, Flag, Space
-from compiler.ops.base import (
-    Proto,
-    Step,
-    Task,
-    Tile,
-    align,
-    box_sizes,
-    ceil_div,
-    limits,
-    load,
-    load_const,
-    load_time,
-    store,
-    unsigned_flag,
-)
-from compiler.ops.conv_const import instruction_zero_point
+from compiler.ops.base import Proto, Step, Task, Tile, limits, unsigned_flag
 from compiler.ops.blocks import uniform_makespan
+from compiler.ops.boxes import align, box_sizes
+from compiler.ops.conv_const import instruction_zero_point
+from compiler.ops.dma import load, load_const, load_time, store
 from compiler.plan.model import Box
 from compiler.requant import RequantPlan, pack_vreq, requantise
-from cost_models.primitives import vector_cycles
+from cost_models.primitives import ceil_div, vector_cycles
 
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
 _CHANNEL_BYTES = 4 + VREQ_ENTRY_BYTES

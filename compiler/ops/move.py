@@ -14,24 +14,12 @@ from functools import lru_cache
 from compiler.ir.graph import Graph, Move, Shape4, storage4
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import Flag, Space
-from compiler.ops.base import (
-    Constants,
-    Proto,
-    Step,
-    Task,
-    Tile,
-    View,
-    align,
-    ceil_div,
-    dense_view,
-    load,
-    load_const,
-    store,
-    timeline_of,
-)
+from compiler.ops.base import Constants, Proto, Step, Task, Tile, View, dense_view, timeline_of
+from compiler.ops.boxes import align
+from compiler.ops.dma import load, load_const, store
 from compiler.plan.model import Box
 from cost_models.pipeline import pipeline_makespan
-from cost_models.primitives import OTHER_CYCLES, vector_cycles
+from cost_models.primitives import OTHER_CYCLES, ceil_div, vector_cycles
 
 TABLE_BYTES = 256
 SMALL_GAP_BYTES = 16  # a run of so few bytes between wanted ones costs the port nothing
@@ -275,7 +263,18 @@ def choose_tile(graph: Graph, node: Move, box: Box, engine: EngineSpec) -> Tile 
         tried += 1
         tile = {"b": size}
         task = Task(
-            graph, node, "", "full", box, 0, 0, engine, tile, "stream", lambda n: dense_view(graph, n), Constants(keep=False)
+            graph,
+            node,
+            "",
+            "full",
+            box,
+            0,
+            0,
+            engine,
+            tile,
+            "stream",
+            lambda n: dense_view(graph, n),
+            Constants(keep=False),
         )
         cycles = pipeline_makespan(timeline_of(lower(task)))
         if best is None or cycles < best[0]:
@@ -301,7 +300,8 @@ def lower(task: Task) -> list[Step]:
     sources: dict[int, tuple[View, int]] = {}
     all_tables = tables(node)
     all_fit = len(all_tables) * TABLE_BYTES <= engine.tab_bytes // 2
-    block, loaded = -1, ()
+    block = -1
+    loaded: tuple[int, ...] = ()
     steps: list[Step] = []
     for i, (a, b, own) in enumerate(plan.runs):
         step = Step()
@@ -324,9 +324,7 @@ def lower(task: Task) -> list[Step]:
             if p.source not in sources:
                 name = node.xs[p.source]
                 view = task.view(name)
-                shape = storage4(
-                    graph.tensors[name].shape if name in graph.tensors else graph.constants[name].shape
-                )
+                shape = storage4(graph.tensors[name].shape if name in graph.tensors else graph.constants[name].shape)
                 sources[p.source] = (replace(view, elem=1), view.address - _origin(view, shape))
             view, base = sources[p.source]
             f = footprint(p.loops, p.src)
@@ -336,9 +334,7 @@ def lower(task: Task) -> list[Step]:
             src += align(f.bytes)
         if not step.loads:  # every run is a load group, so that the input slots keep their turns
             step.loads.append(Proto("SYNC", {}, cycles=OTHER_CYCLES))
-        step.stores = store(
-            engine, y, y.address + a - y_origin, Space.ACT, dst, [((b - a) // elem, elem, elem)], ()
-        )
+        step.stores = store(engine, y, y.address + a - y_origin, Space.ACT, dst, [((b - a) // elem, elem, elem)], ())
         steps.append(step)
     return steps
 

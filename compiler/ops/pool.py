@@ -9,28 +9,12 @@ from dataclasses import dataclass
 from compiler.ir.graph import Graph, Pool
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import POOL_AVERAGE, POOL_MAX, Flag, Space
-from compiler.ops.base import (
-    Proto,
-    Step,
-    Task,
-    Tile,
-    View,
-    align,
-    box_sizes,
-    ceil_div,
-    dense_strides,
-    limits,
-    load,
-    load_const,
-    load_time,
-    padded_load,
-    store,
-    store_time,
-    unsigned_flag,
-)
+from compiler.ops.base import Proto, Step, Task, Tile, View, limits, unsigned_flag
 from compiler.ops.blocks import uniform_makespan
+from compiler.ops.boxes import align, box_sizes, dense_strides
+from compiler.ops.dma import load, load_const, load_time, padded_load, store, store_time
 from compiler.plan.model import Box
-from cost_models.primitives import OTHER_CYCLES, vector_cycles
+from cost_models.primitives import OTHER_CYCLES, ceil_div, vector_cycles
 
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 
@@ -147,9 +131,7 @@ def fill_byte(graph: Graph, node: Pool) -> int:
     return node.x_zero_point & 0xFF
 
 
-def load_window(
-    engine: EngineSpec, x: View, box: Box, r: Span, c: Span, scratch_addr: int, fill: int
-) -> list[Proto]:
+def load_window(engine: EngineSpec, x: View, box: Box, r: Span, c: Span, scratch_addr: int, fill: int) -> list[Proto]:
     """The input tile of an output box, padded where it leaves the tensor."""
     channels = box[3] - box[2]
     s = x.strides
@@ -200,9 +182,7 @@ def lower(task: Task) -> list[Step]:
             step.loads.append(Proto("SYNC", {}, cycles=OTHER_CYCLES))
             size = sizes[1] * r.length * c.length
             blank = {"dst_addr": src, "count": size, "value": fill}
-            step.cx.append(
-                Proto("VFILL", blank, 0, vector_cycles(size, 1, engine.vector_lanes), role="compute")
-            )
+            step.cx.append(Proto("VFILL", blank, 0, vector_cycles(size, 1, engine.vector_lanes), role="compute"))
         count = _count_region(node, r, c)
         fields = {
             "kind": POOL_AVERAGE if node.kind == "average" else POOL_MAX,

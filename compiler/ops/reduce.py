@@ -7,28 +7,15 @@ from collections.abc import Iterator
 from compiler.ir.graph import Conv
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import VREQ_ENTRY_BYTES, Flag, Space
-from compiler.ops.base import (
-    Proto,
-    Step,
-    Task,
-    Tile,
-    View,
-    align,
-    box_sizes,
-    ceil_div,
-    limits,
-    load,
-    load_const,
-    load_time,
-    store,
-    store_time,
-    unsigned_flag,
-)
+from compiler.ops.base import Proto, Step, Task, Tile, View, limits, unsigned_flag
+from compiler.ops.blocks import uniform_makespan
+from compiler.ops.boxes import align, box_sizes
 from compiler.ops.conv_const import instruction_zero_point, requant_plan
 from compiler.ops.conv_geometry import operator_axes
+from compiler.ops.dma import load, load_const, load_time, store, store_time
 from compiler.plan.model import Box
 from compiler.requant import pack_vreq, packed_bytes
-from cost_models.primitives import vector_cycles
+from cost_models.primitives import ceil_div, vector_cycles
 
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 WORD = 4
@@ -52,8 +39,6 @@ def tiles(node: Conv, box: Box, tile: Tile) -> Iterator[tuple[int, int, int, int
 
 def choose_tile(node: Conv, box: Box, partials: int, engine: EngineSpec) -> Tile | None:
     """Channel and row blocks with the least makespan; all partials of a tile are in ACC at once, twice."""
-    from compiler.ops.blocks import uniform_makespan
-
     (n0, n1), (m0, m1), (h0, h1), (w0, w1) = _ranges(node, box)
     channels, height, width = m1 - m0, h1 - h0, w1 - w0
     best: tuple[int, Tile] | None = None
@@ -73,10 +58,9 @@ def choose_tile(node: Conv, box: Box, partials: int, engine: EngineSpec) -> Tile
         r = ceil_div(r, 2)
     if not fit(1, r, c):
         return None
-    for split in range(1, 4096):
-        m = ceil_div(channels, min(channels, split))
-        if fit(m, r, c):
-            break
+    m = channels
+    while not fit(m, r, c):
+        m = ceil_div(m, 2)
     fewest = ceil_div(channels, m)
     for s in _SPLITS:
         m = ceil_div(channels, min(channels, fewest * s))
@@ -108,7 +92,10 @@ def lower(task: Task) -> list[Step]:
     lo, hi = limits(graph, node.y)
     plan = requant_plan(node, x_unsigned, bool(y_flag), True)
     m0, m1 = _ranges(node, task.box)[1]
-    if max(packed_bytes(plan, m, min(m + tile["m"], m1)) for m in range(m0, m1, tile["m"])) > engine.tab_bytes // 2 - 64:
+    if (
+        max(packed_bytes(plan, m, min(m + tile["m"], m1)) for m in range(m0, m1, tile["m"]))
+        > engine.tab_bytes // 2 - 64
+    ):
         plan = requant_plan(node, x_unsigned, bool(y_flag), False)
     task.notes["requantiser"] = plan.proof(m0, m1)
 
@@ -116,7 +103,7 @@ def lower(task: Task) -> list[Step]:
         place = [0, 0, 0, 0]
         for a, i in zip(axes, (n, m, h, w), strict=True):
             place[a] = i
-        return view.at(*place)  # type: ignore[misc]
+        return view.at(*place)
 
     steps: list[Step] = []
     table, loaded = -1, -1
@@ -138,9 +125,7 @@ def lower(task: Task) -> list[Step]:
             dims = [
                 (channels, s[axes[1]], rows * cols * WORD), (rows, s[axes[2]], cols * WORD), (cols, s[axes[3]], WORD)
             ]  # fmt: skip
-            step.loads.extend(
-                load(engine, view, at(view, n, m, h, w), Space.ACC, base + k * acc_slot, dims, "input")
-            )
+            step.loads.extend(load(engine, view, at(view, n, m, h, w), Space.ACC, base + k * acc_slot, dims, "input"))
         cycles = vector_cycles(count, 1, engine.vector_lanes)
         for k in range(1, len(views)):
             fields = {"dst_addr": base, "src_addr": base + k * acc_slot, "count": count}

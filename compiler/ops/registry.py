@@ -1,37 +1,26 @@
-"""One face for all operator families: splits, needs, costs, timelines, lowering. Adding a family adds its branches here.
+"""One face for all operator families: splits, needs, costs, timelines, lowering. A new family adds its branches here.
 
 Costs depend on a node's numbers, not on its weights: tasks of equal shape on equal engines are priced once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table, storage4
 from compiler.isa.program import EngineSpec
-from compiler.isa.table import VREQ_ENTRY_BYTES
+from compiler.isa.table import VREQ_ENTRY_BYTES, Space
 from compiler.ops import argmax, binary, conv, global_average, move, pool, reduce, table
-from compiler.ops.base import (
-    Constants,
-    Step,
-    Task,
-    TaskTimeline,
-    Tile,
-    View,
-    box_elements,
-    dense_view,
-    tensor_shape4,
-    timeline_of,
-    whole_box,
-)
-from compiler.ops.conv_geometry import Geometry, resident_bytes
+from compiler.ops.base import Constants, Step, Task, TaskTimeline, Tile, View, dense_view, timeline_of
+from compiler.ops.boxes import align, tensor_shape4, whole_box
+from compiler.ops.conv_geometry import Geometry, weight_bytes
 from compiler.ops.conv_tile import choose
 from compiler.plan.model import Box
 from cost_models.pipeline import pipeline_makespan
 
 __all__ = [
-    "Splits", "TaskCost", "input_boxes", "lower", "partial_name", "resident_budget_bytes", "splits",
+    "Splits", "TaskCost", "input_boxes", "lower", "partial_name", "resident_budget_bytes", "resident_bytes", "splits",
     "tab_slot_bytes", "task_cost", "task_timeline", "wgt_slot_bytes",
 ]  # fmt: skip
 
@@ -88,6 +77,12 @@ def tab_slot_bytes(engine: EngineSpec) -> int:
     return engine.tab_bytes // 2 // 64 * 64
 
 
+def resident_bytes(graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int]) -> int:
+    """WGT bytes that a task with resident weights holds for ever."""
+    assert isinstance(node, Conv)
+    return align(weight_bytes(_geometry(graph, node, role, box, reduce_range, "resident")))
+
+
 def partial_name(layer: str, k: int) -> str:
     """The int32 tensor that slice k of a layer leaves."""
     return f"{layer}.partial{k}"
@@ -137,16 +132,16 @@ def _geometry(graph: Graph, node: Conv, role: str, box: Box, reduce_range: tuple
 
 @lru_cache(maxsize=65536)
 def _conv_cost(g: Geometry, engine: EngineSpec) -> TaskCost | None:
-    if g.resident and resident_bytes(g) > resident_budget_bytes(engine):
+    if g.resident and align(weight_bytes(g)) > resident_budget_bytes(engine):
         return None
     tile = choose(g, engine, 2 * wgt_slot_bytes(engine))
     if tile is None:
         return None
-    weights = resident_bytes(g)
+    weights = weight_bytes(g)
     per_channel = 4 + (VREQ_ENTRY_BYTES if g.elem == 1 else 0)
     return _cost_of(
         conv.task_timeline(g, tile, engine), tile, weights, weights + (g.m1 - g.m0) * per_channel,
-        weights if g.resident else 0, conv.macs(g),
+        align(weights) if g.resident else 0, conv.macs(g),
     )  # fmt: skip
 
 
@@ -182,24 +177,17 @@ def task_cost(
 def _shifted(g: Geometry) -> Geometry:
     """The same task at channel 0 where that makes no difference, so that equal slices share one entry."""
     if g.groups == 1 or g.group_m == 1:
-        from dataclasses import replace
-
-        k = replace(g, m0=0, m1=g.m1 - g.m0, k0=0, k1=g.k1 - g.k0)
-        return k
+        return replace(g, m0=0, m1=g.m1 - g.m0, k0=0, k1=g.k1 - g.k0)
     return g
 
 
 @lru_cache(maxsize=4096)
 def _bare(engine: EngineSpec) -> EngineSpec:
-    from dataclasses import replace
-
     return replace(engine, id="", die="", bank="", dram_bytes=0)
 
 
 @lru_cache(maxsize=65536)
-def _plain_cost(
-    graph: Graph, node: Node, role: str, box: Box, engine: EngineSpec, partials: int
-) -> TaskCost | None:
+def _plain_cost(graph: Graph, node: Node, role: str, box: Box, engine: EngineSpec, partials: int) -> TaskCost | None:
     tile = _choose(graph, node, role, box, engine, partials)
     if tile is None:
         return None
@@ -232,20 +220,12 @@ def _dense_steps(
     """Steps with every tensor whole at address 0 and constants only counted."""
     constants = Constants(keep=False)
     names = tuple(partial_name(node.name, k) for k in range(1 if role == "partial" else partials))
+    own = box if role == "reduce" else whole_box(tensor_shape4(graph, node.y))
 
     def view(name: str) -> View:
-        if name in names:
-            whole = dense_view(graph, node.y)
-            return View(name, whole.space, 0, whole.box, 4)
+        if name in names:  # the partial sums of a reduce slice lie dense in its own box
+            return View(name, Space.WORK, 0, own, conv.PARTIAL_BYTES)
         return dense_view(graph, name)
-
-    if role == "reduce":
-        needed = box
-
-        def view(name: str) -> View:  # the partials of a reduce slice are dense in its own box
-            if name in names:
-                return View(name, dense_view(graph, node.y).space, 0, needed, 4)
-            return dense_view(graph, name)
 
     task = Task(
         graph, node, "", role, box, reduce_range[0], reduce_range[1], engine, tile, memory, view, constants, names
@@ -287,7 +267,3 @@ def lower(task: Task) -> list[Step]:
     if isinstance(node, Move):
         return move.lower(task)
     return argmax.lower(task)
-
-
-def box_is_empty(box: Box) -> bool:
-    return box_elements(box) == 0

@@ -4,41 +4,21 @@ from __future__ import annotations
 
 from math import prod
 
-from compiler.ir.graph import Shape4, Table
+from compiler.ir.graph import Table
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import Flag, Space
-from compiler.ops.base import (
-    Proto,
-    Step,
-    Task,
-    Tile,
-    align,
-    box_dims,
-    box_elements,
-    box_sizes,
-    ceil_div,
-    dense_strides,
-    load,
-    load_const,
-    load_time,
-    store,
-    store_time,
-)
+from compiler.ops.base import Proto, Step, Task, Tile
 from compiler.ops.blocks import cut, cuts, extents, tiles_of, uniform_makespan
+from compiler.ops.boxes import align, box_elements, box_sizes, dense_strides
+from compiler.ops.dma import box_dims, box_time, load, load_const, load_time, store, store_time
 from compiler.plan.model import Box
-from cost_models.primitives import vector_cycles
+from cost_models.primitives import ceil_div, vector_cycles
 
 ENTRY_BYTES = 256
 
 
 def per_channel(node: Table) -> bool:
     return len(node.table) > 1
-
-
-def _time(engine: EngineSpec, e: Shape4, full: Shape4, time) -> tuple[int, int]:  # type: ignore[no-untyped-def]
-    if e[0] > 1:
-        return time(engine, (1, 1, e[0] * e[1] * e[2] * e[3]), (0, 0, 1), 1)  # type: ignore[no-any-return]
-    return time(engine, e[1:], full[1:], 1)  # type: ignore[no-any-return]
 
 
 def choose_tile(node: Table, box: Box, engine: EngineSpec) -> Tile | None:
@@ -58,8 +38,8 @@ def choose_tile(node: Table, box: Box, engine: EngineSpec) -> Tile | None:
     best: tuple[int, int, int] | None = None
     for axis, size in cuts(box, fit):
         e = extents(sizes, axis, size)
-        ld, a = _time(engine, e, dense_strides(sizes), load_time)
-        st, b = _time(engine, e, dense_strides(sizes), store_time)
+        ld, a = box_time(load_time, engine, e, dense_strides(sizes))
+        st, b = box_time(store_time, engine, e, dense_strides(sizes))
         bank = ceil_div((a + b) * engine.clock_khz * 1000, engine.bank_bytes_per_second)
         cx = vector_cycles(e[0] * e[1] * e[2] * e[3], 1, engine.vector_lanes)
         cycles = uniform_makespan(tiles_of(box, axis, size), ld, cx, st, bank)
@@ -83,17 +63,13 @@ def lower(task: Task) -> list[Step]:
         if channels != loaded:
             block, loaded = block + 1, channels
             data = node.table[channels[0] : channels[1]]
-            step.loads.append(
-                load_const(task, f"table{channels[0]}", data.size, data.tobytes, Space.TAB, 0, "table")
-            )
+            step.loads.append(load_const(task, f"table{channels[0]}", data.size, data.tobytes, Space.TAB, 0, "table"))
         step.tab = block
         sizes = box_sizes(box)
         dense = dense_strides(sizes)
         src, dst = i % 2 * slot, (2 + i % 2) * slot
         start = (box[0], box[2], box[4], box[6])
-        step.loads.extend(
-            load(engine, x, x.at(*start), Space.ACT, src, box_dims(sizes, x.strides, dense), "input")
-        )
+        step.loads.extend(load(engine, x, x.at(*start), Space.ACT, src, box_dims(sizes, x.strides, dense), "input"))
         outer, plane = (sizes[1], sizes[0] * sizes[2] * sizes[3]) if per_channel(node) else (1, box_elements(box))
         fields = {
             "src_addr": src, "dst_addr": dst, "tab_addr": 0,

@@ -12,7 +12,7 @@ from compiler.ir.graph import Graph
 from compiler.isa.program import Placement
 from compiler.isa.table import Space
 from compiler.ops import View
-from compiler.ops.base import align, bounding, box_elements, intersect
+from compiler.ops.boxes import align, bounding, box_elements, intersect
 from compiler.plan.model import Box
 from compiler.schedule.flow import Flow
 

@@ -22,12 +22,11 @@ from compiler.ops import (
     View,
     lower,
     resident_budget_bytes,
+    resident_bytes,
     tab_slot_bytes,
     wgt_slot_bytes,
 )
-from compiler.ops.base import align, intersect, whole_box
-from compiler.ops.conv_geometry import resident_bytes
-from compiler.ops.registry import _geometry
+from compiler.ops.boxes import whole_box
 from compiler.schedule.buffers import Buffers
 from compiler.schedule.flow import Flow, TaskRef
 from compiler.schedule.messages import Message, transport_instruction
@@ -123,8 +122,7 @@ class CoreBuilder:
             self.constants, ref.partials, 2 * wgt_slot_bytes(self.engine) + self.resident_used,
         )  # fmt: skip
         if s.memory == "resident":
-            g = _geometry(self.graph, ref.node, s.role, s.box, reduce_range, s.memory)  # type: ignore[arg-type]
-            self.resident_used += align(resident_bytes(g))
+            self.resident_used += resident_bytes(self.graph, ref.node, s.role, s.box, reduce_range)
         steps = lower(task)
         if not any(not p.ahead for p in steps[0].loads):
             steps[0].loads.append(Proto("SYNC", {}))
@@ -346,7 +344,3 @@ def _whole_range(ref: TaskRef) -> tuple[int, int]:
     """Input channels of a slice that is not a partial sum."""
     weight = getattr(ref.node, "weight", None)
     return (0, weight.shape[1]) if weight is not None else (0, 0)
-
-
-def boxes_meet(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return intersect(a, b) is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from compiler.ir.graph import Graph, Node, storage4
 from compiler.isa.table import HOST_RANK
 from compiler.ops import input_boxes, partial_name
-from compiler.ops.base import bounding, box_elements, intersect, whole_box
+from compiler.ops.boxes import bounding, box_elements, intersect, whole_box
 from compiler.plan.model import Box, Plan, SlicePlan
 from device_db.errors import FvcError
 
@@ -96,10 +96,10 @@ def build_flow(graph: Graph, plan: Plan, replica: int) -> Flow:
         names = {s.task: partial_name(layer.name, k) for k, s in enumerate(own)}
         for s in own:
             rank = ranks[s.engine]
+            partials: tuple[str, ...] = ()
+            output = node.y
             if s.role == "partial":
                 output, partials = names[s.task], (names[s.task],)
-            else:
-                output, partials = node.y, ()
             pieces.setdefault(output, []).append(Piece(output, s.box, rank, s.stage, s.order, s.task))
             if s.role == "reduce":
                 added = [
@@ -109,9 +109,7 @@ def build_flow(graph: Graph, plan: Plan, replica: int) -> Flow:
                 ]
                 reads, partials = tuple(added), tuple(name for name, _ in added)
             else:
-                reads = tuple(
-                    input_boxes(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to)).items()
-                )
+                reads = tuple(input_boxes(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to)).items())
             found.append(TaskRef(s, node, rank, output, reads, partials))
     found.sort(key=lambda t: (t.slice.order, t.slice.task))
     tasks: dict[int, list[TaskRef]] = {e.rank: [] for e in plan.engines if e.replica == replica}
@@ -141,14 +139,15 @@ def _transfers(graph: Graph, plan: Plan, tasks: list[TaskRef], pieces: dict[str,
         if covered != box_elements(box):
             raise FvcError(
                 "FVC900",
-                f"the plan makes {covered} of the {box_elements(box)} elements of {tensor} that {task or 'the host'} needs",
+                f"the plan makes {covered} of {box_elements(box)} elements of {tensor} that {task or 'the host'} needs",
                 exit_code=70,
             )
 
     for t in tasks:
         for tensor, box in t.reads:
             need(tensor, box, t.rank, t.slice.task, t.slice.stage)
-    host_reads = [(name, h.stage) for h, s in _host_steps(graph, plan) for name in s]
+    stages = {h.name: h.stage for h in plan.host_segments}
+    host_reads = [(name, stages[s.name]) for s in graph.host_segments for name in s.inputs]
     host_reads += [(name, -1) for name in graph.outputs]
     for name, stage in host_reads:
         root = graph.root(name)
@@ -157,8 +156,3 @@ def _transfers(graph: Graph, plan: Plan, tasks: list[TaskRef], pieces: dict[str,
         own = max(p.stage for p in pieces[root]) if stage < 0 else stage
         need(root, whole_box(storage4(graph.tensors[root].shape)), HOST_RANK, None, own)
     return sorted(out.values(), key=lambda t: t.key)
-
-
-def _host_steps(graph: Graph, plan: Plan):  # type: ignore[no-untyped-def]
-    by_name = {h.name: h for h in plan.host_segments}
-    return [(by_name[s.name], s.inputs) for s in graph.host_segments]

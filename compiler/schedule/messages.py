@@ -1,4 +1,4 @@
-"""Transfers as messages: boxes cut into chunks that a channel takes, seen from the sender, the receiver and the host."""
+"""Transfers as messages: boxes cut into chunks that a channel takes, as sender, receiver and host see them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from compiler.isa.canonical import canonical_fields
 from compiler.isa.program import HostMessage, Instruction
 from compiler.isa.table import HOST_RANK, Queue
 from compiler.ops import View
-from compiler.ops.base import box_sizes, ceil_div, intersect, merge_dims, whole_box
 from compiler.ops.blocks import cut
+from compiler.ops.boxes import box_sizes, whole_box
+from compiler.ops.dma import merge_dims
 from compiler.plan.model import Box
 from compiler.schedule.buffers import dtype_of
 from compiler.schedule.flow import Flow, Transfer
+from cost_models.primitives import ceil_div
 
 MESSAGE_BYTES = 16 * 1024
 CAPACITY_MESSAGES = 4
@@ -86,7 +88,9 @@ def _shape(box: Box, view: View) -> tuple[tuple[int, int, int], tuple[int, int, 
     merged = merge_dims(_dims(box_sizes(box), view), view.elem)
     while len(merged) < 3:
         merged.insert(0, (1, 0, 0))
-    return (merged[0][0], merged[1][0], merged[2][0]), (merged[0][1], merged[1][1], merged[2][1])
+    counts = (merged[0][0], merged[1][0], merged[2][0])
+    strides = (merged[0][1], merged[1][1], merged[2][1])
+    return counts, tuple(s if n > 1 else 0 for n, s in zip(counts, strides, strict=True))  # type: ignore[return-value]
 
 
 def transport_instruction(message: Message, view: View, outgoing: bool, channel: int, peer: int) -> Instruction:
@@ -125,7 +129,3 @@ def host_message(graph: Graph, message: Message, channel: int, replica: int) -> 
         channel, message.tag, name, t.dtype.value, t.shape, (view.at(b[0], b[2], b[4], b[6]),), counts, strides,
         t.dtype.size_bytes, message.transfer.piece.rank == HOST_RANK, message.transfer.piece.stage, replica,
     )  # fmt: skip
-
-
-def overlaps(a: Box, b: Box) -> bool:
-    return intersect(a, b) is not None

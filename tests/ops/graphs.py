@@ -133,7 +133,9 @@ class Builder:
         y = self.tensor((xs[0], xs[1], 1, 1))
         scale = float(np.float32(1.7 / (xs[2] * xs[3])))
         self.steps.append(
-            GlobalAverage(self.name(), "QLinearGlobalAveragePool", x, y, scale, self.zero(), self.zero(), xs, (*xs[:2], 1, 1))
+            GlobalAverage(
+                self.name(), "QLinearGlobalAveragePool", x, y, scale, self.zero(), self.zero(), xs, (*xs[:2], 1, 1)
+            )
         )
         return y
 
@@ -234,7 +236,9 @@ def random_graph(seed: int, steps: int = 7) -> Builder:
         if b.tensors[x].dtype == DType.I64:
             break
         n, c, h, w = shape
-        what = pick("conv", "conv", "conv", "depthwise", "grouped", "add", "mul", "table", "pool", "average", "move", "gap")
+        what = pick(
+            "conv", "conv", "conv", "depthwise", "grouped", "add", "mul", "table", "pool", "average", "move", "gap"
+        )
         if what in ("conv", "depthwise", "grouped"):
             kernel = (min(int(pick(1, 2, 3, 5)), h + 2), min(int(pick(1, 3, 4)), w + 2))
             pads = tuple(int(v) for v in r.integers(0, 3, 4))
@@ -262,7 +266,15 @@ def random_graph(seed: int, steps: int = 7) -> Builder:
             kernel = (min(pick(1, 2, 3), h), min(pick(2, 3), w))
             pads = tuple(int(r.integers(0, k)) for k in (*kernel, *kernel))
             dil = (1, 1)
-            x = b.pool(x, "max" if what == "pool" else "average", kernel, (pick(1, 2), pick(1, 2, 3)), pads, dil, pick(True, False))
+            x = b.pool(
+                x,
+                "max" if what == "pool" else "average",
+                kernel,
+                (pick(1, 2), pick(1, 2, 3)),
+                pads,
+                dil,
+                pick(True, False),
+            )
         elif what == "gap":
             if r.random() < 0.3:
                 x = b.global_average(x)

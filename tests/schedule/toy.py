@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from compiler.ir.graph import Conv, Graph, HostSegment, Node, storage4
 from compiler.isa.program import EngineSpec
 from compiler.ops import input_boxes, partial_name, splits, task_cost
-from compiler.ops.base import intersect, whole_box
+from compiler.ops.boxes import intersect, whole_box
 from compiler.plan.model import (
     SCHEMA,
     Box,
@@ -20,8 +20,12 @@ from compiler.plan.model import (
     SolverPlan,
 )
 
-BIG = EngineSpec("", "SLR0", 64, 48, 4 << 20, 3 << 20, 2 << 20, 65536, 64, 64, 64, 300_000, "HBM0", 51_750_000_000, 1 << 30)
-SMALL = EngineSpec("", "SLR0", 16, 16, 96 << 10, 64 << 10, 64 << 10, 16384, 16, 16, 16, 200_000, "HBM0", 9_600_000_000, 1 << 30)
+BIG = EngineSpec(
+    "", "SLR0", 64, 48, 4 << 20, 3 << 20, 2 << 20, 65536, 64, 64, 64, 300_000, "HBM0", 51_750_000_000, 1 << 30
+)
+SMALL = EngineSpec(
+    "", "SLR0", 16, 16, 96 << 10, 64 << 10, 64 << 10, 16384, 16, 16, 16, 200_000, "HBM0", 9_600_000_000, 1 << 30
+)
 TINY = EngineSpec("", "SLR0", 8, 8, 16 << 10, 16 << 10, 8 << 10, 4096, 8, 8, 8, 200_000, "HBM0", 9_600_000_000, 1 << 30)
 
 
@@ -29,7 +33,15 @@ def engine_plan(spec: EngineSpec, rank: int, device: str, die: str, replica: int
     name = f"{device}/{die}/{rank}"
     spec = replace(spec, id=name, die=die)
     return EnginePlan(
-        name, rank, device, die, "tiled", {"tm": spec.tm, "tn": spec.tn}, asdict(spec), ResourcePlan(0, 0, 0, 0, 0), replica
+        name,
+        rank,
+        device,
+        die,
+        "tiled",
+        {"tm": spec.tm, "tn": spec.tn},
+        asdict(spec),
+        ResourcePlan(0, 0, 0, 0, 0),
+        replica,
     )
 
 
@@ -90,7 +102,9 @@ class Toy:
                 stage = stage_of(reads, "host")
                 if step.name in hosts:
                     stage = max(stage, hosts[step.name].stage)
-                hosts.setdefault(step.name, HostSegmentPlan(step.name, step.nodes, step.reason, stage, self.order, 1000))
+                hosts.setdefault(
+                    step.name, HostSegmentPlan(step.name, step.nodes, step.reason, stage, self.order, 1000)
+                )
                 self.order += 1
                 for n in step.outputs:
                     root = self.graph.root(n)
@@ -121,8 +135,18 @@ class Toy:
             assert cost is not None, (node.name, role, b)
             out.append(
                 SlicePlan(
-                    f"{node.name}#{r}.{len(out)}", engine.id, role, b, k0, k1, stage, self.order, memory, cost.tile,
-                    cost.cycles, r,
+                    f"{node.name}#{r}.{len(out)}",
+                    engine.id,
+                    role,
+                    b,
+                    k0,
+                    k1,
+                    stage,
+                    self.order,
+                    memory,
+                    cost.tile,
+                    cost.cycles,
+                    r,
                 )  # fmt: skip
             )
             self.order += 1
