@@ -78,7 +78,7 @@ def as_text(result: CompileResult, target: Path) -> str:
     else:
         lines.append(f"  verified     {verification_line(result.verification)}")
     if result.accuracy is not None:
-        lines.append(f"  accuracy     {result.accuracy.sentence()}")
+        lines.append(f"  quantized    {result.accuracy.sentence()}")
     size = sum(map(len, result.files.values()))
     lines.append(f"  bundle       {target}: {len(result.files)} files, {size / 2**20:.1f} MiB; read {target}/report.md")
     return "\n".join(lines)

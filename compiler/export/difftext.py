@@ -11,13 +11,14 @@ from typing import Any
 
 from compiler.plan.diff import KINDS, METRICS, RESOURCES, LayerChange, PlanDiff
 
+_WIDTH = 110
 _MEANING = {
     "added": "only in the new plan",
     "removed": "only in the old plan",
     "moved": "on another engine",
-    "re-sliced": "split in another way",
-    "re-folded": "the engine has another shape",
-    "re-tiled": "other tiles or weight memory",
+    "re-sliced": "split in another way (Pm by output channels, Pn by input channels)",
+    "re-folded": "on an engine of another shape (tm output x tn input channels a cycle)",
+    "re-tiled": "other tiles (m output channels, n input channels, r rows, c columns) or weight memory",
     "re-timed": "same place and shape, other cycles",
 }
 _LABEL = {
@@ -66,6 +67,22 @@ def summary(diff: PlanDiff) -> str:
     return f"{total} layers: {', '.join(parts)}"
 
 
+def verdict(diff: PlanDiff) -> str:
+    """What the change does, in one sentence a reviewer may stop at."""
+    parts = []
+    for metric, less, more in (("fps", "fewer", "more"), ("latency_ns", "less", "more")):
+        old, new = diff.metrics[metric]
+        name = "frames a second" if metric == "fps" else "latency"
+        if old and new:
+            share = 100 * abs(new - old) / old
+            parts.append(f"equal {name}" if old == new else f"{share:.1f} % {more if new > old else less} {name}")
+    before = dict.fromkeys(d.die.split("/")[0] for d in diff.dies if d.old)
+    after = dict.fromkeys(d.die.split("/")[0] for d in diff.dies if d.new)
+    gone, come = [d for d in before if d not in after], [d for d in after if d not in before]
+    parts += [f"{', '.join(gone)} no longer used"] * bool(gone) + [f"{', '.join(come)} newly used"] * bool(come)
+    return ", ".join(parts)
+
+
 def _figures(diff: PlanDiff) -> list[tuple[str, ...]]:
     rows = [
         (_LABEL[m], *map(number, diff.metrics[m]), change(*diff.metrics[m])) for m in METRICS if any(diff.metrics[m])
@@ -103,6 +120,34 @@ def _columns(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> list[str]:
     ]
 
 
+def _listed(changes: list[LayerChange], groups: dict[tuple[str, str], list[LayerChange]]) -> list[str]:
+    """A line a layer, or, where most changes are shared by several layers, a line a change with its layers below."""
+    if len(groups) * 2 > len(changes):
+        width = max(len(c.layer) for c in changes)
+        return [_line(c, width) for c in changes]
+    lines = []
+    for (old, new), group in groups.items():
+        names = ", ".join(c.layer for c in group)
+        told = f"{len(group)} layers: {names}" if len(group) > 1 else names
+        lines.append("  " + _arrow(old, new))
+        lines += textwrap.wrap(
+            told,
+            _WIDTH,
+            initial_indent="      ",
+            subsequent_indent="      ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+def _line(c: LayerChange, width: int) -> str:
+    head, arrow = f"  {c.layer.ljust(width)}  ", _arrow(c.old, c.new)
+    if len(head) + len(arrow) > _WIDTH and c.old and c.new:
+        return f"{head}{c.old}\n{' ' * len(head)}-> {c.new}"
+    return head + arrow
+
+
 def as_text(diff: PlanDiff) -> str:
     """The difference for a terminal, at most about 110 columns wide."""
     lines = [f"old: {diff.old_title}", f"new: {diff.new_title}"]
@@ -111,7 +156,7 @@ def as_text(diff: PlanDiff) -> str:
     lines += ["", summary(diff)]
     if diff.empty:
         return "\n".join(lines) + "\n"
-    lines += ["", *_columns(_figures(diff), ("predicted", "old", "new", "change"))]
+    lines += [verdict(diff), "", *_columns(_figures(diff), ("predicted", "old", "new", "change"))]
     if any(diff.limits):
         same = diff.limits[0] == diff.limits[1]
         lines.append(
@@ -122,17 +167,7 @@ def as_text(diff: PlanDiff) -> str:
         lines += [f"  {k}: {_value(a)} -> {_value(b)}" for k, (a, b) in diff.options.items()]
     for kind, groups in grouped(diff).items():
         lines += ["", f"{kind}: {_MEANING[kind]}"]
-        for (old, new), changes in groups.items():
-            lines.append("  " + _arrow(old, new))
-            names = ", ".join(c.layer for c in changes)
-            lines += textwrap.wrap(
-                f"{len(changes)}: {names}" if len(changes) > 1 else names,
-                104,
-                initial_indent="      ",
-                subsequent_indent="      ",
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+        lines += _listed([c for c in diff.layers if c.kind == kind], groups)
     engines = [d for d in diff.dies if d.old_engines != d.new_engines]
     if engines:
         lines += ["", "engines"]
@@ -151,7 +186,7 @@ def as_markdown(diff: PlanDiff) -> str:
         lines += ["", "The two plans are of different models; layers are matched by name."]
     if diff.empty:
         return "\n".join(lines) + "\n"
-    lines += ["", *_md_table(_figures(diff), ("predicted", "old", "new", "change"))]
+    lines += ["", _md(verdict(diff)), "", *_md_table(_figures(diff), ("predicted", "old", "new", "change"))]
     if any(diff.limits):
         lines += ["", f"Limited by: {_md(_arrow(*diff.limits))}"]
     if diff.options:

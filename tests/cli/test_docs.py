@@ -52,3 +52,13 @@ def test_ci_runs_only_what_the_readme_names() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert commands == ["check", "test"]
     assert all(f"make {c}" in readme for c in commands)
+
+
+def test_the_result_in_the_readme_is_that_of_the_demo(demo: tuple[Path, Outcome]) -> None:
+    document = demo[1].document
+    shown = (ROOT / "README.md").read_text("utf-8")
+    found, accuracy = document["verification"], document["accuracy"]
+    compared = f"{found['tensors']} tensors, {found['frames']} frames, {found['elements']:,} elements"
+    assert f"{compared}: {found['mismatches']} mismatches" in shown
+    before, after = (100 * accuracy[f"right_{when}"] / accuracy["samples"] for when in ("before", "after"))
+    assert f"accuracy {before:.1f} % before, {after:.1f} % after" in shown

@@ -8,8 +8,9 @@ import pytest
 
 from compiler.export.difftext import as_json, as_markdown, as_text
 from compiler.plan.diff import diff_plans, parse_rule
+from compiler.plan.io import read_plan
 from device_db.errors import FvcError
-from tests.golden import expect
+from tests.golden import FOLDER, expect
 from tests.plan.plans import A, B, changed_plan, layer, small_plan
 
 
@@ -87,3 +88,17 @@ def test_rules_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(FvcError) as caught:
         parse_rule(text)
     assert caught.value.code == "FVC001"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("resnet50-u280x4", "resnet50-u280x3", "resnet50-u280x4-u280x3"),  # the same model on one board fewer
+        ("digits", "digits-conv2-5x5", "digits-conv2-5x5"),  # one layer of the model changed
+    ],
+)
+def test_golden_texts_of_real_plans(old: str, new: str, name: str) -> None:
+    plans = (read_plan(FOLDER / f"{p}.plan.json") for p in (old, new))
+    found = diff_plans(*plans)
+    expect(f"{name}.diff.txt", as_text(found))
+    expect(f"{name}.diff.md", as_markdown(found))
