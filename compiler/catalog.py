@@ -37,7 +37,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC108": (
         "operator set",
-        "The model names no operator set, or one too old to convert. Export it with opset 13 or newer.",
+        "The model names no operator set, or one too old or too new to convert. Export it with an opset from 13 to 21.",
     ),
     "FVC109": (
         "unsupported input type",

@@ -208,10 +208,10 @@ def _binary(node: Binary, a: Array, b: Array, dtype: np.dtype[Any]) -> Array:
 
 def _table(node: Table, x: Array, dtype: np.dtype[Any]) -> Array:
     byte = np.ascontiguousarray(x).view(np.uint8).reshape(node.shape)
-    if node.table.shape[0] == 1:
-        return node.table[0].view(dtype)[byte]
-    channel = np.arange(node.table.shape[0]).reshape(1, -1, 1, 1)
-    return node.table.view(dtype)[channel, byte]
+    entries = node.table.view(dtype)
+    channel = np.zeros(1, np.intp) if len(entries) == 1 else np.arange(len(entries)).reshape(1, -1, 1, 1)
+    y: Array = entries[channel, byte]
+    return y
 
 
 def _pool_taps(node: Pool, x: Array) -> list[Array]:

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from compiler.frontend import shapes, upgrade
+from compiler.frontend import ort, shapes, upgrade
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, from_proto, type_of
 from compiler.frontend.options import ImportOptions, ImportReport
@@ -118,8 +118,10 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
                 "FVC108", "the model does not say its operator set", where=(where,), help=("export the model again",)
             )
         opsets[""] = 13
-    if opsets[""] < upgrade.OLDEST:
+    if opsets[""] < upgrade.OLDEST or (opsets[""] < upgrade.TARGET and has_subgraphs(model.graph)):
         model, opsets[""] = upgrade.by_onnx(model, opsets[""], where)
+    if not ort.reads_opset(opsets[""]):
+        model, opsets[""] = upgrade.down(model, opsets[""], where)
     constants = {}
     for t in model.graph.initializer:
         constants[t.name] = _array(t, where)
@@ -165,6 +167,12 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
     graph.output_info = {}
     shapes.infer(graph)
     return graph
+
+
+def has_subgraphs(graph: onnx.GraphProto) -> bool:
+    return any(
+        a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for n in graph.node for a in n.attribute
+    )
 
 
 def _inline(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -292,8 +300,8 @@ def _check_finite(graph: OnnxGraph, where: str) -> None:
             if n.op in _NOT_FINITE_OK:
                 continue
             bad = "NaN" if np.isnan(v).any() else "Inf"
-            if bad == "Inf" and v.size == 1:
-                continue
+            if bad == "Inf" and n.op not in _FINITE:
+                continue  # masks and bounds
             count = int(np.size(v) - np.isfinite(v).sum())
             raise FvcError(
                 "FVC106",
@@ -303,4 +311,6 @@ def _check_finite(graph: OnnxGraph, where: str) -> None:
             )
 
 
-_NOT_FINITE_OK = {"Clip", "Where", "Min", "Max", "Pad"}
+_NOT_FINITE_OK = {"Clip", "Where", "Min", "Max", "Pad", "IsNaN", "IsInf", "Identity"}
+_FINITE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "QuantizeLinear", "DequantizeLinear",
+           "QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul", "LSTM", "GRU", "RNN"}  # fmt: skip

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
-from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, elem_type
+from compiler.frontend.onnxgraph import IR_VERSION, Node, OnnxGraph, Type, elem_type
 
 Array = NDArray[Any]
 
@@ -24,6 +26,20 @@ def session(model: bytes) -> Any:
     so.inter_op_num_threads = 1
     so.log_severity_level = 4
     return ort.InferenceSession(model, so, providers=["CPUExecutionProvider"])
+
+
+@cache
+def reads_opset(version: int) -> bool:
+    """Whether the installed ONNX Runtime reads models of this operator set."""
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [info], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=IR_VERSION)
+    try:
+        session(model.SerializeToString())
+    except Exception:
+        return False
+    return True
 
 
 def evaluate(

@@ -90,8 +90,14 @@ def excluded(graph: OnnxGraph) -> list[str]:
     return list(names)
 
 
+def _finite(value: Array) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+
+
 def _float_only(graph: OnnxGraph, n: Node) -> bool:
     """Whether an operator of QUANTIZED has no integer form with these arguments."""
+    if any(i in graph.constants and not _finite(graph.constants[i]) for i in n.uses) and n.op not in ("Clip", "Pad"):
+        return True
     if any(graph.elem(i) != 1 for i in [*n.outputs[:1], *n.uses[:1]] if i) and n.op != "ArgMax":
         return True
     if n.op in ("MatMul", "Gemm"):

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from compiler.frontend import ort
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from device_db.errors import FvcError
 
@@ -30,6 +31,23 @@ def by_onnx(model: onnx.ModelProto, opset: int, where: str) -> tuple[onnx.ModelP
             where=(where,),
             help=("export the model with opset 13 or newer",),
         ) from None
+
+
+def down(model: onnx.ModelProto, opset: int, where: str) -> tuple[onnx.ModelProto, int]:
+    """Bring a model that is newer than the installed ONNX Runtime to an operator set that it reads."""
+    for version in range(min(opset - 1, int(onnx.defs.onnx_opset_version())), TARGET - 1, -1):
+        if not ort.reads_opset(version):
+            continue
+        try:
+            return onnx.version_converter.convert_version(model, version), version
+        except Exception:
+            break
+    raise FvcError(
+        "FVC108",
+        f"operator set {opset} is newer than the installed ONNX Runtime reads, and cannot be converted",
+        where=(where,),
+        help=("export the model with an older opset", "install a newer onnxruntime"),
+    )
 
 
 def to_13(graph: OnnxGraph) -> None:
@@ -160,7 +178,13 @@ def _topk(graph: OnnxGraph, n: Node) -> list[Node]:
     return [n]
 
 
+def _scatter(graph: OnnxGraph, n: Node) -> list[Node]:
+    n.op = "ScatterElements"
+    return [n]
+
+
 _RULES = {
+    "Scatter": _scatter,
     "Squeeze": _axes,
     "Unsqueeze": _axes,
     "ReduceSum": _axes,

@@ -1,4 +1,4 @@
-"""QOperator graphs: taken as they are, in the one canonical form; what no engine has goes to the host, with a reason."""
+"""QOperator graphs: taken as they are, in the one canonical form; what no engine has goes to the host with why."""
 
 from __future__ import annotations
 
