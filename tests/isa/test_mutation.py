@@ -12,27 +12,12 @@ import pytest
 from mutation import Verdicts, judge, mutants, observe
 
 from compiler.executor.run import input_specs
-from compiler.frontend import ImportOptions, load_model
-from compiler.isa import read_device, write_device
+from compiler.isa import read_device
 from compiler.isa.check import check_programs
-from compiler.partition import partition
-from compiler.partition.options import PartitionOptions
-from compiler.schedule import schedule
-from device_db import load_cluster
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FRAMES = 8
 SEED = 20240
-
-
-def bundle(devices: str):
-    """Binaries and host segments of the shipped example."""
-    options = ImportOptions(calibrate=EXAMPLES / "digits_calibration.npz")
-    graph = load_model(EXAMPLES / "digits.onnx", options)
-    cluster = load_cluster(devices)
-    plan = partition(graph, cluster, PartitionOptions(time_limit_s=2.0))
-    files = [write_device(p) for p in schedule(graph, plan, cluster)]
-    return files, {s.name: s.model for s in graph.host_segments}
 
 
 def stress(files, host):
@@ -52,28 +37,27 @@ def stress(files, host):
     return frames
 
 
-def run(devices: str, count: int) -> Verdicts:
-    files, host = bundle(devices)
+def run(files, host, devices: str, count: int) -> Verdicts:
     programs = [read_device(f) for f in files]
     assert not check_programs(programs)
     frames = stress(files, host)
     truth = observe(programs, host, frames)
     verdicts = Verdicts()
-    for mutant in mutants(files, count, SEED):
+    for mutant in mutants(list(files), count, SEED):
         judge(mutant, host, frames, truth, verdicts)
     print(f"\n{count} mutants of digits on {devices}\n{verdicts.table()}")
     return verdicts
 
 
-def test_a_hundred_mutants():
-    verdicts = run("pynq-z2x2", 108)
+def test_a_hundred_mutants(bundle):
+    verdicts = run(*bundle("pynq-z2x2"), "pynq-z2x2", 108)
     assert verdicts.total == 108
     assert len(verdicts.survivors) <= 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", ["pynq-z2x2", "u280x2"])
-def test_a_thousand_mutants(devices):
-    verdicts = run(devices, 1008)
+def test_a_thousand_mutants(bundle, devices):
+    verdicts = run(*bundle(devices), devices, 1008)
     assert verdicts.total == 1008
     assert len(verdicts.survivors) <= 10
