@@ -56,3 +56,14 @@ def test_1200_mutants_are_caught(bench: Bench, capsys: pytest.CaptureFixture[str
 
 def test_a_looser_program_is_caught_or_right_in_every_order(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     run(bench, range(30), LOOSENING, (None, 0, 1, 2), capsys)
+
+
+def test_the_executor_alone_is_a_judge_too(bench: Bench) -> None:
+    """Without the checker before it, the executor ends every mutant in a verdict, and lets none through that computes
+    something else. What it cannot see is what makes no difference to any tensor (a debug index, a clamp that no value
+    reaches, two loads in another order): the checker's and the reader's matter."""
+    judged = [bench.judge(seed, checker=False) for seed in range(5000, 5120)]
+    by_judge = Counter(judge for judge, _, _ in judged)
+    assert all(equal for judge, _, equal in judged if judge == "survivor")
+    assert by_judge["machine"] + by_judge["comparison"] >= 0.6 * len(judged), by_judge
+    assert by_judge["survivor"] <= 0.2 * len(judged), by_judge
