@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -26,6 +27,11 @@ class Mismatch:
 
     def __str__(self) -> str:
         return f"frame {self.frame} {list(self.index)}: expected {self.expected}, got {self.got} ({self.source})"
+
+
+def _plain(value: int | float | bool) -> int | float | bool | str:
+    """The value as JSON has it: NaN and the infinities as text."""
+    return value if isfinite(value) else str(value)
 
 
 @dataclass(slots=True)
@@ -129,8 +135,8 @@ class VerifyReport:
                         {
                             "frame": m.frame,
                             "index": list(m.index),
-                            "expected": m.expected,
-                            "got": m.got,
+                            "expected": _plain(m.expected),
+                            "got": _plain(m.got),
                             "node": m.node,
                             "source": m.source,
                         }
