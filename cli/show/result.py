@@ -66,7 +66,8 @@ def as_text(result: CompileResult, target: Path) -> str:
     lines += ["", table(rows, ("engine", "fold", "layers", "busy", "LUT", "BRAM18", "URAM", "DSP"), indent="  "), ""]
     interval, latency = _time(p.get("interval_ns", 0)), _time(p.get("latency_ns", 0))
     lines.append(f"  predicted    {p.get('fps', 0):,.1f} frames/s, interval {interval}, latency {latency}")
-    limit = limiting(plan)
+    thing = p.get("limiting")
+    limit = thing.get("text") if isinstance(thing, dict) else limiting(plan)
     if limit:
         lines.append(f"  limited by   {limit}")
     s = plan.solver
