@@ -240,6 +240,8 @@ def fuse(graph: OnnxGraph, report: ImportReport) -> None:
             fuser.made[o] = n
         out.append(n)
     graph.nodes = list(out)
+    graph.prune()
+    weights.materialise(graph, graph.nodes, fuser.taken)
     graph.sort()
     graph.prune()
 

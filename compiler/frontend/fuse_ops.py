@@ -94,12 +94,12 @@ def _matmul(f: Fuser, n: Node, qp: QP, y: str) -> None:
 
 
 def _product(f: Fuser, n: Node, x: QT, w: Weight, bias: Weight | None, qp: QP, y: str) -> None:
-    if w.real.ndim != 2:
-        raise Unfit(f"matrix product with a constant of rank {w.real.ndim}")
+    if len(w.shape) != 2:
+        raise Unfit(f"matrix product with a constant of rank {len(w.shape)}")
     q, scale, zero = integers(f.report, n, w, 1, x.qp.elem)
     m = q.shape[1]
     b = None
-    if bias is not None and bias.real.size not in (1, m):
+    if bias is not None and prod(bias.shape) not in (1, m):
         raise Unfit("its bias is not one value a column")
     if bias is not None:
         b = int_bias(

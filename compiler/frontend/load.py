@@ -312,5 +312,7 @@ def _check_finite(graph: OnnxGraph, where: str) -> None:
 
 
 _NOT_FINITE_OK = {"Clip", "Where", "Min", "Max", "Pad", "IsNaN", "IsInf", "Identity"}
-_FINITE = {"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "QuantizeLinear", "DequantizeLinear",
-           "QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul", "LSTM", "GRU", "RNN"}  # fmt: skip
+_FINITE = {
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "QuantizeLinear", "DequantizeLinear",
+    "QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul", "LSTM", "GRU", "RNN",
+}  # fmt: skip

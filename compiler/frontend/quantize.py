@@ -7,14 +7,15 @@ pairs. Guarantees a QDQ OnnxGraph that `fuse` turns into integers.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto
 
-from compiler.frontend import islands, shapes
+from compiler.frontend import islands, ort, shapes
 from compiler.frontend.fuse import is_dequantize, is_quantize
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, numpy_dtype
 from compiler.frontend.options import ImportOptions, ImportReport
@@ -177,16 +178,6 @@ def _elementwise_ancestors(graph: OnnxGraph, made: dict[str, Node], result: str)
     return list(seen)
 
 
-class _Reader:
-    """Calibration data for onnxruntime.quantization."""
-
-    def __init__(self, feeds: list[Feeds]) -> None:
-        self.feeds = iter(feeds)
-
-    def get_next(self) -> Feeds | None:
-        return next(self.feeds, None)
-
-
 def quantize(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> OnnxGraph:
     """The QDQ graph of a float graph; the graph itself if it holds nothing to quantise."""
     if options.activations not in ("u8", "s8"):
@@ -200,58 +191,81 @@ def quantize(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> 
     return _reload(graph, model, report)
 
 
-def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], feeds: list[Feeds]) -> Any:
+def ranges(graph: OnnxGraph, model: onnx.ModelProto, feeds: list[Feeds]) -> dict[str, tuple[Array, Array]]:
+    """Least and greatest value of every float tensor over the samples, as ONNX Runtime computes them."""
+    made = [o for n in graph.nodes for o in n.outputs if o and graph.elem(o) == TensorProto.FLOAT]
+    own = len(model.graph.output)  # big models: no second copy, the additional outputs are taken away again
+    have = {o.name for o in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=o) for o in made if o not in have)
+    data = model.SerializeToString()
+    del model.graph.output[own:]
+    found: dict[str, tuple[Array, Array]] = {}
+    try:
+        run = ort.session(data)
+        del data
+        for feed in feeds:
+            values = dict(zip(made, run.run(made, feed), strict=True))
+            values.update({i: feed[i] for i in graph.inputs if graph.elem(i) == TensorProto.FLOAT})
+            for name, v in values.items():
+                if v.size:
+                    low, high = v.min(), v.max()
+                    before = found.get(name, (low, high))
+                    found[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
+    except Exception as e:
+        text = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise FvcError(
+            "FVC111",
+            f"ONNX Runtime cannot run the float model for calibration: {text[:300]}",
+            help=("check that the model runs in ONNX Runtime with these input shapes",),
+        ) from None
+    return found
+
+
+def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], feeds: list[Feeds]) -> onnx.ModelProto:
+    """The static QDQ quantizer of onnxruntime.quantization, in memory (its front door writes the model four times)."""
     import logging
 
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    class Data(_Reader, CalibrationDataReader):  # type: ignore[misc]
-        pass
-
+    model = graph.to_model()
+    found = ranges(graph, model, feeds)
+    stays = set(keep)
+    for n in graph.nodes:
+        for i in [*n.uses, *n.outputs]:
+            if n.name not in stays and i in found and not np.isfinite(found[i]).all():
+                raise FvcError(
+                    "FVC111",
+                    f"tensor '{i}' is NaN or infinite on the calibration data",
+                    where=(f"node '{n.name}' ({n.op})",),
+                    help=("calibrate with data that suits the model (--calibrate FILE.npz)",),
+                )
+    known = {*graph.inputs, *graph.outputs}
+    model.graph.value_info.extend(graph.value_info(k) for k, t in graph.types.items() if t.static and k not in known)
     kind = QuantType.QUInt8 if options.activations == "u8" else QuantType.QInt8
+    settings = {
+        "ActivationSymmetric": False,
+        "WeightSymmetric": True,
+        "ForceQuantizeNoInputCheck": True,
+        "DedicatedQDQPair": False,
+    }
+    data = TensorsData(CalibrationMethod.MinMax, {k: v for k, v in found.items() if np.isfinite(v).all()})
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="fvc-") as folder:
-        out = Path(folder) / "qdq.onnx"
-        try:
-            quantize_static(
-                graph.to_model(),
-                str(out),
-                Data(feeds),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(QUANTIZED),
-                per_channel=options.per_channel,
-                activation_type=kind,
-                weight_type=kind,
-                nodes_to_exclude=keep,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options={
-                    "ActivationSymmetric": False,
-                    "WeightSymmetric": True,
-                    "ForceQuantizeNoInputCheck": True,
-                    "DedicatedQDQPair": False,
-                    "QDQKeepRemovableActivations": False,
-                },
-            )
-        except Exception as e:
-            text = (str(e).strip().splitlines() or [type(e).__name__])[0]
-            raise FvcError(
-                "FVC111",
-                f"ONNX Runtime cannot run the float model for calibration: {text[:300]}",
-                help=("check that the model runs in ONNX Runtime with these input shapes",),
-            ) from None
-        finally:
-            root.setLevel(level)
-        import onnx
-
-        return onnx.load(out)
+    try:
+        quantizer = QDQQuantizer(
+            model, options.per_channel, False, kind, kind, data, [], keep, list(QUANTIZED), settings
+        )
+        quantizer.quantize_model()
+    except Exception as e:
+        text = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise FvcError("FVC111", f"ONNX Runtime cannot quantise the model: {text[:300]}") from None
+    finally:
+        root.setLevel(level)
+    made: onnx.ModelProto = quantizer.model.model
+    return made
 
 
 def _reload(graph: OnnxGraph, model: Any, report: ImportReport) -> OnnxGraph:
@@ -280,7 +294,7 @@ def _reload(graph: OnnxGraph, model: Any, report: ImportReport) -> OnnxGraph:
 
 def quantize_model(path: Path, out: Path, options: ImportOptions) -> ImportReport:
     """`fvc quantize`: read any accepted model, write its canonical integer model. Returns what was not exact."""
-    from compiler.frontend import canonical, ort
+    from compiler.frontend import canonical
     from compiler.frontend.load import read_model
 
     report = ImportReport()

@@ -7,6 +7,7 @@ recorded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,42 @@ from compiler.frontend.onnxgraph import MS, Node, OnnxGraph
 from compiler.frontend.options import ImportReport
 
 Array = NDArray[Any]
+_HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Transpose"}  # their weights are rarely wanted in float
+_SMALL = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A constant: real values, and the integers behind them where the model gives them (axis -1 = per tensor)."""
+    """A constant: real values, or the integers behind them where the model gives them (axis -1 = per tensor)."""
 
-    real: Array
+    floats: Array | None
     q: Array | None = None
     scale: Array | None = None
     zero: Array | None = None
     axis: int = -1
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        value = self.q if self.floats is None else self.floats
+        assert value is not None
+        return value.shape
+
+    @property
+    def real(self) -> Array:
+        """The values in float32: DequantizeLinear of the integers."""
+        if self.floats is not None:
+            return self.floats
+        assert self.q is not None and self.scale is not None and self.zero is not None
+        side = [1] * self.q.ndim
+        if self.axis >= 0:
+            side[self.axis] = -1
+        wide = self.q.astype(np.int64 if self.q.dtype == np.int32 else np.int32) - self.zero.reshape(side)
+        return (wide.astype(np.float32) * self.scale.reshape(side)).astype(np.float32)
+
 
 def take_dequantized(graph: OnnxGraph) -> dict[str, Weight]:
     """Every DequantizeLinear of a constant leaves the graph: its floats become a constant, its integers the Weight."""
+    users = graph.consumers()
     taken: dict[str, Weight] = {}
     kept: list[Node] = []
     for n in graph.nodes:
@@ -40,10 +62,24 @@ def take_dequantized(graph: OnnxGraph) -> dict[str, Weight]:
         if weight is None:
             kept.append(n)
         else:
-            taken[n.outputs[0]] = weight
-            graph.constants[n.outputs[0]] = weight.real
+            name = n.outputs[0]
+            taken[name] = weight
+            if (
+                prod(weight.shape) < _SMALL
+                or name in graph.outputs
+                or any(u.op not in _HEAVY for u in users.get(name, []))
+            ):
+                graph.constants[name] = weight.real
     graph.nodes = kept
     return taken
+
+
+def materialise(graph: OnnxGraph, nodes: list[Node], taken: dict[str, Weight]) -> None:
+    """Give float constants to the nodes that still read a weight in float."""
+    for n in nodes:
+        for i in n.uses:
+            if i in taken and i not in graph.constants:
+                graph.constants[i] = taken[i].real
 
 
 def _dequantized(graph: OnnxGraph, n: Node) -> Weight | None:
@@ -57,21 +93,15 @@ def _dequantized(graph: OnnxGraph, n: Node) -> Weight | None:
         except Exception:
             return None
         return Weight(np.asarray(value, np.float32))
-    wide = q.astype(np.int64)
     shift = np.zeros(scale.shape, np.int64) if zero is None else np.asarray(zero).astype(np.int64)
-    axis = -1
-    if scale.size > 1:
-        axis = n.integer("axis", 1) % q.ndim
-        side = [1] * q.ndim
-        side[axis] = scale.size
-        real = ((wide - shift.reshape(side)).astype(np.float32) * scale.reshape(side)).astype(np.float32)
-    else:
-        real = ((wide - shift.reshape(-1)[0]).astype(np.float32) * scale.reshape(())).astype(np.float32)
+    axis = n.integer("axis", 1) % q.ndim if scale.size > 1 else -1
     if q.dtype not in (np.dtype(np.int8), np.dtype(np.uint8), np.dtype(np.int32)):
+        wide = q.astype(np.int64)
+        weight = Weight(None, wide.astype(np.int32), scale.reshape(-1), shift.reshape(-1), axis)
         if wide.min(initial=0) < -128 or wide.max(initial=0) > 127:  # 16 bits
-            return Weight(real)
+            return Weight(weight.real)
         q = wide.astype(np.int8)  # 4-bit integers are carried as int8
-    return Weight(real, q, scale.reshape(-1), shift.reshape(-1), axis)
+    return Weight(None, q, scale.reshape(-1), shift.reshape(-1), axis)
 
 
 def weight_of(graph: OnnxGraph, taken: dict[str, Weight], made: dict[str, Node], name: str) -> Weight | None:
@@ -87,10 +117,11 @@ def weight_of(graph: OnnxGraph, taken: dict[str, Weight], made: dict[str, Node],
     inner = weight_of(graph, taken, made, n.inputs[0])
     if inner is None:
         return None
-    perm = n.ints("perm", range(inner.real.ndim)[::-1])
+    perm = n.ints("perm", range(len(inner.shape))[::-1])
     axis = perm.index(inner.axis) if inner.axis >= 0 else -1
     q = None if inner.q is None else inner.q.transpose(perm)
-    return Weight(inner.real.transpose(perm), q, inner.scale, inner.zero, axis)
+    floats = None if inner.floats is None else inner.floats.transpose(perm)
+    return Weight(floats, q, inner.scale, inner.zero, axis)
 
 
 def integers(
@@ -120,7 +151,7 @@ def int_bias(report: ImportReport, n: Node, bias: Weight | None, x: QP, w_scale:
     if bias is None:
         return None
     unit = (np.float32(x.scale) * np.asarray(w_scale, np.float32)).astype(np.float32)
-    if bias.q is not None and bias.q.dtype == np.int32 and bias.scale is not None and bias.real.ndim <= 1:
+    if bias.q is not None and bias.q.dtype == np.int32 and bias.scale is not None and len(bias.shape) <= 1:
         given = np.broadcast_to(bias.scale, (m,))
         zero_free = bias.zero is None or not np.any(bias.zero)
         if zero_free and np.allclose(given, np.broadcast_to(unit, (m,)), rtol=1e-5, atol=0):
@@ -147,4 +178,5 @@ def range_of(values: Array, elem: int) -> QP:
 
 def transposed(w: Weight) -> Weight:
     axis = w.axis if w.axis < 0 else 1 - w.axis
-    return Weight(w.real.T, None if w.q is None else w.q.T, w.scale, w.zero, axis)
+    floats = None if w.floats is None else w.floats.T
+    return Weight(floats, None if w.q is None else w.q.T, w.scale, w.zero, axis)
