@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.isa.check.cluster import Traffic, check_deadlock, check_devices, check_pairs, gather_traffic
-from compiler.isa.check.discipline import check_credits, check_names, check_order, check_roles
+from compiler.isa.check.discipline import check_credits, check_groups, check_names, check_order, check_roles
 from compiler.isa.check.entries import check_entries
 from compiler.isa.check.fields import check_fields
 from compiler.isa.check.findings import Finding, Findings
@@ -111,6 +111,7 @@ def _check_core(view: CoreView, findings: Findings) -> LocalOrder | None:
     if accesses is None or sum(findings.counts.values()) != before:
         return None
     check_credits(view, findings)
+    check_groups(view, findings)
     check_order(view, findings)
     check_roles(view, findings)
     check_names(view, findings)

@@ -45,6 +45,23 @@ def check_credits(view: CoreView, findings: Findings) -> None:
             findings.add("FVC324", what, view.name)
 
 
+def check_groups(view: CoreView, findings: Findings) -> None:
+    """FVC324: a load group opens with a wait for CX where the one before closed with a post; all meet END."""
+    loads = np.flatnonzero(view.head("queue") == Queue.LD)
+    if len(loads):
+        opens = view.head("wait")[loads] >> Queue.CX & 1 == 1
+        closed = np.roll(view.head("post")[loads] >> Queue.CX & 1 == 1, 1)
+        what = "a load group must begin where the one before ends: wait for CX after a post to CX"
+        report(findings, view, loads, opens != closed, "FVC324", what)
+    for q in (Queue.ST, Queue.TX, Queue.RX):
+        mine = np.flatnonzero(view.head("queue") == q)
+        if not len(mine):
+            continue
+        for mask, wanted, verb in (("wait", mine[:1], "first waits for"), ("post", mine[-1:], "last posts to")):
+            if not np.array_equal(_tokens(view, mask, q, Queue.CTL), wanted):
+                findings.add("FVC324", f"of {q.name} not the {verb} CTL, and no other", view.name)
+
+
 def check_order(view: CoreView, findings: Findings) -> None:
     """FVC333: loads of a group stand by space (WGT, TAB, then ACT or ACC) and address; tags ascend in TX and in RX."""
     if (group := view.group("LD")) is not None:

@@ -32,7 +32,7 @@ _FLAGS: dict[str, int] = {
     "VARG": Flag.X_UNSIGNED | Flag.LAST,
     "CRC": Flag.ONCE,
 }
-_NO_EFFECT = ("SYNC", "END")
+_NO_FRAME = ("SYNC", "CRC", "END")
 
 
 def _heads(view: CoreView, findings: Findings) -> None:
@@ -48,11 +48,9 @@ def _heads(view: CoreView, findings: Findings) -> None:
         report(
             findings, view, group.index, (f & ~_FLAGS.get(op, 0)) != 0, "FVC320", f"{op} has a flag it does not know"
         )
-        if op in _NO_EFFECT:
+        if op in _NO_FRAME:
             late = view.head("stage")[group.index] != 0
-            report(
-                findings, view, group.index, late, "FVC321", f"{op} has a stage, but nothing that a frame could skip"
-            )
+            report(findings, view, group.index, late, "FVC321", f"{op} has a stage, but belongs to no frame")
         lone_bias = ((f & Flag.BIAS) != 0) & ((f & Flag.INIT) == 0)
         report(findings, view, group.index, lone_bias, "FVC320", f"{op} has BIAS without INIT")
 

@@ -110,6 +110,7 @@ class Player:
         self.stage = view.head("stage").tolist()
         self.once = ((view.head("flags") & Flag.ONCE) != 0).tolist()
         self.group = _groups(view)
+        self.copies = [i.op == "VCOPY" for i in view.stream]
 
     def prepare(self, accesses: Accesses) -> Play:
         """Accesses in playing order: by the topological order, reads of an instruction before its writes."""
@@ -151,7 +152,7 @@ class Player:
                 if judge:
                     self._judge(k, content[at], frame, at, play, tiles)
                 reader[reader_row[queue], at] = here
-                used[at] = True
+                used[self._span(at) if self.copies[k] else at] = True
                 continue
             if self.once[k]:
                 writer[writer_row[queue], at] = here
@@ -160,6 +161,11 @@ class Player:
             known = before_read[k][:, None]
             if (last >= known).any():
                 self._race(k, last, known, at, play, play.readers, "reads")
+            mine = frame * GROUPS + (self.group[k] if tiles else 0)
+            if tiles:
+                if judge and not used[at].all():
+                    self._in_vain(k, writer[:, at], ~used[at] & (content[at] != mine), at, play)
+                used[at] = False
             writer[:, at] = NEVER
             writer[writer_row[queue], at] = here
             if play.once:
@@ -168,11 +174,7 @@ class Player:
                     self.findings.add(
                         "FVC328", "overwrites what a ONCE load left there for all frames", *self.view.where(k)
                     )
-            if tiles:
-                if judge and not used[at].all():
-                    self._in_vain(k, used[at], at, play)
-                used[at] = False
-            content[at] = frame * GROUPS + (self.group[k] if tiles else 0)
+            content[at] = mine
 
     def place_once(self, play: Play, state: State) -> None:
         """ONCE loads fill their bytes before everything else; no two may share a byte."""
@@ -193,7 +195,7 @@ class Player:
     ) -> None:
         rows, hits = np.nonzero(last >= known)
         q = queues[int(rows[0])]
-        index = int(self.view.first[q] + int(last[rows[0], hits[0]]) % self.view.length[q])
+        index = self._instance(q, int(last[rows[0], hits[0]]))
         self.findings.add(
             "FVC326",
             f"no token orders it after {Queue(q).name}[{self.position[index]}] {self.view.stream[index].op}, "
@@ -201,10 +203,23 @@ class Player:
             *self.view.where(k),
         )
 
-    def _in_vain(self, k: int, used: NDArray[np.bool_], at: Where, play: Play) -> None:
-        hits = np.flatnonzero(~used)
-        what = f"{self.space} byte {self._address(at, hits, play)}, written before, was never read"
-        self.findings.add("FVC328", what, *self.view.where(k))
+    def _in_vain(self, k: int, last: NDArray[np.int64], lost: NDArray[np.bool_], at: Where, play: Play) -> None:
+        hits = np.flatnonzero(lost)
+        if not hits.size:
+            return
+        row = int(np.argmax(last[:, hits[0]]))
+        author = self._instance(play.writers[row], int(last[row, hits[0]]))
+        what = f"{self.space} byte {self._address(at, hits, play)} is replaced before anything reads it"
+        self.findings.add("FVC328", what, *self.view.where(author), *self.view.where(k)[:1])
+
+    @staticmethod
+    def _span(at: Where) -> slice:
+        """From the first to the last segment: a strided copy may have been loaded with what lies between."""
+        return at if isinstance(at, slice) else slice(int(at.min()), int(at.max()) + 1)
+
+    def _instance(self, queue: int, position: int) -> int:
+        """Index of the instruction at a position of a queue counted from iteration 0."""
+        return int(self.view.first[queue] + position % self.view.length[queue])
 
     def _judge(self, k: int, found: NDArray[np.int64], frame: int, at: Where, play: Play, tiles: bool) -> None:
         first = int(found[0])
