@@ -49,7 +49,7 @@ def canonical(
     """The canonical integer model as an OnnxGraph."""
     from compiler.frontend import shapes
     from compiler.frontend.fold import copy_constant_outputs, fold_constants
-    from compiler.frontend.fuse import fuse
+    from compiler.frontend.fuse import fuse, one_dequantize_a_reader
     from compiler.frontend.load import clean, name_nodes
     from compiler.frontend.normalise import normalise
     from compiler.frontend.quantize import is_float, quantize
@@ -65,5 +65,7 @@ def canonical(
     normalise(graph, report)
     fold_constants(graph)
     copy_constant_outputs(graph)
+    one_dequantize_a_reader(graph)
     name_nodes(graph)
+    shapes.measure(graph)
     return graph

@@ -246,6 +246,28 @@ def fuse(graph: OnnxGraph, report: ImportReport) -> None:
     graph.prune()
 
 
+def one_dequantize_a_reader(graph: OnnxGraph) -> None:
+    """Give every reader of a dequantised activation a DequantizeLinear of its own: integers travel, not floats."""
+    users = graph.consumers()
+    nodes: list[Node] = []
+    for n in graph.nodes:
+        nodes.append(n)
+        if not is_dequantize(n) or n.inputs[0] in graph.constants:
+            continue
+        y = n.outputs[0]
+        readers = [u for u in users.get(y, []) if y not in u.captured]
+        for u in readers[0 if y in graph.outputs else 1 :]:
+            copy = graph.fresh(f"{y}_copy")
+            nodes.append(
+                Node(n.op, list(n.inputs), [copy], graph.fresh(f"{n.name}_copy"), n.domain, dict(n.attributes))
+            )
+            u.inputs = [copy if i == y else i for i in u.inputs]
+            if y in graph.types:
+                graph.types[copy] = graph.types[y]
+    graph.nodes = nodes
+    graph.prune()
+
+
 def quantize(fuser: Fuser, n: Node, qp: QP, rename: dict[str, str], captured: set[str]) -> bool:
     """Handle one QuantizeLinear; True if integer nodes stand for it."""
     f, y = n.inputs[0], n.outputs[0]

@@ -158,6 +158,7 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
     name_nodes(graph)
     graph.sort()
     upgrade.to_13(graph)
+    upgrade.sums_to_adds(graph)
     _check(graph, where)
     if half_to_single(graph):
         report.fallback("16-bit floats of the model are read as float32")

@@ -68,6 +68,20 @@ def _random(rng: np.random.Generator, graph: OnnxGraph, name: str) -> Array:
     return rng.integers(0, 2 if dtype.itemsize > 1 else 128, t.dims).astype(dtype)
 
 
+def _name_captured(graph: OnnxGraph) -> None:
+    """A tensor that a subgraph reads by name becomes a copy, so that what makes it can be quantised."""
+    made = graph.producers()
+    for name in dict.fromkeys(c for n in graph.nodes for c in n.captured):
+        owner = made.get(name)
+        if owner is None:
+            continue
+        inner = graph.fresh(f"{name}_inner")
+        owner.outputs = [inner if o == name else o for o in owner.outputs]
+        graph.replace_uses(name, inner)
+        graph.types[inner] = graph.types.get(name, Type(TensorProto.FLOAT, None))
+        graph.nodes.insert(graph.nodes.index(owner) + 1, Node("Identity", [inner], [name], graph.fresh(f"{name}_copy")))
+
+
 def excluded(graph: OnnxGraph) -> list[str]:
     """Names of nodes that stay float: island interiors, products of two activations, shape arithmetic."""
     made, users = graph.producers(), graph.consumers()
@@ -183,6 +197,7 @@ def quantize(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> 
     if options.activations not in ("u8", "s8"):
         raise FvcError("FVC110", f"unknown activation type '{options.activations}'", help=("u8 or s8",))
     simplify(graph)
+    _name_captured(graph)
     keep = excluded(graph)
     skip = set(keep)
     if not any(n.op in QUANTIZED and n.name not in skip for n in graph.nodes):
@@ -234,7 +249,7 @@ def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], 
     stays = set(keep)
     for n in graph.nodes:
         for i in [*n.uses, *n.outputs]:
-            if n.name not in stays and i in found and not np.isfinite(found[i]).all():
+            if n.op in QUANTIZED and n.name not in stays and i in found and not np.isfinite(found[i]).all():
                 raise FvcError(
                     "FVC111",
                     f"tensor '{i}' is NaN or infinite on the calibration data",

@@ -53,9 +53,17 @@ def cut(graph: OnnxGraph, engine: Mapping[int, object], reasons: Mapping[int, st
         before = [made[i] for i in n.uses if i in made]
         on_engine = id(n) in engine
         phase[id(n)] = max((phase[id(p)] + (not on_engine and id(p) in engine) for p in before), default=0)
-        if not on_engine:
+    users = graph.consumers()
+    for n in reversed(graph.nodes):  # a DequantizeLinear waits for its readers, so that integers cross, not floats
+        after = users.get(n.outputs[0], [])
+        if n.op != "DequantizeLinear" or id(n) in engine or not after or n.outputs[0] in graph.outputs:
+            continue
+        if not any(id(u) in engine for u in after):
+            phase[id(n)] = max(phase[id(n)], min(phase[id(u)] for u in after))
+    for n in graph.nodes:
+        if id(n) not in engine:
             group[id(n)] = id(n)
-            for p in before:
+            for p in (made[i] for i in n.uses if i in made):
                 if id(p) in group and phase[id(p)] == phase[id(n)]:
                     group[find(id(p))] = find(id(n))
     # host nodes of one phase that read one and the same tensor belong together too

@@ -6,10 +6,12 @@ shadow model and runs ONNX shape inference with data propagation. Guarantees tha
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
-from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, type_of
+from compiler.frontend import ort
+from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, elem_type, numpy_dtype, type_of
 
 _SHADOW_UNARY = {"QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax"}
 _SAME_AS_FIRST = {
@@ -72,6 +74,25 @@ def output_elem(node: Node, graph: OnnxGraph) -> int:
     if at is None:
         return 0
     return graph.elem(i[at]) if len(i) > at and i[at] else TensorProto.UINT8
+
+
+def measure(graph: OnnxGraph) -> None:
+    """Run the graph once on zeros for the tensors that inference leaves open."""
+    made = [o for n in graph.nodes for o in n.outputs if o]
+    wanted = [o for o in made if o not in graph.types or not graph.types[o].static]
+    if not wanted or not all(graph.types[i].static for i in graph.inputs):
+        return
+    model = graph.to_model()
+    have = {o.name for o in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=o) for o in wanted if o not in have)
+    feeds = {i: np.zeros(graph.types[i].dims, numpy_dtype(graph.types[i].elem)) for i in graph.inputs}
+    try:
+        values = ort.session(model.SerializeToString()).run(wanted, feeds)
+    except Exception:  # an operator without kernel: the host segment that holds it will say so when it runs
+        return
+    for name, value in zip(wanted, values, strict=True):
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            graph.types[name] = Type(elem_type(value), tuple(value.shape))
 
 
 def infer(graph: OnnxGraph) -> None:

@@ -87,7 +87,13 @@ def _biased_products(graph: OnnxGraph) -> None:
             continue
         other = add.inputs[1] if add.inputs[0] == n.outputs[0] else add.inputs[0]
         b = graph.constants.get(other)
-        if b is None or b.size not in (1, w.shape[1]) or (b.size > 1 and b.shape[-1] != b.size) or b.ndim > 2:
+        if (
+            b is None
+            or not np.isfinite(b).all()
+            or b.size not in (1, w.shape[1])
+            or (b.size > 1 and b.shape[-1] != b.size)
+            or b.ndim > 2
+        ):
             continue
         bias = graph.fresh(f"{n.name}_bias")
         graph.constants[bias] = np.broadcast_to(b.reshape(-1), (w.shape[1],)).astype(np.float32)

@@ -65,6 +65,22 @@ def to_13(graph: OnnxGraph) -> None:
     graph.opset = TARGET
 
 
+def sums_to_adds(graph: OnnxGraph) -> None:
+    """Sum of two or more tensors becomes a chain of Add, which the engines have."""
+    nodes: list[Node] = []
+    for n in graph.nodes:
+        if n.op != "Sum" or n.domain or len(n.inputs) < 2:
+            nodes.append(n)
+            continue
+        left = n.inputs[0]
+        for k, right in enumerate(n.inputs[1:], 1):
+            last = k == len(n.inputs) - 1
+            y = n.outputs[0] if last else graph.fresh(f"{n.outputs[0]}_part{k}")
+            nodes.append(Node("Add", [left, right], [y], n.name if last else graph.fresh(f"{n.name}_part{k}")))
+            left = y
+    graph.nodes = nodes
+
+
 def _constant(graph: OnnxGraph, base: str, value: NDArray[Any] | np.float32) -> str:
     name = graph.fresh(base)
     graph.constants[name] = np.asarray(value)

@@ -332,3 +332,42 @@ def test_unknown_architecture() -> None:
     with pytest.raises(FvcError) as caught:
         zoo.build("resnet5")
     assert caught.value.code == "FVC112" and "resnet50" in caught.value.block()
+
+
+def branches(opset: int) -> onnx.ModelProto:
+    """A convolution, then If: one branch captures the convolution's result."""
+    info = helper.make_tensor_value_info("r", TensorProto.FLOAT, None)
+    then = helper.make_graph([helper.make_node("Relu", ["c"], ["r"])], "then", [], [info])
+    other = helper.make_graph([helper.make_node("Neg", ["c"], ["r"])], "else", [], [info])
+    proto = model(
+        [("Conv", ["x", "w"], ["c"], {})], {"x": (1, 3, 8, 8)}, ["y"], {"w": weights(4, 3, 3, 3)}, opset=opset
+    )
+    proto.graph.input.append(helper.make_tensor_value_info("flag", TensorProto.BOOL, []))
+    proto.graph.node.append(helper.make_node("If", ["flag"], ["y"], name="if", then_branch=then, else_branch=other))
+    return proto
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_subgraphs_run_on_the_host(opset: int) -> None:
+    graph = load_proto(branches(opset))
+    assert engine_ops(graph) == ["QLinearConv"]
+    assert any("If" in s.reason for s in graph.host_segments)
+    assert_exact(graph)
+
+
+def test_minus_infinity_in_a_mask_is_no_damage() -> None:
+    mask = np.asarray([[0, -np.inf, 0, 0]], np.float32)
+    nodes = [("MatMul", ["x", "w"], ["a"], {}), ("Add", ["a", "m"], ["b"], {}), ("Softmax", ["b"], ["y"], {})]
+    graph = load_proto(model(nodes, {"x": (2, 6)}, ["y"], {"w": weights(6, 4), "m": mask}))
+    assert engine_ops(graph) == ["QLinearMatMul"]
+    assert_exact(graph)
+
+
+def test_model_newer_than_the_runtime_is_brought_down_or_refused() -> None:
+    proto = conv_model()
+    proto.opset_import[0].version = onnx.defs.onnx_opset_version()
+    assert_exact(load_proto(proto))
+    proto.opset_import[0].version = 999
+    with pytest.raises(FvcError) as caught:
+        load_proto(proto)
+    assert caught.value.code == "FVC108"

@@ -119,6 +119,11 @@ CASES: dict[str, tuple[Any, ...]] = {
         {"QLinearAdd"},
         {"w1": weights(4, 4, 1, 1, seed=4)},
     ),
+    "sum of three": after(
+        [("Conv", ["x", "w1"], ["u"], {}), ("Sum", ["t", "u", "t"], ["y"], {})],
+        {"QLinearAdd"},
+        {"w1": weights(4, 4, 1, 1, seed=4)},
+    ),
     "sub": after(
         [("Conv", ["x", "w1"], ["u"], {}), ("Sub", ["t", "u"], ["y"], {})],
         {"QLinearAdd", "Gather"},

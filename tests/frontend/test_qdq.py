@@ -272,3 +272,15 @@ def test_equal_parameters_make_no_table() -> None:
     graph = load_proto(q.model(y))
     assert not graph.nodes or all(n.op == "Identity" for n in graph.nodes)
     assert_exact(graph)
+
+
+def test_integers_not_floats_travel_between_host_segments() -> None:
+    q = Qdq("u8")
+    a = q.op("Conv", [q.input((1, 3, 8, 8)), q.weight((4, 3, 1, 1))], 0.3, 7)
+    b = q.op("Softmax", [a], 1 / 256, 0, axis=1)
+    c = q.op("Conv", [b, q.weight((4, 4, 1, 1))], 0.3, 7)
+    y = q.raw("Einsum", [a, c], equation="nchw,nchw->nc")
+    graph = load_proto(q.model(y))
+    inputs = {i for s in graph.host_segments for i in s.inputs} - set(graph.inputs)
+    assert all(graph.tensors[i].dtype == "u8" for i in inputs), inputs
+    assert_exact(graph)
