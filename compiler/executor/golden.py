@@ -185,10 +185,8 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     return np.where((error != 0) & even, np.nextafter(total, step), total).astype(F32)
 
 
-def pair_table(node: Binary, dtype: np.dtype[Any]) -> Array:
-    """(256, 256) results of a Binary by the bytes of its operands."""
-    order = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int32)
-    a, b = np.meshgrid(order, order, indexing="ij")
+def pair(node: Binary, a: Array, b: Array, dtype: np.dtype[Any]) -> Array:
+    """Results of a Binary for int32 operand values `a`, `b` of one shape."""
     info, p = np.iinfo(dtype), {k: F32(v) for k, v in node.params.items()}
     if node.kind == "add":
         inner = fma(b.astype(F32), np.full(b.shape, p["rb"]), np.full(b.shape, p["c"]))
@@ -196,14 +194,32 @@ def pair_table(node: Binary, dtype: np.dtype[Any]) -> Array:
     else:
         product = ((a - node.a_zero_point) * (b - node.b_zero_point)).astype(F32)
         y = np.rint(product * p["s"] + F32(node.y_zero_point))
-    return np.clip(y, info.min, info.max).astype(dtype)
+    out: Array = np.clip(y, info.min, info.max).astype(dtype)
+    return out
+
+
+def pair_table(node: Binary, dtype: np.dtype[Any]) -> Array:
+    """(256, 256) results of a Binary by the bytes of its operands."""
+    order = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int32)
+    return pair(node, *np.meshgrid(order, order, indexing="ij"), dtype)
 
 
 def _binary(node: Binary, a: Array, b: Array, dtype: np.dtype[Any]) -> Array:
-    left = np.ascontiguousarray(a).view(np.uint8).reshape(node.a_shape)
-    right = np.ascontiguousarray(b).view(np.uint8).reshape(node.b_shape)
-    y: Array = pair_table(node, dtype)[left, right]
-    return y
+    """Small or scalar-by-tensor ones directly, the others through the table of all byte pairs."""
+    left, right = a.reshape(node.a_shape), b.reshape(node.b_shape)
+    if min(left.size, right.size) == 1:
+        order = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int32)
+        scalar = np.broadcast_to(np.int32(left.item() if left.size == 1 else right.item()), (256,))
+        row = pair(node, scalar, order, dtype) if left.size == 1 else pair(node, order, scalar, dtype)
+        y: Array = row[np.ascontiguousarray(right if left.size == 1 else left).view(np.uint8)]
+        return y
+    if left.size * right.size == 0 or np.prod(node.y_shape) < 1 << 16:
+        wide = np.broadcast_arrays(left.astype(np.int32), right.astype(np.int32))
+        return pair(node, wide[0], wide[1], dtype)
+    index = np.ascontiguousarray(left).view(np.uint8).astype(np.int32) * 256 + np.ascontiguousarray(right).view(
+        np.uint8
+    )
+    return pair_table(node, dtype).reshape(-1).take(index)
 
 
 def _table(node: Table, x: Array, dtype: np.dtype[Any]) -> Array:
