@@ -39,7 +39,7 @@ def load_plan(path: str) -> Any:
 
 
 def diff(old: str, new: str) -> Any:
-    """The semantic difference of two bundles or plans; `str()` of it is the text that `fvc diff` prints."""
+    """The semantic difference of two bundles or plans; compiler.export.difftext.as_text prints it."""
     from compiler.plan.diff import diff_plans
 
     return diff_plans(load_plan(old), load_plan(new))

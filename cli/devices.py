@@ -79,7 +79,8 @@ def show(
     ]
     if format is Format.json:
         output.document(
-            "fvc.cluster/1", {"name": cluster.name, "topology": cluster.topology, "devices": devices, "links": links}
+            "fvc.devices-cluster/1",
+            {"name": cluster.name, "topology": cluster.topology, "devices": devices, "links": links},
         )
         return 0
     lines = [f"{cluster.name}: {len(devices)} devices, {len(cluster.dies)} dies, {cluster.topology}"]

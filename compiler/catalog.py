@@ -203,6 +203,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "bundle altered",
         "A file of the bundle is missing, or its size or SHA-256 is not what the manifest says. Compile again, or take the bundle from where it was made.",
     ),
+    "FVC382": (
+        "bad cluster snapshot",
+        "cluster.json of the bundle is not JSON or not of the schema fvc.cluster-snapshot/1. Compile again.",
+    ),
     "FVC280": (
         "bad plan file",
         "plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it.",

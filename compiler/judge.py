@@ -112,22 +112,15 @@ def _check_plan(bundle: Bundle) -> list[Any]:
     from compiler.frontend import ImportOptions, load_model
     from compiler.partition.check import check_plan
     from compiler.plan.io import parse_plan
-    from compiler.plan.model import Plan
+    from compiler.plan.snapshot import parse_cluster
 
-    plan: Plan = parse_plan(bundle.read("plan.json").decode("utf-8", "replace"))
+    plan = parse_plan(bundle.read("plan.json").decode("utf-8", "replace"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.int.onnx"
         path.write_bytes(bundle.read("model.int.onnx"))
         graph = load_model(path, ImportOptions())
-    return list(check_plan(plan, graph, cluster_of(plan.cluster)))
-
-
-def cluster_of(facts: dict[str, Any]) -> Any:
-    """The cluster that a plan was made for, from what the plan says of it."""
-    from device_db import load_cluster
-
-    clock = facts.get("clock_khz")
-    return load_cluster(str(facts.get("spec", "")), topology=facts.get("topology"), clock_khz=clock)
+    cluster = parse_cluster(bundle.read("cluster.json").decode("utf-8", "replace"))
+    return list(check_plan(plan, graph, cluster))
 
 
 def as_error(finding: Any) -> FvcError:

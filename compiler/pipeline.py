@@ -136,8 +136,10 @@ def _files(
     from compiler.bundle import manifest
     from compiler.export.report import report
     from compiler.plan.io import canonical_json, write_plan
+    from compiler.plan.snapshot import write_cluster
 
     files = {"plan.json": write_plan(plan).encode(), "model.int.onnx": graph.model}
+    files["cluster.json"] = write_cluster(cluster).encode()
     files |= {f"bin/{name}.fvcb": data for name, data in binaries.items()}
     files |= {f"host/{s.name}.onnx": s.model for s in graph.host_segments}
     facts = None if verification is None else verification.as_json()

@@ -170,14 +170,14 @@ def export(network: Network, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def main() -> None:
+def main(folder: Path = HERE) -> None:
     x, y, test_x, test_y = load()
     network = train(x, y)
     right = float((network.forward(test_x).argmax(1) == test_y).mean())
     print(f"float accuracy on {len(test_y)} held-out digits: {100 * right:.1f} %")
-    export(network, HERE / "digits.onnx")
-    np.savez_compressed(HERE / "digits_calibration.npz", image=x[:CALIBRATION])
-    np.savez_compressed(HERE / "digits_test.npz", image=test_x, labels=test_y)
+    export(network, folder / "digits.onnx")
+    np.savez_compressed(folder / "digits_calibration.npz", image=x[:CALIBRATION])
+    np.savez_compressed(folder / "digits_test.npz", image=test_x, labels=test_y)
 
 
 if __name__ == "__main__":

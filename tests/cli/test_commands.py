@@ -55,7 +55,15 @@ def test_the_demo_is_verified_and_accurate(demo: Demo) -> None:
 def test_the_bundle_holds_what_it_should(demo: Demo) -> None:
     folder = demo[0]
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert {"plan.json", "manifest.json", "model.int.onnx", "report.md", "report.html", "verify.json"} <= names
+    assert {
+        "plan.json",
+        "cluster.json",
+        "manifest.json",
+        "model.int.onnx",
+        "report.md",
+        "report.html",
+        "verify.json",
+    } <= names
     assert [n for n in names if n.startswith("bin/")]
     listed = {f["name"] for f in json.loads((folder / "manifest.json").read_text())["files"]}
     assert listed == names - {"manifest.json"}
