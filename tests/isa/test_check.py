@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,6 +12,7 @@ import pytest
 
 from compiler.isa import read_device, write_device
 from compiler.isa.check import check_bundle_bytes, check_programs
+from compiler.isa.layout import LAYOUTS
 from compiler.isa.program import CoreProgram, DeviceProgram, Instruction
 from compiler.isa.table import Flag, Queue, Space
 
@@ -266,3 +270,45 @@ def test_a_linked_bundle_is_as_legal(bundle):
     ]
     assert check_bundle_bytes(moved) == []
     assert [write_device(read_device(f)) for f in moved] != moved
+
+
+EXTREMES = (0, 1, -1, 2, 255, 256, 65535, 65536, 2**31, 2**32 - 1, 2**40, 2**62, -(2**31))
+
+
+def disturb(record, rng: random.Random):
+    """The record with one field at an extreme."""
+    name = rng.choice([f.name for f in dataclasses.fields(record)])
+    value = getattr(record, name)
+    if isinstance(value, int):
+        return replace(record, **{name: rng.choice(EXTREMES)})
+    if isinstance(value, str):
+        return replace(record, **{name: rng.choice(("", "x", "u8", "i64", value + "0"))})
+    if isinstance(value, tuple) and value and isinstance(value[0], int):
+        items = list(value)
+        items[rng.randrange(len(items))] = rng.choice(EXTREMES)
+        return replace(record, **{name: tuple(items[: rng.choice((len(items), len(items) - 1))])})
+    return record
+
+
+def test_absurd_programs_get_findings_and_no_traceback(bundle):
+    legal = read(bundle("pynq-z2x2")[0])
+    rng = random.Random(3)
+    refused = 0
+    for _ in range(150):
+        programs = copy.deepcopy(legal)
+        p = rng.choice(programs)
+        core = rng.choice(p.cores)
+        for _ in range(rng.choice((1, 2, 4))):
+            lists = [core.memory_map, core.debug, core.packets, p.channels, p.links, p.host]
+            records = rng.choice([x for x in lists if x])
+            if rng.random() < 0.5:
+                i = rng.choice([i for q in core.queues.values() for i in q if LAYOUTS[i.op].slots])
+                slot = rng.choice(LAYOUTS[i.op].slots)
+                i.fields[slot.field.name] = min(max(rng.choice(EXTREMES), slot.low), slot.high)
+            elif rng.random() < 0.2:
+                core.engine = disturb(core.engine, rng)
+            else:
+                at = rng.randrange(len(records))
+                records[at] = disturb(records[at], rng)
+        refused += bool(check_programs(programs))
+    assert refused > 100

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from compiler.isa.check.findings import Findings
 from compiler.isa.check.tokens import LocalOrder
@@ -95,7 +96,7 @@ def _same_everywhere(programs: Sequence[DeviceProgram], findings: Findings) -> N
 
 
 def _host_size(m: HostMessage) -> int:
-    return len(m.offsets) * m.counts[0] * m.counts[1] * m.counts[2] * m.elem
+    return len(m.offsets) * prod(m.counts) * m.elem
 
 
 def gather_traffic(

@@ -19,6 +19,7 @@ from compiler.isa.table import KIND_MUL, MAC_WINDOW, POOL_AVERAGE, POOL_MAX, Fla
 
 Mask = NDArray[np.bool_]
 Rule = tuple[Mask, str]
+_MOST_PIECES = float(1 << 26)  # of one box: beyond every tile, and a bound on what a proof of a hostile file costs
 _HUGE = float(1 << 44)  # no address of any space reaches it, and int64 products stay exact below
 
 _FLAGS: dict[str, int] = {
@@ -330,6 +331,8 @@ def check_fields(view: CoreView, findings: Findings) -> Accesses | None:
     if sum(findings.counts.values()) != before:
         return None
     accesses = accesses_of(view)
+    pieces = np.prod(accesses.counts.astype(np.float64), axis=1)
+    report(findings, view, accesses.instruction, pieces > _MOST_PIECES, "FVC322", "its box has too many pieces")
     _bounds(view, accesses, findings)
     _apart(view, accesses, findings)
     return accesses if sum(findings.counts.values()) == before else None

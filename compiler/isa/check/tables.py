@@ -18,6 +18,8 @@ from compiler.isa.table import Queue, Space
 
 ELEMENT_BYTES = {"u8": 1, "s8": 1, "i32": 4, "i64": 8}
 OUTPUT = "output"
+_MOST_SCRATCH = 1 << 30
+_MOST_ELEMENTS = 1 << 33  # of one tensor; bounds what a proof of a hostile file costs
 
 
 def sizes(box: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -163,6 +165,9 @@ def check_hardware(view: CoreView, findings: Findings) -> None:
                  "st_bytes_per_cycle", "clock_khz", "bank_bytes_per_second", "dram_bytes"):  # fmt: skip
         if getattr(e, name) < 1:
             findings.add("FVC337", f"{name} is {getattr(e, name)}", view.name)
+    for name in ("act_bytes", "wgt_bytes", "acc_bytes", "tab_bytes"):
+        if getattr(e, name) > _MOST_SCRATCH:
+            findings.add("FVC337", f"{name} is {getattr(e, name)}: no device has so much memory on chip", view.name)
     need = len(view.core.constants) + view.core.work_bytes
     if need > e.dram_bytes:
         findings.add("FVC337", f"CONST and WORK take {need} bytes, its share of {e.bank} is {e.dram_bytes}", view.name)
@@ -239,6 +244,9 @@ class OutputCoverage:
             if row.box and not inside(row.box, place.box):
                 findings.add("FVC335", f"its debug box of {row.tensor} leaves the placement", *view.where(k))
                 continue
+            if prod(sizes(place.box)) > _MOST_ELEMENTS:
+                findings.add("FVC335", f"placement of {row.tensor} is larger than any tensor", *view.where(k))
+                continue
             places[id(place)] = place
             counts = local.setdefault(id(place), np.zeros(sizes(place.box), np.uint8))
             elem = f["elem"]
@@ -254,6 +262,9 @@ class OutputCoverage:
         for key, counts in local.items():
             place = places[key]
             whole = self.tensors[place.tensor]
+            if prod(whole.shape) > _MOST_ELEMENTS:
+                findings.add("FVC335", f"tensor {place.tensor} has {prod(whole.shape)} elements", view.name)
+                continue
             if whole.count is None:
                 whole.count = np.zeros(whole.shape, np.uint8)
             b = place.box
