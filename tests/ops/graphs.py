@@ -197,7 +197,12 @@ class Builder:
         dims = (n, c, h, factor, w, factor)
         return self.move(
             (x,), out,
-            [Copy(0, dims, 0, (src[0], src[1], src[2], 0, 1, 0), 0, (dst[0], dst[1], factor * dst[2], dst[2], factor, 1))],
+            [
+                Copy(
+                    0, dims, 0, (src[0], src[1], src[2], 0, 1, 0), 0,
+                    (dst[0], dst[1], factor * dst[2], dst[2], factor, 1),
+                )
+            ],
         )  # fmt: skip
 
     def argmax(self, x: str, axis: int, last: bool) -> str:
@@ -235,9 +240,21 @@ def random_graph(seed: int, steps: int = 7) -> Builder:
         shape = b.tensors[x].shape
         if b.tensors[x].dtype == DType.I64:
             break
-        n, c, h, w = shape
+        _, c, h, w = shape
         what = pick(
-            "conv", "conv", "conv", "depthwise", "grouped", "add", "mul", "table", "pool", "average", "move", "gap"
+            "conv",
+            "conv",
+            "conv",
+            "depthwise",
+            "grouped",
+            "add",
+            "mul",
+            "table",
+            "pool",
+            "average",
+            "move",
+            "gap",
+            "matmul",
         )
         if what in ("conv", "depthwise", "grouped"):
             kernel = (min(int(pick(1, 2, 3, 5)), h + 2), min(int(pick(1, 3, 4)), w + 2))
@@ -256,6 +273,8 @@ def random_graph(seed: int, steps: int = 7) -> Builder:
                 g = next(v for v in (4, 3, 2, 1) if c % v == 0)
                 m = g * int(r.integers(1, 24))
             x = b.conv(x, m, kernel, st, pads, dil, g, weight_zero_point=pick(None, 128 if seed % 2 else 0))
+        elif what == "matmul":
+            x = b.conv(x, int(r.integers(1, 60)), axes=(0, 3, 1, 2))
         elif what in ("add", "mul"):
             other = tuple(1 if r.random() < 0.4 else s for s in shape)
             y = b.constant(other) if r.random() < 0.4 else b.input(other)

@@ -135,7 +135,7 @@ def test_halves_cost_less_than_the_whole() -> None:
 
 
 def test_needs_of_a_slice() -> None:
-    g, node, box = conv_case((1, 12, 10, 10), 24, (3, 3), (2, 2), (1, 1, 1, 1), 4)
+    g, node, _ = conv_case((1, 12, 10, 10), 24, (3, 3), (2, 2), (1, 1, 1, 1), 4)
     assert splits(g, node).quantum == 6 and splits(g, node).reduce == 0
     need = input_boxes(g, node, "full", (0, 1, 6, 12, 1, 3, 0, 5))
     assert need == {"t0": (0, 1, 3, 6, 1, 6, 0, 10)}  # second group; rows 2*1-1 .. 2*2+1, columns 0 .. 9

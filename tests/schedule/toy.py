@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, replace
 
 from compiler.ir.graph import Conv, Graph, HostSegment, Node, storage4
@@ -147,7 +148,7 @@ class Toy:
                     cost.tile,
                     cost.cycles,
                     r,
-                )  # fmt: skip
+                )
             )
             self.order += 1
 
@@ -179,7 +180,7 @@ def _shares(total: int, parts: int, quantum: int) -> list[tuple[int, int]]:
     parts = min(parts, units)
     cuts = [units * i // parts * quantum for i in range(parts + 1)]
     cuts[-1] = total
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(itertools.pairwise(cuts))
 
 
 def _channels(box: Box, axis: int, a: int, b: int) -> Box:
