@@ -74,9 +74,15 @@ def commands_page() -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated file with what it must hold."""
+    from compiler.isa.reference import page as isa_page
     from compiler.plan.schema import SCHEMA_FILE, schema_text
 
-    return {DOCS / "errors.md": errors_page(), DOCS / "commands.md": commands_page(), SCHEMA_FILE: schema_text()}
+    return {
+        DOCS / "errors.md": errors_page(),
+        DOCS / "commands.md": commands_page(),
+        DOCS / "isa.md": isa_page(),
+        SCHEMA_FILE: schema_text(),
+    }
 
 
 def main() -> None:
