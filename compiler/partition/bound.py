@@ -1,111 +1,192 @@
-"""Lower bound on the interval: all options on one merged machine, proved by a price certificate.
+"""Lower bound on the interval: every way of doing every layer on one merged machine, proved by prices.
 
-Needs the option table and how many engines there are of each pool (engines of the same die type).
-Guarantees: `certify` is exact rational arithmetic and needs no trust in the LP solver that proposed the prices:
+Needs the option table and how many engines there are of each pool (engines that may hold the same kinds). The proof is
+a list of prices; `certify` checks it in exact integer arithmetic and trusts no solver:
 
-  Let y_l >= 0 be the value of a whole layer and mu_p >= 0 the price of a resident byte in pool p. An option o of
-  layer l on pool p that does a share s takes t_o ticks and b_o resident bytes. With
-      lambda_p = max over o of (y_l * s - mu_p * b_o) / t_o
-  an engine of pool p yields at most lambda_p * T + mu_p * cap_p value a frame, and a frame needs sum y_l, so
-      T >= (sum y_l - sum_p n_p * mu_p * cap_p) / sum_p n_p * lambda_p.
+  Let lambda_p >= 0 be the price of a tick on an engine of pool p, and c_l the least price of doing layer l completely
+  (whole, or any multiset of its slices that makes up all units, plus a reduce piece where slices are partial sums).
+  Every plan pays at least sum c_l a frame, and n_p engines of pool p sell at most n_p * T ticks a frame each, so
+      T >= sum c_l / sum n_p * lambda_p.
+
+The best prices are duals of a linear programme over patterns (complete ways), found by column generation. Fixed loads
+that no choice changes (the host) are the caller's matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from compiler.partition.options_table import Option
+
+SCALE = 1_000_000
+MOST_ROUNDS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Engines that may hold the same kinds: `count` of them, each with `resident_bytes` of weight scratchpad to spare."""
+    """Engines that hold the same kinds: `count` of them."""
 
     kinds: tuple[int, ...]
     count: int
-    resident_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A proven bound and the prices that prove it (scaled to integers)."""
+    """A proven bound in ticks and the prices (a pool each, over SCALE) that prove it."""
 
-    bound: int  # ticks
-    values: tuple[int, ...]  # y, a layer
-    memory_prices: tuple[int, ...]  # mu, a pool, in the same scale per byte over SCALE
-
-
-SCALE = 1_000_000
+    bound: int
+    time_prices: tuple[int, ...]
 
 
-def certify(
-    options: Sequence[Option], pools: Sequence[Pool], values: Sequence[int], memory_prices: Sequence[int]
-) -> Fraction:
-    """The bound that these prices prove, in ticks; any non-negative prices are legal. Zero when they prove nothing."""
+class Ways:
+    """The complete ways of one layer: whole options, and unit counts that add up, by pool."""
+
+    def __init__(self, options: Sequence[Option], pool_of: dict[int, int]) -> None:
+        self.whole: list[tuple[int, int]] = []  # (pool, ticks)
+        self.slices: dict[str, tuple[int, dict[tuple[int, int], int]]] = {}  # split -> units, (pool, units) -> ticks
+        self.reduce: dict[int, int] = {}  # pool -> ticks
+        for o in options:
+            p = pool_of.get(o.kind)
+            if p is None:
+                continue
+            if o.role == "reduce":
+                self.reduce[p] = min(o.ticks, self.reduce.get(p, o.ticks))
+            elif o.share[0] == o.share[1] or not o.split:
+                self.whole.append((p, o.ticks * o.share[1] // o.share[0]))
+            else:
+                table = self.slices.setdefault(o.split, (o.share[1], {}))[1]
+                key = (p, o.share[0])
+                table[key] = min(o.ticks, table.get(key, o.ticks))
+
+    def cheapest(self, price: Sequence[int]) -> tuple[int, dict[int, int]] | None:
+        """(price, ticks by pool) of the cheapest complete way; None if there is none."""
+        best: tuple[int, dict[int, int]] | None = None
+        for p, ticks in self.whole:
+            cost = price[p] * ticks
+            if best is None or cost < best[0]:
+                best = (cost, {p: ticks})
+        for split, (units, table) in self.slices.items():
+            got = self._fill(units, table, price)
+            if got is None:
+                continue
+            cost, used = got
+            if split == "Pn":
+                if not self.reduce:
+                    continue
+                p, ticks = min(self.reduce.items(), key=lambda x: (price[x[0]] * x[1], x[0]))
+                cost += price[p] * ticks
+                used = {**used, p: used.get(p, 0) + ticks}
+            if best is None or cost < best[0]:
+                best = (cost, used)
+        return best
+
+    def _fill(
+        self, units: int, table: dict[tuple[int, int], int], price: Sequence[int]
+    ) -> tuple[int, dict[int, int]] | None:
+        """Cheapest multiset of slices of `units` units in all (dynamic programme over units)."""
+        piece: dict[int, tuple[int, int, int]] = {}
+        for (p, k), ticks in table.items():
+            cost = price[p] * ticks
+            if k not in piece or cost < piece[k][0]:
+                piece[k] = (cost, p, ticks)
+        least: list[tuple[int, int] | None] = [(0, 0)] + [None] * units
+        for n in range(1, units + 1):
+            for k, (cost, _, _) in piece.items():
+                before = least[n - k] if k <= n else None
+                now = least[n]
+                if before is not None and (now is None or before[0] + cost < now[0]):
+                    least[n] = (before[0] + cost, k)
+        end = least[units]
+        if end is None:
+            return None
+        used: dict[int, int] = {}
+        n = units
+        while n > 0:
+            step = least[n]
+            assert step is not None
+            _, p, ticks = piece[step[1]]
+            used[p] = used.get(p, 0) + ticks
+            n -= step[1]
+        return end[0], used
+
+
+def certify(ways: Sequence[tuple[Ways, int]], pools: Sequence[Pool], price: Sequence[int]) -> int:
+    """The bound in ticks that these prices prove, exact; any non-negative prices are legal. ways: with multiplicities."""
+    paid = 0
+    for w, many in ways:
+        got = w.cheapest(price)
+        if got is None:
+            return 0
+        paid += many * got[0]
+    sold = sum(x * pool.count for x, pool in zip(price, pools, strict=True))
+    return -(-paid // sold) if sold > 0 else 0
+
+
+def lower_bound(options: Sequence[Option], pools: Sequence[Pool], layers: int, many: Sequence[int] | None = None) -> Certificate:
+    """The best bound that column generation finds prices for. many: how often each layer of the table occurs."""
     pool_of = {k: p for p, pool in enumerate(pools) for k in pool.kinds}
-    rate = [Fraction(0)] * len(pools)
+    by_layer: list[list[Option]] = [[] for _ in range(layers)]
     for o in options:
-        p = pool_of.get(o.kind)
-        if p is None:
-            continue
-        gain = Fraction(values[o.layer] * o.share[0], o.share[1]) - Fraction(memory_prices[p] * o.resident_bytes, SCALE)
-        if gain <= 0:
-            continue
-        if o.ticks <= 0:
-            return Fraction(0)
-        rate[p] = max(rate[p], gain / o.ticks)
-    speed = sum((r * pool.count for r, pool in zip(rate, pools, strict=True)), Fraction(0))
-    rent = sum(
-        (Fraction(m * pool.resident_bytes * pool.count, SCALE) for m, pool in zip(memory_prices, pools, strict=True)),
-        Fraction(0),
-    )
-    worth = sum(values) - rent
-    return worth / speed if speed > 0 and worth > 0 else Fraction(0)
+        by_layer[o.layer].append(o)
+    times = list(many) if many is not None else [1] * layers
+    merged: dict[tuple[object, ...], int] = {}
+    ways: list[tuple[Ways, int]] = []
+    for own, n in zip(by_layer, times, strict=True):
+        key = tuple((o.kind, o.split, o.share, o.role, o.ticks) for o in own)
+        if key in merged:
+            w, before = ways[merged[key]]
+            ways[merged[key]] = (w, before + n)
+        else:
+            merged[key] = len(ways)
+            ways.append((Ways(own, pool_of), n))
+    price = [SCALE] * len(pools)
+    best = Certificate(certify(ways, pools, price), tuple(price))
+    if len(pools) == 1 or not ways:
+        return best
+    columns: list[list[dict[int, int]]] = [[] for _ in ways]
+    for _ in range(MOST_ROUNDS):
+        fresh = False
+        for i, (w, _) in enumerate(ways):
+            got = w.cheapest(price)
+            if got is None:
+                return Certificate(0, tuple(price))
+            if got[1] not in columns[i]:
+                columns[i].append(got[1])
+                fresh = True
+        if not fresh:
+            break
+        price = _prices(columns, [n for _, n in ways], pools)
+        value = certify(ways, pools, price)
+        if value > best.bound:
+            best = Certificate(value, tuple(price))
+    return best
 
 
-def lower_bound(options: Sequence[Option], pools: Sequence[Pool], layers: int) -> Certificate:
-    """Best prices by linear programming (GLOP), then the exact bound they prove.
-
-    The LP maximises the throughput S: u_o = S * x_o, every layer done S times a tick, each pool busy at most its count.
-    """
+def _prices(columns: list[list[dict[int, int]]], many: list[int], pools: Sequence[Pool]) -> list[int]:
+    """Duals of the pools' rows of: least T such that convex mixes of the known patterns fit n_p * T ticks a pool."""
     from ortools.linear_solver import pywraplp
 
     solver = pywraplp.Solver.CreateSolver("GLOP")
     inf = solver.infinity()
-    scale = max((o.ticks for o in options), default=1) or 1
-    throughput = solver.NumVar(0, inf, "S")
-    cover = [solver.Constraint(0, 0) for _ in range(layers)]
-    busy = [solver.Constraint(-inf, p.count) for p in pools]
-    held = [solver.Constraint(-inf, 0) for _ in pools]
-    byte_scale = max((o.resident_bytes for o in options), default=0) or 1
-    pool_of = {k: p for p, pool in enumerate(pools) for k in pool.kinds}
-    for row in cover:
-        row.SetCoefficient(throughput, -1)
-    for p, pool in enumerate(pools):
-        held[p].SetCoefficient(throughput, -pool.count * pool.resident_bytes / byte_scale)
-    for o in options:
-        at = pool_of.get(o.kind)
-        if at is None:
-            continue
-        u = solver.NumVar(0, inf, "")
-        cover[o.layer].SetCoefficient(u, o.share[0] / o.share[1])
-        busy[at].SetCoefficient(u, o.ticks / scale)
-        if o.resident_bytes:
-            held[at].SetCoefficient(u, o.resident_bytes / byte_scale)
-    solver.Objective().SetCoefficient(throughput, 1)
-    solver.Objective().SetMaximization()
+    scale = max((t for ways in columns for c in ways for t in c.values()), default=1) or 1
+    interval = solver.NumVar(0, inf, "T")
+    rows = []
+    for pool in pools:
+        row = solver.Constraint(-inf, 0)
+        row.SetCoefficient(interval, -pool.count)
+        rows.append(row)
+    for ways, n in zip(columns, many, strict=True):
+        cover = solver.Constraint(n, n)
+        for column in ways:
+            x = solver.NumVar(0, inf, "")
+            cover.SetCoefficient(x, 1)
+            for p, ticks in column.items():
+                rows[p].SetCoefficient(x, ticks / scale)
+    solver.Objective().SetCoefficient(interval, 1)
+    solver.Objective().SetMinimization()
     if solver.Solve() != pywraplp.Solver.OPTIMAL:
-        values = [1] * layers
-        prices = [0] * len(pools)
-    else:
-        dual = [abs(row.dual_value()) for row in cover]
-        top = max(dual, default=0.0) or 1.0
-        values = [round(d / top * SCALE) for d in dual]
-        prices = [round(abs(row.dual_value()) / top * SCALE / byte_scale * SCALE) for row in held]
-    proved = certify(options, pools, values, prices)
-    plain = certify(options, pools, values, [0] * len(pools))
-    if plain > proved:
-        proved, prices = plain, [0] * len(pools)
-    return Certificate(-(-proved.numerator // proved.denominator), tuple(values), tuple(prices))
+        return [SCALE] * len(pools)
+    dual = [abs(row.dual_value()) for row in rows]
+    top = max(dual, default=0.0) or 1.0
+    return [max(0, round(d / top * SCALE)) for d in dual]

@@ -1,8 +1,12 @@
 """Turns a decision into a Plan: global order, stages, channels with routes, host segments. Decides nothing more.
 
-Needs a Decision that covers every layer; guarantees the rules of docs/machine.md: one topological order; in a
-throughput plan a consumer on another engine (or behind the host) lies one stage later than its producers; in a
-latency plan every stage is 0; a channel carries exactly the hull of what its target needs of one producer slice.
+Needs a Decision that covers every layer; guarantees the rules of docs/machine.md: one global order in which a task
+follows every producer of its own stage; in a latency plan every stage is 0; in a throughput plan a consumer on another
+engine lies `hop` stages later than its producers (two give messages a whole iteration more to pass the queues in, at
+the cost of frame slots), behind the host one; a channel carries exactly the hull of what its target needs of one producer slice.
+
+The order of a throughput plan is that of the tasks' ends within an iteration when all engines start it together: queues
+then meet their messages in the order in which they are ready, and none blocks those behind it.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from compiler.plan.model import (
     ResourcePlan,
     SlicePlan,
 )
+from cost_models.primitives import cycles_ps
 
 
 @dataclass(slots=True)
@@ -42,6 +47,9 @@ class _Source:
     box: Box
     engine: str
     stage: int
+
+
+MOST_SLOTS = 255  # frame slots of a buffer (8 bits in the instruction)
 
 
 def tensor_box(graph: Graph, name: str) -> Box:
@@ -85,6 +93,8 @@ class _Builder:
         options: PartitionOptions,
         replica: int,
         host_floor: Mapping[str, int],
+        routes: Routes,
+        hop: int,
     ) -> None:
         self.graph, self.slots, self.decision, self.ops = graph, slots, decision, ops
         self.options, self.replica, self.host_floor = options, replica, host_floor
@@ -92,7 +102,11 @@ class _Builder:
         self.sources: dict[str, list[_Source]] = {}
         self.needs: dict[tuple[str, str], list[tuple[Box, int]]] = {}  # (tensor, target engine) -> needed boxes, stages
         self.partials: list[tuple[str, Box, _Source, str, int]] = []
-        self.order = 0
+        self.routes = routes
+        self.by_id = {s.id: s for s in slots.values()}
+        self.ends: list[tuple[int, int]] = []  # (end within an iteration, serial) of tasks and segments
+        self.clock = dict.fromkeys(slots, 0)
+        self.hop = hop
         self.layers: list[LayerPlan] = []
         self.hosts: list[HostSegmentPlan] = []
         for name in graph.inputs:
@@ -100,8 +114,14 @@ class _Builder:
             if root in graph.tensors or root in graph.host_tensors:
                 self.sources[root] = [_Source(tensor_box(graph, root), HOST, 0)]
 
+    def route(self, a: str, b: str) -> tuple[str, ...]:
+        return self.routes.route(self.by_id[a].ref if a != HOST else None, self.by_id[b].ref if b != HOST else None)
+
     def _lag(self, source: _Source, engine: str) -> int:
-        return source.stage + (1 if self.pipelined and source.engine != engine else 0)
+        """The least stage of a reader on `engine`."""
+        if not self.pipelined or source.engine == engine:
+            return source.stage
+        return source.stage + (1 if HOST in (source.engine, engine) else self.hop)
 
     def _reads(self, tensor: str, box: Box) -> list[_Source]:
         return [s for s in self.sources.get(tensor, []) if intersect(s.box, box) is not None]
@@ -127,8 +147,11 @@ class _Builder:
             if root in g.tensors or root in g.host_tensors:
                 self.sources[root] = [_Source(tensor_box(g, root), HOST, stage)]
         time_ns = host_time_ns(seg.name, self.options)
-        self.hosts.append(HostSegmentPlan(seg.name, seg.nodes, seg.reason, stage, self.order, time_ns))
-        self.order += 1
+        self.hosts.append(HostSegmentPlan(seg.name, seg.nodes, seg.reason, stage, self._serial(max(self.clock.values(), default=0)), time_ns))
+
+    def _serial(self, end_ps: int) -> int:
+        self.ends.append((end_ps, len(self.ends)))
+        return len(self.ends) - 1
 
     def _layer(self, node: Node) -> None:
         pieces = self.decision.pieces[node.name]
@@ -137,6 +160,9 @@ class _Builder:
         partial_sources: list[tuple[int, _Source]] = []
         for k, p in enumerate(pieces):
             engine = self.slots[p.slot].id
+            start_ps = self.clock[p.slot]
+            end_ps = start_ps + cycles_ps(p.cycles, self.slots[p.slot].spec.clock_khz)
+            self.clock[p.slot] = end_ps
             reads: list[tuple[str, Box]] = []
             if p.role != "reduce":
                 boxes = self.ops.input_boxes(self.graph, node, p.role, p.box, (p.reduce_from, p.reduce_to))
@@ -169,29 +195,32 @@ class _Builder:
                     reduce_from=p.reduce_from,
                     reduce_to=p.reduce_to,
                     stage=stage,
-                    order=self.order,
+                    order=self._serial(end_ps),
                     memory=p.memory,
                     tile=dict(sorted(p.tile)),
                     cycles=p.cycles,
                     replica=self.replica,
                 )
             )
-            self.order += 1
         self.sources[node.y] = made
         self.layers.append(LayerPlan(node.name, node.op, self.decision.strategy(node.name), tuple(slices)))
 
-    def channels(self, routes: Routes) -> list[ChannelPlan]:
+    def ranks(self) -> list[int]:
+        """Position in the global order of each serial number; producers of the same stage come first."""
+        if not self.pipelined:
+            return list(range(len(self.ends)))
+        out = [0] * len(self.ends)
+        for position, (_, serial) in enumerate(sorted(self.ends)):
+            out[serial] = position
+        return out
+
+    def channels(self) -> list[ChannelPlan]:
         g = self.graph
         for name in dict.fromkeys(g.root(o) for o in g.outputs):
             if name in g.tensors:
                 stage = max((self._lag(s, HOST) for s in self.sources.get(name, [])), default=0)
                 self.needs.setdefault((name, HOST), []).append((tensor_box(g, name), stage))
         out: list[ChannelPlan] = []
-        by_id = {s.id: s for s in self.slots.values()}
-
-        def route(a: str, b: str) -> tuple[str, ...]:
-            return routes.route(by_id[a].ref if a != HOST else None, by_id[b].ref if b != HOST else None)
-
         for (tensor, target), wanted in self.needs.items():
             for s in self.sources.get(tensor, []):
                 if s.engine == target:
@@ -202,11 +231,11 @@ class _Builder:
                 box = hull(c for c, _ in parts)
                 bits = volume(box) * element_bits(g, tensor)
                 first = min(stage for _, stage in parts)
-                way = route(s.engine, target)
+                way = self.route(s.engine, target)
                 out.append(ChannelPlan(tensor, box, s.engine, target, bits, way, s.stage, first, self.replica))
         for name, box, s, target, stage in self.partials:
             bits = volume(box) * 32
-            way = route(s.engine, target)
+            way = self.route(s.engine, target)
             out.append(ChannelPlan(name, box, s.engine, target, bits, way, s.stage, stage, self.replica))
         return out
 
@@ -218,15 +247,44 @@ def build(
     ops: Ops,
     routes: Routes,
     options: PartitionOptions,
+    hop: int = 1,
+) -> Body | None:
+    """The plan's body for one decision a replica; slots carry the replica that they serve. None if a buffer would need
+    more frame slots than an instruction can name."""
+    body = _build(graph, slots, decisions, ops, routes, options, hop)
+    return body if most_slots(graph, body) <= MOST_SLOTS else None
+
+
+def most_slots(graph: Graph, body: Body) -> int:
+    """Frame slots of the buffer that needs the most: stages from producer to last reader, and one."""
+    first = {(c.tensor, c.target): c.source_stage for c in reversed(body.channels)}
+    for layer, node in zip(body.layers, graph.nodes, strict=True):
+        for s in layer.slices:
+            first[(node.y, s.engine)] = min(s.stage, first.get((node.y, s.engine), s.stage))
+    most = 0
+    for layer, node in zip(body.layers, graph.nodes, strict=True):
+        for s in layer.slices:
+            for tensor in node.inputs:
+                most = max(most, s.stage - first.get((tensor, s.engine), s.stage) + 1)
+    return most
+
+
+def _build(
+    graph: Graph,
+    slots: list[Slot],
+    decisions: list[Decision],
+    ops: Ops,
+    routes: Routes,
+    options: PartitionOptions,
+    hop: int,
 ) -> Body:
-    """The plan's body for one decision a replica; slots carry the replica that they serve."""
     builders: list[_Builder] = []
     host_floor: dict[str, int] = {}
     while True:  # a host segment has one stage for all replicas: raise it until they agree
         builders = []
         for replica, decision in enumerate(decisions):
             mine = {s.index: s for s in slots if s.replica == replica}
-            b = _Builder(graph, mine, decision, ops, options, replica, host_floor)
+            b = _Builder(graph, mine, decision, ops, options, replica, host_floor, routes, hop)
             for step in graph.steps:
                 b.step(step)
             builders.append(b)
@@ -235,14 +293,15 @@ def build(
             break
         host_floor = deepest
     count = len(builders)
-    channels = [c for b in builders for c in b.channels(routes)]
-    hosts = [replace(h, order=h.order * count) for h in builders[0].hosts]
+    channels = [c for b in builders for c in b.channels()]
+    ranks = [b.ranks() for b in builders]
+    hosts = [replace(h, order=ranks[0][h.order] * count) for h in builders[0].hosts]
     layers: list[LayerPlan] = []
     for i, first in enumerate(builders[0].layers):
         slices: list[SlicePlan] = []
         for b in builders:
             for s in b.layers[i].slices:
                 task = f"{first.name}#{len(slices)}"
-                slices.append(replace(s, task=task, order=s.order * count + b.replica))
+                slices.append(replace(s, task=task, order=ranks[b.replica][s.order] * count + b.replica))
         layers.append(LayerPlan(first.name, first.op, first.strategy, tuple(slices)))
     return Body([engine_plan(s) for s in slots], layers, channels, hosts)

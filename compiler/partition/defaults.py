@@ -9,8 +9,9 @@ from compiler.isa.program import EngineSpec
 from compiler.ops import registry
 from compiler.partition.contention import Timeline
 from compiler.plan.model import Box
+from cost_models.primitives import message_ps
 from device_db.model import Cluster, DieRef
-from device_db.topology import route
+from device_db.topology import link_specs, route
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class ClusterRoutes:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.specs = link_specs(cluster)
         self._known: dict[tuple[DieRef | None, DieRef | None], tuple[str, ...]] = {}
 
     def route(self, source: DieRef | None, target: DieRef | None) -> tuple[str, ...]:
@@ -70,3 +72,10 @@ class ClusterRoutes:
         if key not in self._known:
             self._known[key] = route(self.cluster, source, target)
         return self._known[key]
+
+    def transfer_ps(self, links: tuple[str, ...], bits: int) -> int:
+        """Picoseconds of a message alone on its route."""
+        if not links:
+            return 0
+        rate = min(self.specs[k][0] for k in links)
+        return message_ps(-(-bits // 8), rate, sum(self.specs[k][1] for k in links))

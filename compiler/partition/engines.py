@@ -14,19 +14,33 @@ from compiler.isa.program import EngineSpec
 from compiler.partition.bound import Pool, lower_bound
 from compiler.partition.costs import CostBook, bare
 from compiler.partition.estimate import estimate_cycles
-from compiler.partition.kinds import Candidate, candidates
+from compiler.partition.kinds import TYPES, Candidate, candidates, share_of
 from compiler.partition.layout import Place
+from compiler.partition.ports import Port
 from compiler.partition.options_table import Option
 from compiler.partition.tabulate import node_box, reduce_extent
-from device_db.model import Cluster
+from device_db.model import Board, Cluster, Resources
 
-KEEP = 24
-EXACT = 5
+KEEP = 24  # candidates a pool that the search looks at
+EXACT = 3  # best combinations that are priced exactly
 
 
-def pool_candidates(cluster: Cluster, place: Place) -> list[Candidate]:
-    """All engines that a place can hold."""
-    return candidates(cluster.devices[place.ref.device].board, place.ref.die, place.cores_on_die, place.port)
+def pool_candidates(cluster: Cluster, places: Sequence[Place]) -> list[Candidate]:
+    """All engines that every place of a pool can hold."""
+    shares = [share_of(cluster.devices[p.ref.device].board.dies[p.ref.die].usable, p.cores_on_die) for p in places]
+    have = Resources(*(min(getattr(s, t) for s in shares) for t in TYPES))
+    first = places[0]
+    return _offered(cluster.devices[first.ref.device].board, first.ref.die, first.port, have)
+
+
+_KNOWN: dict[tuple[object, ...], list[Candidate]] = {}
+
+
+def _offered(board: Board, die: int, port: Port, have: Resources) -> list[Candidate]:
+    key = (board.name, board.banks, board.dies[die], board.macs_per_dsp, port, have)
+    if key not in _KNOWN:
+        _KNOWN[key] = candidates(board, die, port, have)
+    return _KNOWN[key]
 
 
 class EngineChoice:
@@ -36,8 +50,9 @@ class EngineChoice:
         self.graph, self.book, self.ref_khz = graph, book, ref_khz
         self.pools = sorted({p.pool for p in place_list})
         self.count = {q: sum(1 for p in place_list if p.pool == q) for q in self.pools}
-        first = {q: next(p for p in place_list if p.pool == q) for q in self.pools}
-        self.offered: dict[int, list[Candidate]] = {q: pool_candidates(cluster, first[q]) for q in self.pools}
+        self.offered: dict[int, list[Candidate]] = {
+            q: pool_candidates(cluster, [p for p in place_list if p.pool == q]) for q in self.pools
+        }
         self.nodes = {}  # shape class -> (a node of it, how many)
         for node in graph.nodes:
             c = book.shape_class(node)
@@ -65,7 +80,6 @@ class EngineChoice:
         """The bound on the interval that these engines allow; None if some layer fits none of them."""
         options: list[Option] = []
         for i, c in enumerate(self.classes):
-            many = self.nodes[c][1]
             any_fits = False
             for kind, q in enumerate(self.pools):
                 spec = combo[q].spec
@@ -73,18 +87,18 @@ class EngineChoice:
                 if cycles is not None:
                     any_fits = True
                     ticks = max(1, self.ticks(cycles, spec))
-                    options.append(Option(i, kind, "", (1, many), "full", "stream", cycles, ticks))
+                    options.append(Option(i, kind, "", (1, 1), "full", "stream", cycles, ticks))
             if not any_fits:
                 return None
-        pools = [Pool((kind,), self.count[q], 0) for kind, q in enumerate(self.pools)]
-        return lower_bound(options, pools, len(self.classes)).bound
+        pools = [Pool((kind,), self.count[q]) for kind, q in enumerate(self.pools)]
+        return lower_bound(options, pools, len(self.classes), [self.nodes[c][1] for c in self.classes]).bound
 
     def total(self, candidate: Candidate) -> int:
         """Estimated ticks of the whole model on one engine."""
         return sum(self.nodes[c][1] * self.ticks(self.estimated(c, candidate.spec) or 0, candidate.spec) for c in self.classes)
 
-    def best(self, latency: bool) -> dict[int, Candidate] | None:
-        """Pool -> engine; None if no combination holds every layer."""
+    def shortlist(self) -> dict[int, list[Candidate]]:
+        """The best candidates of each pool by estimated work of the whole model, at most two of one shape."""
         short: dict[int, list[Candidate]] = {}
         for q in self.pools:
             ranked = sorted(self.offered[q], key=lambda c: (self.total(c), c.resources.lut, c.resources.dsp))
@@ -94,38 +108,46 @@ class EngineChoice:
                 if len(same) < 2:
                     seen.append(c)
             short[q] = seen[:KEEP]
-            if not short[q]:
-                return None
+        return short
+
+    def ranked(self, latency: bool) -> list[tuple[int, dict[int, Candidate]]]:
+        """Combinations, the best by estimate first, with their estimated interval (latency: work of the whole model)."""
+        short = self.shortlist()
+        if not all(short.values()):
+            return []
         combo = {q: short[q][0] for q in self.pools}
-        scored: list[tuple[int, dict[int, Candidate]]] = []
         if latency or sum(self.count.values()) == 1:
-            ranked_combos = [{q: short[q][min(k, len(short[q]) - 1)] for q in self.pools} for k in range(2 * EXACT)]
-        else:
-            value = self.rate(combo, exact=False) or 0
-            for _ in range(2):
-                before = value
-                for q in self.pools:
-                    for c in short[q]:
-                        trial = {**combo, q: c}
-                        got = self.rate(trial, exact=False)
-                        if got is None:
-                            continue
-                        scored.append((got, trial))
-                        if got < value:
-                            value, combo = got, trial
-                if value == before:
-                    break
-            scored.sort(key=lambda x: x[0])
-            ranked_combos = [combo, *(t for _, t in scored)]
+            deep = max(len(x) for x in short.values())
+            listed = [{q: short[q][min(k, len(short[q]) - 1)] for q in self.pools} for k in range(deep)]
+            return [(max(self.total(c) for c in t.values()), t) for t in listed]
+        value = self.rate(combo, exact=False) or 0
+        scored = [(value, combo)]
+        for _ in range(2):
+            before = value
+            for q in self.pools:
+                for c in short[q]:
+                    trial = {**combo, q: c}
+                    got = self.rate(trial, exact=False)
+                    if got is None:
+                        continue
+                    scored.append((got, trial))
+                    if got < value:
+                        value, combo = got, trial
+            if value == before:
+                break
+        return sorted(scored, key=lambda x: x[0])
+
+    def best(self, latency: bool) -> dict[int, Candidate] | None:
+        """Pool -> engine; None if no combination holds every layer."""
         tried: list[dict[int, Candidate]] = []
         best: tuple[int, dict[int, Candidate]] | None = None
-        for trial in ranked_combos:
+        for _, trial in self.ranked(latency):
             if trial in tried:
                 continue
             tried.append(trial)
             got = self.rate(trial, exact=True)
             if got is not None and (best is None or got < best[0]):
                 best = (got, trial)
-            if len(tried) >= EXACT and best is not None or len(tried) >= 40:
+            if len(tried) >= EXACT and best is not None:
                 break
         return best[1] if best is not None else None

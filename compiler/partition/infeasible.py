@@ -121,6 +121,16 @@ def no_layer_fit(graph: Graph, cluster: Cluster, choice: EngineChoice) -> FvcErr
     return FvcError("FVC203", "no combination of engines holds every layer", help=("use boards with more BRAM",), exit_code=1)
 
 
+def too_deep(graph: Graph, cluster: Cluster) -> FvcError:
+    """A skip connection spans more stages than a buffer has frame slots."""
+    return FvcError(
+        "FVC211",
+        f"a tensor of '{graph.name}' would have to be kept for more than 255 frames",
+        help=("--objective latency keeps one frame in flight", "use fewer or larger devices"),
+        exit_code=1,
+    )
+
+
 def no_placement(problem: Problem, cluster: Cluster, options: PartitionOptions) -> FvcError:
     """The sweep found no allocation at any interval: anchors, cuts or forced slices exclude each other."""
     levers = []

@@ -80,13 +80,12 @@ def _bare(board: Board, die: int, port: Port) -> EngineSpec:
     )
 
 
-def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec, wgt: int) -> Candidate | None:
-    """The engine with `wgt` weight words a MAC, the deepest ACC and TAB of the table, and ACT in what BRAM is left."""
+def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec) -> Candidate | None:
+    """The engine with the deepest ACC and TAB of the table, and ACT in what BRAM is left."""
     for tab in TAB_BYTES:
         for acc in ACC_WORDS:
             base = replace(
                 spec,
-                wgt_bytes=spec.tm * spec.tn * wgt,
                 acc_bytes=spec.tm * 4 * acc,
                 tab_bytes=tab,
                 act_bytes=spec.tn * BRAM_BYTES,
@@ -102,9 +101,9 @@ def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec, wg
     return None
 
 
-def candidates(board: Board, die: int, cores: int, port: Port) -> list[Candidate]:
-    """Every engine of the table that fits and that no other with the same lanes and weight depth exceeds in both folds."""
-    have = share_of(board.dies[die].usable, cores)
+def candidates(board: Board, die: int, port: Port, have: Resources) -> list[Candidate]:
+    """Every engine of the table that fits `have`, and that no other with the same lanes and weight depth exceeds in
+    both folds."""
     bare = _bare(board, die, port)
     found: list[Candidate] = []
     for lanes in LANES:
@@ -114,7 +113,10 @@ def candidates(board: Board, die: int, cores: int, port: Port) -> list[Candidate
                 for tn in reversed(FOLDS_N):
                     if any(c.spec.tm >= tm and c.spec.tn >= tn for c in widest):
                         break
-                    made = _with_memories(board, die, have, replace(bare, tm=tm, tn=tn, vector_lanes=lanes), wgt)
+                    spec = replace(bare, tm=tm, tn=tn, vector_lanes=lanes, wgt_bytes=tm * tn * wgt)
+                    if not fits(resources_of(spec, board, die), have):
+                        continue
+                    made = _with_memories(board, die, have, spec)
                     if made is not None:
                         widest.append(made)
                         break

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compiler.partition.kinds import TYPES, share_of
 from compiler.partition.ports import Port, assign_ports
 from device_db.errors import FvcError
-from device_db.model import Board, Cluster, DieRef
+from device_db.model import Board, Cluster, DieRef, Resources
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """One core to be: the die, its number on that die, the cores that share the die, its port. `pool` is equal for
-    places that can hold the same engines."""
+    places that get the same engine: same clock, port, bank and DSP style, and nearly the same usable resources."""
 
     ref: DieRef
     number: int
@@ -40,7 +41,7 @@ def cores_by_die(board: Board, cores: int | None) -> list[int]:
 def places(cluster: Cluster, cores: int | None) -> list[Place]:
     """All places of the cluster. FVC202 if a board's memory ports cannot reach its cores."""
     out: list[Place] = []
-    pools: dict[tuple[object, ...], int] = {}
+    pools: list[tuple[tuple[object, ...], Resources]] = []
     known: dict[int, list[Port] | None] = {}
     for d, device in enumerate(cluster.devices):
         board = device.board
@@ -58,9 +59,25 @@ def places(cluster: Cluster, cores: int | None) -> list[Place]:
             )
         number = [0] * len(counts)
         for die, port in zip(dies, ports, strict=True):
-            key = (board.dies[die], board.macs_per_dsp, counts[die], board.banks[port.bank].bytes_per_second,
-                   board.banks[port.bank].efficiency_percent, board.banks[port.bank].capacity_bytes, port.bits, port.sharers)  # fmt: skip
-            pool = pools.setdefault(key, len(pools))
+            bank = board.banks[port.bank]
+            key = (board.dies[die].clock_khz, board.macs_per_dsp, board.dies[die].raw.uram > 0, bank.bytes_per_second,
+                   bank.efficiency_percent, bank.capacity_bytes, port.bits, port.sharers)  # fmt: skip
+            pool = _pool(pools, key, share_of(board.dies[die].usable, counts[die]))
             out.append(Place(DieRef(d, die), number[die], counts[die], port, pool))
             number[die] += 1
     return out
+
+
+def _pool(pools: list[tuple[tuple[object, ...], Resources]], key: tuple[object, ...], have: Resources) -> int:
+    """Index of the pool that a place belongs to: the first with equal ports whose resources are near (DSP within 3 %, which decides
+    the array; the rest within 10 %)."""
+    for k, (other, least) in enumerate(pools):
+        near = all(
+            abs(getattr(have, t) - getattr(least, t)) * (33 if t == "dsp" else 10) <= max(1, getattr(have, t))
+            for t in TYPES
+        )
+        if other == key and near:
+            pools[k] = (key, Resources(*(min(getattr(have, t), getattr(least, t)) for t in TYPES)))
+            return k
+    pools.append((key, have))
+    return len(pools) - 1

@@ -13,7 +13,8 @@ from compiler.isa.program import EngineSpec
 from compiler.partition.contention import Timeline
 from compiler.partition.pieces import HOST
 from compiler.plan.model import Plan
-from cost_models.primitives import PS_PER_SECOND, ceil_div, transfer_ps
+from cost_models.pipeline import pipeline_makespan
+from cost_models.primitives import PS_PER_SECOND, ceil_div, cycles_ps, transfer_ps
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
@@ -65,6 +66,24 @@ class Loads:
             own,
         )
 
+    def engine_ps(self, specs: Mapping[str, EngineSpec], timelines: Mapping[str, Timeline], plan: Plan) -> int:
+        """The busiest engine's tasks one after the other, each alone on its bank."""
+        busy = dict.fromkeys(specs, 0)
+        for layer in plan.layers:
+            for s in layer.slices:
+                busy[s.engine] += cycles_ps(pipeline_makespan(timelines[s.task]), specs[s.engine].clock_khz)
+        return max(busy.values(), default=0)
+
+    def crowd(self, plan: Plan, frame_ps: int) -> dict[tuple[str, str], float]:
+        """(engine, link) -> share of the time that messages of others than the engine keep the link busy."""
+        own: dict[tuple[str, str], int] = {}
+        for c in plan.channels:
+            for link in c.route:
+                own[(c.source, link)] = own.get((c.source, link), 0) + c.bits_per_frame
+        return {
+            (e, k): self.link_ps[k] * (1 - bits / max(1, self.link_bits[k])) / frame_ps for (e, k), bits in own.items()
+        }
+
     def background(self, specs: Mapping[str, EngineSpec], frame_ps: int) -> dict[str, float]:
         """Share of its bank that others than an engine's own loads and stores take, averaged over a frame."""
         out: dict[str, float] = {}
@@ -73,21 +92,26 @@ class Loads:
             out[e] = others * PS_PER_SECOND / frame_ps / specs[e].bank_bytes_per_second
         return out
 
-    def utilisation(self, plan: Plan, frame_ps: int, busy_ps: Mapping[str, int]) -> dict[str, Any]:
-        """The dies, links, banks and host of `Plan.predicted`, in permille of the interval of one replica."""
+    def utilisation(self, plan: Plan, frame_ps: int, steady_cycles: Mapping[str, int]) -> dict[str, Any]:
+        """The dies, links, banks and host of `Plan.predicted`, in permille of the interval of one replica.
+
+        steady_cycles: of each task, in its engine's clock."""
 
         def permille(ps: int) -> int:
             return ceil_div(ps * 1000, frame_ps)
 
+        die_of = {e.id: f"{e.device}/{e.die}" for e in plan.engines}
+        cycles = {d: 0 for d in sorted(die_of.values())}
+        for layer in plan.layers:
+            for s in layer.slices:
+                cycles[die_of[s.engine]] += steady_cycles[s.task]
         dies: dict[str, dict[str, int]] = {}
-        for e in plan.engines:
-            die = dies.setdefault(f"{e.device}/{e.die}", {"busy_permille": 0, "engines": 0})
-            die["busy_permille"] += min(1000, permille(busy_ps[e.id]))
-            die["engines"] += 1
-        for die in dies.values():
-            die["busy_permille"] //= die["engines"]
+        for die, busy in cycles.items():
+            here = [e for e in plan.engines if die_of[e.id] == die]
+            ps = cycles_ps(busy, int(here[0].parameters["clock_khz"])) // len(here)
+            dies[die] = {"busy_cycles": busy, "busy_permille": min(1000, permille(ps)), "engines": len(here)}
         return {
-            "dies": dict(sorted(dies.items())),
+            "dies": dies,
             "links": {
                 k: {"bits_per_frame": b, "utilisation_permille": permille(self.link_ps[k])} for k, b in self.link_bits.items()
             },
@@ -107,6 +131,10 @@ def limiting(plan: Plan, loads: Loads, busy_ps: Mapping[str, int], frame_ps: int
         things.append(("host", "host", loads.host_ps))
     kind, where, ps = max(things, key=lambda t: (t[2], t[0] == "engine", t[1]))
     share = min(100, ps * 100 // frame_ps)
+    if share < 90:
+        text = f"messages wait for each other; the busiest thing, {where}, is busy {share} % of the interval"
+        relief = ["--objective latency, or --replicas auto, send less", "a board or --topology with faster links"]
+        return {"kind": "order", "where": "messages", "text": text, "relief": relief}
     if kind == "engine":
         heavy = sorted((s.cycles, layer.name) for layer in plan.layers for s in layer.slices if s.engine == where)[-3:]
         names = ", ".join(name for _, name in reversed(heavy))

@@ -45,7 +45,8 @@ def assign_ports(board: Board, dies: list[int], clock_khz: int) -> list[Port] | 
     """A port for each core, in the order of `dies` (die index of each core); None if the wires do not suffice.
 
     First every core gets its best bank over a port of up to 256 bits, then ports are doubled in turn as long as wires
-    and bank give something for it.
+    and bank give something for it. A port whose loads and stores take up to three quarters of the bank together is not
+    widened beyond what the bank gives both at once: the rest is for messages, which would otherwise slow every tile.
     """
     wires = [w - SLL_STREAM_WIRES for w in board.sll_wires]
     users = [0] * len(board.banks)
@@ -77,7 +78,9 @@ def assign_ports(board: Board, dies: list[int], clock_khz: int) -> list[Port] | 
             if 2 * bits > board.banks[bank].port_bits or any(wires[i] < extra for i in crossed):
                 continue
             now, then = (_worth(board, bank, w, users[bank], clock_khz) for w in (bits, 2 * bits))
-            if then > now:
+            narrow_is_free = 2 * bits // 8 * clock_khz * 1000 * 4 <= effective_rate(board, bank) // users[bank] * 3
+            wide_is_free = 4 * bits // 8 * clock_khz * 1000 <= effective_rate(board, bank) // users[bank]
+            if then > now and (wide_is_free or not narrow_is_free):
                 entry[1] = 2 * bits
                 for i in crossed:
                     wires[i] -= extra

@@ -36,25 +36,26 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     events = events_of(plan, graph)
     links = link_specs(cluster)
     loads = Loads.of(plan, cluster, timelines)
-    machine = Machine(plan, steps_of(plan, specs, timelines, {}), events, links)
-    frames = machine.deepest + SETTLED_FRAMES + 2
-    times = machine.play(frames)
-    frame_ps = max(steady_ps(times), loads.longest_ps)
-    background = loads.background(specs, frame_ps)
-    if any(share > 0.01 for share in background.values()):
-        machine = Machine(plan, steps_of(plan, specs, timelines, background), events, links)
+    # First the loads alone, then twice what they make of each other: banks and links that others use are slower.
+    frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
+    for _ in range(2):
+        steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))
+        crowd = loads.crowd(plan, frame_ps)
+        machine = Machine(plan, steps, events, links, crowd)
+        frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)
-        frame_ps = max(steady_ps(times), loads.longest_ps)
-    alone = machine.play(1)
+        frame_ps = max(steady_ps(times, machine.deepest), loads.longest_ps)
+    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}).play(1)
     latency_ps = max(alone.done_ps, default=0)
     interval_ps = ceil_div(frame_ps, plan.replicas)
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+    interval_ns = ceil_div(interval_ps, 1000)
     seconds = interval_ps / 1e12
     used = {e.device for e in plan.engines}
     watts = sum(d.board.power_w for d in cluster.devices if d.name in used)
     busy = {e: t // frames for e, t in times.engine_busy_ps.items()}
     out: dict[str, Any] = {
-        "interval_ns": ceil_div(interval_ps, 1000),
+        "interval_ns": interval_ns,
         "latency_ns": ceil_div(latency_ps, 1000),
         "interval_cycles": ps_cycles(interval_ps, ref_khz),
         "latency_cycles": ps_cycles(latency_ps, ref_khz),
@@ -68,7 +69,7 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
         t: {"latency_cycles": ps_cycles(alone.task_ps[t], clock[e]), "steady_cycles": ps_cycles(times.task_ps[t], clock[e])}
         for t, e in sorted((s.task, s.engine) for layer in plan.layers for s in layer.slices)
     }
-    out.update(loads.utilisation(plan, frame_ps, busy))
+    out.update(loads.utilisation(plan, interval_ns * 1000 * plan.replicas, {t: row["steady_cycles"] for t, row in out["tasks"].items()}))
     out["limiting"] = limiting(plan, loads, busy, frame_ps)
     return out
 
@@ -78,9 +79,10 @@ def number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def steady_ps(times: Times) -> int:
-    """Steady-state distance of results: the mean over the last frames."""
-    return max(1, ceil_div(times.done_ps[-1] - times.done_ps[-1 - SETTLED_FRAMES], SETTLED_FRAMES))
+def steady_ps(times: Times, deepest: int) -> int:
+    """Steady-state distance of results: the mean over frames before which and after which every stage was busy."""
+    last = len(times.done_ps) - 1 - deepest
+    return max(1, ceil_div(times.done_ps[last] - times.done_ps[last - SETTLED_FRAMES], SETTLED_FRAMES))
 
 
 def timelines_of(plan: Plan, graph: Graph, specs: dict[str, EngineSpec]) -> dict[str, TaskTimeline]:

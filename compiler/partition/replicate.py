@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from compiler.ir.graph import Graph
 from compiler.partition.costs import CostBook
 from compiler.partition.layout import Place
-from compiler.partition.options import PartitionOptions
+from compiler.partition.options import PartitionOptions, host_time_ns
 from device_db.errors import FvcError
 from device_db.model import Cluster
 
@@ -30,11 +30,12 @@ def groups(here: Sequence[Place], replicas: int) -> list[list[Place]]:
 
 def auto_replicas(
     graph: Graph, cluster: Cluster, options: PartitionOptions, book: CostBook, here: Sequence[Place]
-) -> tuple[int, float]:
-    """(replicas with the best throughput, frames a second they give), by the merged-machine bound of each group.
+) -> tuple[int, dict[int, float]]:
+    """(replicas with the best throughput, frames a second estimated by number of replicas).
 
-    Tried: one, one a device, one an engine. A single engine meets its bound; a pipeline of several comes within about
-    one percent of it, which is charged. In a tie the fewest replicas win: they hold fewer copies of the weights.
+    Tried: one, one a device, one an engine, the number asked for; each by the merged-machine bound of its groups with
+    closed-form costs. A pipeline of several engines comes within about one percent of that bound, which is charged. In
+    a tie the fewest replicas win: they hold fewer copies of the weights.
     """
     from compiler.partition.engines import EngineChoice
     from compiler.partition.search import reference_khz
@@ -45,17 +46,18 @@ def auto_replicas(
     def interval(group: list[Place]) -> int | None:
         key = tuple(p.pool for p in group)
         if key not in known:
-            choice = EngineChoice(graph, cluster, group, book, ref_khz)
-            engines = choice.best(False)
-            ticks = None if engines is None else choice.rate(engines, exact=True)
+            ranked = EngineChoice(graph, cluster, group, book, ref_khz).ranked(False)
+            ticks = ranked[0][0] if ranked else None
             known[key] = ticks if ticks is None or len(group) == 1 else ticks * 101 // 100
         return known[key]
 
-    best: tuple[float, int] | None = None
-    for count in dict.fromkeys((1, len({p.ref.device for p in here}), len(here))):
+    host_ns = sum(host_time_ns(h.name, options) for h in graph.host_segments)
+    out: dict[int, float] = {}
+    counts = {1, len({p.ref.device for p in here}), len(here), max(1, options.replicas)}
+    for count in sorted(c for c in counts if c <= len(here)):
         ticks = [interval(g) for g in groups(here, count)]
-        if all(t is not None for t in ticks):
-            fps = round(count * ref_khz * 1000 / max(t for t in ticks if t is not None), 1)
-            if best is None or fps > best[0] * 1.001:
-                best = (fps, count)
-    return (best[1], best[0]) if best is not None else (1, 0.0)
+        if all(ticks):
+            fps = count * ref_khz * 1000 / max(t for t in ticks if t)
+            out[count] = round(min(fps, 1e9 / host_ns) if host_ns else fps, 1)
+    best = max(out, key=lambda c: (out[c] > 1.001 * out.get(1, 0.0), out[c], -c), default=1)
+    return best, out

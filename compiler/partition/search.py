@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Graph
-from compiler.partition.bound import Pool, lower_bound
+from compiler.partition.bound import Certificate, Pool, lower_bound
 from compiler.partition.costs import CostBook
 from compiler.partition.defaults import ClusterRoutes
 from compiler.partition.engines import EngineChoice
@@ -20,11 +20,16 @@ from compiler.partition.layout import Place
 from compiler.partition.options import PartitionOptions
 from compiler.partition.pieces import Decision, Piece, Slot, cut
 from compiler.partition.problem import Allocation, Problem, load_of
+from compiler.partition.solve.anneal import anneal, settle
 from compiler.partition.solve.contiguous import contiguous
-from compiler.partition.solve.cpsat import Budget, fewest_crossings, improve
+from compiler.partition.solve.flat import Budget, exact, profile
+from compiler.partition.solve.priced import priced
 from compiler.partition.tabulate import Tabulator, placement_problem, reduce_extent
 from device_db.model import Cluster
 from device_db.topology import link_specs
+
+STEPS_PER_SECOND = 20_000  # random moves counted as one second of the time limit
+CLOSE_PERMILLE = 3  # a gap below this is not worked on any further
 
 
 @dataclass(slots=True)
@@ -83,14 +88,14 @@ def place_replica(
     tab.whole()
     tab.slices()
     problem = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
-    bound = pipeline_bound(problem)
+    proof = pipeline_bound(problem)
+    bound = proof.bound
     if options.objective == "latency":
         from compiler.partition.solve.latency import fastest
 
         allocation, bound, proved = fastest(problem, options, message_latency(problem, cluster))
     else:
-        allocation = throughput(problem, options, bound)
-        proved = "price certificate of the merged machine (exact rational arithmetic on GLOP's duals)"
+        allocation, bound, proved = throughput(problem, options, proof)
     if allocation is None:
         raise no_placement(problem, cluster, options)
     return Placed(slots, decision_of(graph, slots, problem, allocation, book), problem, allocation, bound, proved, scope_of(slots, options))
@@ -105,29 +110,35 @@ def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int],
     }
 
 
-def pipeline_bound(problem: Problem) -> int:
+def pipeline_bound(problem: Problem) -> Certificate:
     """Ticks that no plan over these options can beat: the merged machine, and host and link minima."""
     pools: dict[int, int] = {}
     for kind in problem.kind_of:
         pools[kind] = pools.get(kind, 0) + 1
-    listed = [Pool((kind,), n, 0) for kind, n in sorted(pools.items())]
-    options = [o for o in problem.table.options if o.role != "reduce"]
-    return lower_bound(options, listed, len(problem.table.layers)).bound
+    listed = [Pool((kind,), n) for kind, n in sorted(pools.items())]
+    return lower_bound(problem.table.options, listed, len(problem.table.layers))
 
 
-def throughput(problem: Problem, options: PartitionOptions, bound: int) -> Allocation | None:
-    """Sweep, then CP-SAT in growing windows until the bound is met or the time is spent."""
+def throughput(problem: Problem, options: PartitionOptions, proof: Certificate) -> tuple[Allocation | None, int, str]:
+    """(allocation, bound, what proves it): sweeps, annealing, and a flat proof where small."""
+    bound, proved = proof.bound, "prices on the merged machine, checked in integers (column generation, GLOP)"
     goal = max(bound, options.interval or 0)
     best = contiguous(problem, goal)
     if best is None or problem.slots == 1:
-        return best
-    left = options.time_limit_s
-    for window, share in ((1, 0.35), (3, 0.65)):
-        if load_of(problem, best).interval <= goal:
-            break
-        budget = Budget(left * share, options.seed, options.workers)
-        status, best = improve(problem, best, goal, window, budget)
-    return fewest_crossings(problem, best, 1, Budget(max(1.0, left * 0.1), options.seed, options.workers))
+        return best, bound, proved
+    price = {k: float(x) for k, x in zip(sorted(set(problem.kind_of)), proof.time_prices, strict=True)}
+    free = priced(problem, goal, load_of(problem, best).interval, price)
+    if free is not None and profile(load_of(problem, free)) < profile(load_of(problem, best)):
+        best = free
+    close = goal + goal * CLOSE_PERMILLE // 1000
+    steps = int(options.time_limit_s * STEPS_PER_SECOND)
+    best = anneal(problem, best, close, steps * 3 // 4, options.seed)
+    budget = Budget(options.time_limit_s / 4, options.seed, options.workers)
+    if load_of(problem, best).interval > goal:
+        best, flat = exact(problem, best, budget)
+        if flat > bound:
+            bound, proved = flat, "CP-SAT on the flat model of all layers and engines"
+    return settle(problem, best, steps // 4, options.seed), bound, proved
 
 
 def decision_of(graph: Graph, slots: Sequence[Slot], problem: Problem, allocation: Allocation, book: CostBook) -> Decision:
@@ -160,7 +171,7 @@ def scope_of(slots: Sequence[Slot], options: PartitionOptions) -> tuple[str, ...
     folds = ", ".join(dict.fromkeys(f"{s.spec.tm}x{s.spec.tn}" for s in slots))
     return (
         f"engines: the chosen ones ({folds}), one a place",
-        "slices: whole, and every Pm and Pn slice of the unit grid, over any engines, in any order",
+        "slices: whole layers, and the tabulated slices of the larger ones, over any engines, in any order",
         f"replicas: {options.replicas or 'as chosen'}",
         "costs: tile timelines of each task with its own bank to itself; layers of a core do not overlap but for first weights",
         "links and banks: not in the bound (left out, so it holds with them)",

@@ -19,7 +19,8 @@ from device_db.errors import FvcError
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
-MOST_UNITS = 12
+MOST_UNITS = 8
+WORTH_SLICING = 40  # a layer is sliced if it is more than a 40th of an even share of the whole work
 
 
 def node_box(graph: Graph, node: Node) -> Box:
@@ -128,11 +129,25 @@ class Tabulator:
                 if o is not None:
                     self.table.add(o)
 
-    def slices(self, layers: Sequence[int] | None = None) -> None:
-        """Every slice of the unit grid, and the reduce pieces that Pn slices need."""
-        for layer in self.table.layers:
-            if layers is not None and layer.index not in layers:
-                continue
+    def offered(self, layer: Layer) -> tuple[SplitRange, ...]:
+        """The splits worth tabulating: what is forced; else Pm of layers that matter, and Pn only where there is no Pm
+        (partial sums are int32, travel and are added again)."""
+        forced = {factor for factor, count in self.options.force_split if count > 1}
+        if forced:
+            return tuple(s for s in layer.splits if s.factor in forced)
+        least = [min(o.ticks for k in range(len(self.kinds)) for o in self.table.of(x.index, k)) for x in self.table.layers]
+        if least[layer.index] * WORTH_SLICING * len(self.slots) < sum(least):
+            return ()
+        by_output = tuple(s for s in layer.splits if s.factor == "Pm")
+        return by_output or layer.splits
+
+    def slices(self) -> None:
+        """Every offered slice of the unit grid, and the reduce pieces that Pn slices need."""
+        if len(self.slots) == 1:
+            return
+        chosen = [self.offered(layer) for layer in self.table.layers]
+        for layer, ranges in zip(self.table.layers, chosen, strict=True):
+            layer.splits = ranges
             extent = reduce_extent(self.nodes[layer.index])
             for split in layer.splits:
                 for kind in range(len(self.kinds)):

@@ -1,9 +1,11 @@
 """The analytical machine: every core as a tile recurrence, cores joined by messages in the plan's order.
 
 Needs a plan and the timelines of its tasks; gives when each task of each frame begins and ends, in picoseconds.
-A task waits for its core (in order), for its data (messages of its frame) and for the layer before it (last store).
-Messages are served in order by the sender's TX queue, the receiver's RX queue and every link of their route. This is
-a recurrence over (iteration, order): whatever a task waits for comes earlier in that order, so one pass suffices.
+A task waits for its core (in order), for its data (messages of its frame), for the layer before it (last store) and for
+the message of two frames ago that still holds its result's slot. A message waits for its sender's TX queue, its
+receiver's RX queue (all in the one global order) and the slot that the reader of the frame before leaves; a channel
+holds CHANNEL_BYTES of it before the receiver takes any. A busy link is slower by the share that others take. This is a
+recurrence over (iteration, order): whatever a task or message waits for comes earlier in that order, so one pass suffices.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
 from cost_models.primitives import cycles_ps, ps_cycles, transfer_ps
 
 HOST = "host"
+CHANNEL_BYTES = 4 * 16 * 1024  # what the scheduler's channels buffer: four messages of 16 KiB
 
 
 @dataclass(slots=True)
@@ -81,13 +84,16 @@ class Core:
     tx_ps: int = 0
     rx_ps: int = 0
 
-    def task(self, s: Steps, ready: int) -> int:
-        """Plays one task whose data is there at cycle `ready`; the cycle of its last store."""
+    def task(self, s: Steps, ready: int, slot: int) -> tuple[int, int]:
+        """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the cycles
+        of its last load of data and of its last store."""
         ld, cx, st = self.ld, self.cx, self.st
         closed, before, last = self.closed, self.before, self.last
         barrier = st if st > ready else ready
         waiting = True
-        group = 0
+        group = loaded = 0
+        if slot > st:
+            st = slot
         for ahead, main, head, tail, store in zip(s.ahead, s.main, s.head, s.tail, s.store, strict=True):
             if ahead or main:
                 if closed > ld:
@@ -100,6 +106,7 @@ class Core:
                         if barrier > ld:
                             ld = barrier
                     ld += main
+                    loaded = ld
                 group = ld
             if group > cx:
                 cx = group
@@ -114,7 +121,7 @@ class Core:
                 cx += tail
         self.ld, self.cx, self.st = ld, cx, st
         self.closed, self.before, self.last = closed, before, last
-        return st
+        return loaded, st
 
     def skip(self, cycles: int) -> None:
         """Instructions of a frame that does not exist pass in order, a cycle each."""
@@ -155,8 +162,10 @@ class Machine:
         steps: Mapping[str, Steps],
         events: Sequence[Event],
         links: Mapping[str, tuple[int, int]],
+        crowd: Mapping[tuple[str, str], float],
     ) -> None:
-        self.plan, self.steps = plan, steps
+        """crowd: (engine, link) -> share of the time that others than the engine keep the link busy."""
+        self.plan, self.steps, self.crowd = plan, steps, crowd
         self.events = sorted(events, key=lambda e: e.order)
         self.links = links
         self.clock = {e.id: int(e.parameters["clock_khz"]) for e in plan.engines}
@@ -164,73 +173,99 @@ class Machine:
 
     def play(self, frames: int) -> Times:
         """Plays `frames` frames through the empty machine."""
-        plan = self.plan
-        cores = {k: Core(khz) for k, khz in self.clock.items()}
-        link_free = dict.fromkeys(self.links, 0)
-        host_free = 0
-        arrived: dict[tuple[int, int], int] = {}  # (channel, frame) -> ps
-        done = [0] * frames
-        last: dict[str, int] = {}
-        busy = dict.fromkeys(cores, 0)
-        host_sends = [
-            i for i, c in enumerate(plan.channels) if c.source == HOST and not any(i in e.sends for e in self.events)
-        ]
-
-        def send(index: int, frame: int, ready_ps: int) -> None:
-            c = plan.channels[index]
-            rate, latency = 0, 0
-            start = ready_ps
-            for link in c.route:
-                per_second, ns = self.links[link]
-                rate = per_second if rate == 0 else min(rate, per_second)
-                latency += ns
-                start = max(start, link_free[link])
-            size = -(-c.bits_per_frame // 8)
-            if c.source in cores:
-                start = max(start, cores[c.source].tx_ps)
-            if c.target in cores:
-                start = max(start, cores[c.target].rx_ps)
-            moving = transfer_ps(size, rate) if rate else 0
-            end = start + moving + latency * 1000
-            for link in c.route:
-                link_free[link] = start + transfer_ps(size, self.links[link][0])
-            if c.source in cores:
-                cores[c.source].tx_ps = end
-            if c.target in cores:
-                cores[c.target].rx_ps = end
-            arrived[(index, frame)] = end
-            if c.target == HOST:
-                done[frame] = max(done[frame], end)
-
+        run = _Run(self, frames)
         for iteration in range(frames + self.deepest + 1):
-            if iteration < frames:
-                for i in host_sends:
-                    send(i, iteration, 0)
-            for e in self.events:
-                frame = iteration - e.stage
-                real = 0 <= frame < frames
-                if e.segment is not None:
-                    if real:
-                        start = max([host_free, *(arrived.get((i, frame), 0) for i in e.inputs)])
-                        host_free = start + e.segment.time_ns * 1000
-                        done[frame] = max(done[frame], host_free)
-                        for i in e.sends:
-                            send(i, frame, host_free)
-                    continue
-                assert e.task is not None
-                core = cores[e.task.engine]
-                s = self.steps[e.task.task]
-                if not real:
-                    core.skip(s.skip_cycles)
-                    continue
-                ready_ps = max((arrived.get((i, frame), 0) for i in e.inputs), default=0)
-                before = max(core.st, ps_cycles(ready_ps, core.clock_khz))
-                end = core.task(s, ps_cycles(ready_ps, core.clock_khz))
-                last[e.task.task] = cycles_ps(max(0, end - before), core.clock_khz)
-                busy[e.task.engine] += last[e.task.task]
-                end_ps = cycles_ps(end, core.clock_khz)
-                for i in e.sends:
-                    send(i, frame, end_ps)
-        return Times(tuple(done), last, busy)
+            run.iteration(iteration)
+        return Times(tuple(run.done), run.last, run.busy)
 
 
+class _Run:
+    """The state of one play."""
+
+    def __init__(self, machine: Machine, frames: int) -> None:
+        self.m, self.frames = machine, frames
+        plan = machine.plan
+        self.channels = plan.channels
+        self.cores = {k: Core(khz) for k, khz in machine.clock.items()}
+        self.host_free = 0
+        self.arrived: dict[tuple[int, int], int] = {}  # (channel, frame) -> ps
+        self.sent: dict[tuple[int, int], int] = {}
+        self.read: dict[tuple[int, int], int] = {}  # (channel, frame) -> when its last reader has loaded it
+        self.done = [0] * frames
+        self.last: dict[str, int] = {}
+        self.busy = dict.fromkeys(self.cores, 0)
+        produced = {i for e in machine.events for i in e.sends}
+        self.host_sends = [i for i, c in enumerate(self.channels) if c.source == HOST and i not in produced]
+        self.ways = [
+            (
+                min((round(machine.links[k][0] / (1 + machine.crowd.get((c.source, k), 0.0))) for k in c.route), default=0),
+                sum(machine.links[k][1] for k in c.route) * 1000,
+                -(-c.bits_per_frame // 8),
+            )
+            for c in self.channels
+        ]
+        self.depth = [c.target_stage - c.source_stage + 1 for c in self.channels]
+
+    def send(self, index: int, frame: int, ready_ps: int) -> None:
+        """One message (all its chunks) from its sender's TX queue to its receiver's RX queue."""
+        c = self.channels[index]
+        rate, latency, size = self.ways[index]
+        moving = transfer_ps(size, rate) if rate else 0
+        start = ready_ps
+        source, target = self.cores.get(c.source), self.cores.get(c.target)
+        if source is not None:
+            start = max(start, source.tx_ps)
+        end = start + moving
+        tail = end + latency
+        if target is not None:
+            free = self.read.get((index, frame - max(2, self.depth[index])), 0)
+            begin = max(target.rx_ps, free, start + latency)
+            held = transfer_ps(min(size, CHANNEL_BYTES), rate) if rate else 0
+            end = max(end, begin + moving - held)
+            tail = max(begin + moving, end + latency)
+            target.rx_ps = tail
+        if source is not None:
+            source.tx_ps = end
+        self.sent[(index, frame)] = end
+        self.arrived[(index, frame)] = tail
+        if c.target == HOST:
+            self.done[frame] = max(self.done[frame], tail)
+
+    def iteration(self, iteration: int) -> None:
+        if iteration < self.frames:
+            for i in self.host_sends:
+                self.send(i, iteration, 0)
+        for e in self.m.events:
+            frame = iteration - e.stage
+            real = 0 <= frame < self.frames
+            if e.segment is not None:
+                if real:
+                    self._segment(e, frame)
+                continue
+            assert e.task is not None
+            core = self.cores[e.task.engine]
+            steps = self.m.steps[e.task.task]
+            if not real:
+                core.skip(steps.skip_cycles)
+                continue
+            ready_ps = max((self.arrived.get((i, frame), 0) for i in e.inputs), default=0)
+            slot_ps = max((self.sent.get((i, frame - 2), 0) for i in e.sends), default=0)
+            ready = ps_cycles(ready_ps, core.clock_khz)
+            before = max(core.st, ready)
+            loaded, end = core.task(steps, ready, ps_cycles(slot_ps, core.clock_khz))
+            for i in e.inputs:
+                self.read[(i, frame)] = max(self.read.get((i, frame), 0), cycles_ps(loaded, core.clock_khz))
+            took = cycles_ps(max(0, end - before), core.clock_khz)
+            self.last[e.task.task] = took
+            self.busy[e.task.engine] += took
+            end_ps = cycles_ps(end, core.clock_khz)
+            for i in e.sends:
+                self.send(i, frame, end_ps)
+
+    def _segment(self, e: Event, frame: int) -> None:
+        assert e.segment is not None
+        start = max([self.host_free, *(self.arrived.get((i, frame), 0) for i in e.inputs)])
+        self.host_free = start + e.segment.time_ns * 1000
+        self.done[frame] = max(self.done[frame], self.host_free)
+        for i in e.sends:
+            self.send(i, frame, self.host_free)

@@ -92,15 +92,15 @@ class _Sweep:
         return None
 
 
-def _preplace(problem: Problem, sweep: _Sweep) -> Allocation | None:
-    """Layers that are not free to go where the sweep is: forced slices, stuck groups, anchored ones."""
+def preplace(problem: Problem, load: list[int]) -> Allocation | None:
+    """Layers that are not free to go where a sweep is: forced slices, stuck groups, anchored ones; adds to `load`."""
     out: Allocation = {}
     for layer, (split, count) in problem.forced.items():
-        got = forced_slices(problem, layer, split, count, sweep.load)
+        got = forced_slices(problem, layer, split, count, load)
         if got is None:
             return None
         for s in got:
-            sweep.load[s.slot] += s.option.ticks
+            load[s.slot] += s.option.ticks
         out[layer] = got
     groups = [g for g in problem.stuck if not any(layer in out for layer in g)]
     grouped = {layer for g in groups for layer in g}
@@ -112,13 +112,13 @@ def _preplace(problem: Problem, sweep: _Sweep) -> Allocation | None:
                 continue
             options = [o for layer in group if (o := problem.table.whole(layer, problem.kind_of[slot])) is not None]
             if len(options) == len(group):
-                end = sweep.load[slot] + sum(o.ticks for o in options)
+                end = load[slot] + sum(o.ticks for o in options)
                 if best is None or end < best[0]:
                     best = (end, slot, options)
         if best is None:
             return None
         end, slot, options = best
-        sweep.load[slot] = end
+        load[slot] = end
         for layer, o in zip(group, options, strict=True):
             out[layer] = (Share(slot, "", 0, 1, o),)
     return out
@@ -154,7 +154,7 @@ def forced_slices(problem: Problem, layer: int, split: str, count: int, load: li
 def pack(problem: Problem, target: int) -> Allocation | None:
     """A contiguous allocation whose engines are busy at most `target` ticks; None when the sweep finds none."""
     sweep = _Sweep(problem, target)
-    fixed = _preplace(problem, sweep)
+    fixed = preplace(problem, sweep.load)
     if fixed is None or max(sweep.load) > target:
         return None
     out: Allocation = {}

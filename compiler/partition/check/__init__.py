@@ -1,0 +1,35 @@
+"""The plan's independent judge: imports no solver and none of the partitioner's modules.
+
+It derives everything anew from plan, graph, cluster, operator room and cost models, so that a plan from anywhere (made
+here, edited by hand, read from a file) is held to the same rules. `check_plan` gives findings; none means legal.
+"""
+
+from __future__ import annotations
+
+from compiler.ir.graph import Graph
+from compiler.isa.check.findings import Finding, Findings
+from compiler.partition.check.flow import check_flow
+from compiler.partition.check.hardware import check_hardware
+from compiler.partition.check.layers import check_layers
+from compiler.partition.check.loads import check_loads
+from compiler.partition.check.numbers import check_numbers
+from compiler.partition.check.options import check_options
+from compiler.plan.model import Plan
+from device_db.model import Cluster
+
+__all__ = ["Finding", "check_plan"]
+
+
+def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
+    """All rules that the plan breaks, in the order hardware, layers, flow, loads, numbers, options.
+
+    Codes: FVC203 resources and scratchpads, FVC208 DRAM capacity, FVC209 wires and bandwidth, FVC220 everything else.
+    A broken description of the hardware or of the layers hides later rules, which would have nothing to stand on.
+    """
+    found = Findings()
+    if check_hardware(plan, cluster, found) and check_layers(plan, graph, cluster, found):
+        check_flow(plan, graph, cluster, found)
+        check_loads(plan, graph, cluster, found)
+        check_numbers(plan, graph, cluster, found)
+        check_options(plan, cluster, found)
+    return found.result()

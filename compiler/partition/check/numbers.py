@@ -1,0 +1,154 @@
+"""Judges the figures: that what the plan predicts and claims agrees with itself and with what can be added up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compiler.ir.graph import Graph
+from compiler.isa.check.findings import Findings
+from compiler.isa.program import EngineSpec
+from compiler.ops import task_cost
+from compiler.partition.check.layers import partial_count
+from compiler.partition.check.loads import bank_bytes, frame_ps, link_bits
+from compiler.plan.model import Plan
+from cost_models.primitives import PS_PER_SECOND, ceil_div
+from device_db.model import Cluster
+from device_db.topology import link_specs
+
+WHOLE = ("interval_ns", "latency_ns", "interval_cycles", "latency_cycles")
+REAL = ("clock_mhz", "fps", "latency_ms", "energy_mj")
+
+
+def check_numbers(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
+    """Predicted figures and the solver's claim."""
+    p = plan.predicted
+    bad = [k for k in WHOLE if type(p.get(k)) is not int or p[k] <= 0]
+    bad += [k for k in REAL if not isinstance(p.get(k), int | float) or p[k] <= 0]
+    for key in bad:
+        found.add("FVC220", f"{key} is {p.get(key)!r}", f"predicted.{key}")
+    if bad:
+        return
+    _time(plan, cluster, found)
+    _solver(plan, found)
+    _tasks(plan, graph, found)
+    _shares(plan, graph, cluster, found)
+    _limiting(plan, found)
+
+
+def _near(found: Findings, key: str, have: float, want: float, slack: float) -> None:
+    if abs(have - want) > slack:
+        found.add("FVC220", f"{key} is {have}, the plan's other figures make it {want:.6g}", f"predicted.{key}")
+
+
+def _time(plan: Plan, cluster: Cluster, found: Findings) -> None:
+    p = plan.predicted
+    khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+    _near(found, "clock_mhz", p["clock_mhz"], khz / 1000, 1e-9)
+    _near(found, "interval_cycles", p["interval_cycles"], p["interval_ns"] * khz / 1e6, 1 + khz / 1e6)
+    _near(found, "latency_cycles", p["latency_cycles"], p["latency_ns"] * khz / 1e6, 1 + khz / 1e6)
+    _near(found, "fps", p["fps"], 1e9 / p["interval_ns"], 0.001 + 1e9 / p["interval_ns"] ** 2)
+    _near(found, "latency_ms", p["latency_ms"], p["latency_ns"] / 1e6, 2e-6)
+    used = {e.device for e in plan.engines}
+    watts = sum(d.board.power_w for d in cluster.devices if d.name in used)
+    _near(found, "energy_mj", p["energy_mj"], watts * p["interval_ns"] / 1e6, 0.001 + watts / 1e6)
+
+
+def _solver(plan: Plan, found: Findings) -> None:
+    s, where = plan.solver, "solver"
+    key = "interval_cycles" if plan.options.get("objective") == "throughput" else "latency_cycles"
+    if s.objective != plan.predicted[key]:
+        found.add("FVC220", f"objective {s.objective}, predicted {key} {plan.predicted[key]}", where)
+        return
+    if not 0 <= s.bound <= s.objective:
+        found.add("FVC220", f"bound {s.bound} is no lower bound of {s.objective}", where)
+    gap = (s.objective - s.bound) / s.objective
+    if abs(s.gap - gap) > 1e-6:
+        found.add("FVC220", f"gap {s.gap}, objective and bound make it {gap:.6f}", where)
+    if s.status != ("OPTIMAL" if s.bound == s.objective else "FEASIBLE"):
+        found.add("FVC220", f"status {s.status} with bound {s.bound} and objective {s.objective}", where)
+    if (s.seed, s.workers) != (plan.options.get("seed"), plan.options.get("workers")):
+        found.add("FVC220", f"seed {s.seed} and workers {s.workers} differ from the options", where)
+    if not s.proved_by or not s.proved_scope:
+        found.add("FVC220", "a bound without saying what proves it and over what", where)
+
+
+def _tasks(plan: Plan, graph: Graph, found: Findings) -> None:
+    """Every task's predicted cycles, at least what its arithmetic takes."""
+    specs = {e.id: EngineSpec(**e.parameters) for e in plan.engines}
+    tasks: dict[str, Any] = plan.predicted.get("tasks", {})
+    names = {s.task for layer in plan.layers for s in layer.slices}
+    if set(tasks) != names:
+        found.add("FVC220", f"not the plan's tasks: {sorted(set(tasks) ^ names)[:5]}", "predicted.tasks")
+        return
+    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+        for s in layer.slices:
+            cost = task_cost(
+                graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,
+                partial_count(layer, s.replica),
+            )  # fmt: skip
+            least = 0 if cost is None else cost.compute_cycles
+            for key in ("latency_cycles", "steady_cycles"):
+                have = tasks[s.task].get(key)
+                if type(have) is not int or have < least:
+                    found.add("FVC220", f"{key} {have!r}, its arithmetic alone takes {least}", f"predicted.tasks {s.task}")
+
+
+def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
+    """Utilisation of links, banks, dies and host, in permille of a replica's interval."""
+    p, frame = plan.predicted, frame_ps(plan)
+    specs = link_specs(cluster)
+
+    def shares(key: str, unit: str, want: dict[str, tuple[int, int]]) -> None:
+        have = p.get(key, {})
+        if set(have) != set(want):
+            found.add("FVC220", f"not the plan's {key}: {sorted(set(have) ^ set(want))[:5]}", f"predicted.{key}")
+            return
+        for name, (amount, rate) in want.items():
+            row = have[name]
+            permille = amount * PS_PER_SECOND * 1000 / rate / frame
+            if row.get(unit) != amount or abs(row.get("utilisation_permille", -9) - permille) > 1.5:
+                found.add("FVC220", f"{row}, the plan makes it {amount} and {permille:.1f} permille", f"predicted.{key} {name}")
+
+    shares("links", "bits_per_frame", {k: (b, specs[k][0]) for k, b in link_bits(plan).items() if k in specs})
+    rate = {f"{e.device}/{e.parameters['bank']}": int(e.parameters["bank_bytes_per_second"]) for e in plan.engines}
+    shares("banks", "bytes_per_frame", {k: (b, rate[k]) for k, b in bank_bytes(plan, graph).items()})
+    busy: dict[str, int] = {}
+    engines: dict[str, int] = {}
+    clock = {}
+    die_of = {e.id: f"{e.device}/{e.die}" for e in plan.engines}
+    for e in plan.engines:
+        busy.setdefault(die_of[e.id], 0)
+        engines[die_of[e.id]] = engines.get(die_of[e.id], 0) + 1
+        clock[die_of[e.id]] = int(e.parameters["clock_khz"])
+    for layer in plan.layers:
+        for s in layer.slices:
+            busy[die_of[s.engine]] += p["tasks"].get(s.task, {}).get("steady_cycles", 0)
+    dies = p.get("dies", {})
+    if set(dies) != set(busy):
+        found.add("FVC220", "not the plan's dies", "predicted.dies")
+    for name, cycles in busy.items():
+        row = dies.get(name, {})
+        permille = cycles * 1e12 / clock[name] / frame / engines[name]
+        right = row.get("busy_cycles") == cycles and row.get("engines") == engines[name]
+        if not right or abs(row.get("busy_permille", -9) - min(1000.0, permille)) > 1.5:
+            found.add("FVC220", f"{row}, its tasks make it {cycles} cycles and {permille:.1f} permille", f"predicted.dies {name}")
+    host = p.get("host", {})
+    time_ps = sum(h.time_ns for h in plan.host_segments) * 1000 * plan.replicas
+    right = host.get("segments") == len(plan.host_segments)
+    if not right or abs(host.get("busy_permille", -9) - ceil_div(time_ps * 1000, frame)) > 1:
+        found.add("FVC220", f"{host}, the segments make it {time_ps // 1000} ns a frame", "predicted.host")
+
+
+def _limiting(plan: Plan, found: Findings) -> None:
+    """What is said to limit the plan is a thing of the plan."""
+    p = plan.predicted
+    row = p.get("limiting", {})
+    known = {
+        "engine": {e.id for e in plan.engines},
+        "link": set(p.get("links", {})),
+        "bank": set(p.get("banks", {})),
+        "host": {"host"},
+        "order": {"messages"},
+    }
+    if row.get("where") not in known.get(str(row.get("kind")), set()) or not row.get("text") or not row.get("relief"):
+        found.add("FVC220", f"{row} names nothing of the plan", "predicted.limiting")

@@ -1,0 +1,143 @@
+"""The flat model by CP-SAT: every layer on every engine, for problems small enough to be solved to a proof.
+
+Needs a Problem and an Allocation; guarantees an Allocation that is not worse and a proven bound, deterministic for a
+seed and one worker (deterministic time). Links and banks are not in the model, so its bound holds with them; they are
+judged on the whole allocation afterwards. Larger neighbourhoods of it were tried and dropped: blind to traffic, they
+undo what annealing keeps together (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from compiler.partition.options_table import Option
+from compiler.partition.problem import Allocation, Load, Problem, Share, load_of
+
+EXACT_SIZE = 240  # layers x engines up to which it is solved
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Deterministic seconds, seed and workers of one solve."""
+
+    seconds: float
+    seed: int
+    workers: int
+
+
+def profile(load: Load) -> tuple[int, ...]:
+    """What is to be small, lexicographically: the interval, then the engines from the busiest down."""
+    return (load.interval, *sorted(load.engine, reverse=True))
+
+
+@dataclass(slots=True)
+class _Model:
+    """All layers that are free to move; the others are a base load."""
+
+    cp: Any
+    model: Any
+    interval: Any
+    load: dict[int, list[Any]]
+    placed: dict[int, dict[tuple[int, str, int], tuple[Any, Option]]]
+
+    @classmethod
+    def of(cls, problem: Problem, allocation: Allocation, engine: tuple[int, ...]) -> _Model:
+        from ortools.sat.python import cp_model
+
+        slots = list(range(problem.slots))
+        pinned = {x for g in problem.stuck for x in g} | set(problem.forced)
+        free = [x for x in allocation if x not in pinned]
+        base = dict(enumerate(engine))
+        for x in free:
+            for s in allocation[x]:
+                base[s.slot] -= s.option.ticks
+        m = cp_model.CpModel()
+        interval = m.new_int_var(max(base.values()), max(engine[e] for e in slots), "T")
+        load: dict[int, list[Any]] = {e: [] for e in slots}
+        placed = {x: _choose(m, problem, x, slots, allocation[x], load) for x in free}
+        for e in slots:
+            m.add(sum(load[e]) + base[e] <= interval)
+        return cls(cp_model, m, interval, load, placed)
+
+    def solve(self, problem: Problem, allocation: Allocation, budget: Budget) -> tuple[Allocation | None, Any]:
+        """(the allocation with the free layers as solved, or None; the solver)."""
+        solver = self.cp.CpSolver()
+        q = solver.parameters
+        q.random_seed, q.num_workers, q.max_deterministic_time = budget.seed, budget.workers, budget.seconds
+        q.catch_sigint_signal = False
+        status = solver.solve(self.model)
+        if status not in (self.cp.OPTIMAL, self.cp.FEASIBLE):
+            return None, solver
+        out = dict(allocation)
+        for x, choice in self.placed.items():
+            shares: list[Share] = []
+            first = 0
+            for e in problem.order:
+                for (slot, split, k), (b, o) in choice.items():
+                    if slot == e and solver.value(b):
+                        shares.append(Share(e, split, first, k, o))
+                        first += k
+            out[x] = tuple(shares)
+        return out, solver
+
+
+def exact(problem: Problem, start: Allocation, budget: Budget) -> tuple[Allocation, int]:
+    """(the best allocation found, a proven bound in ticks or 0): the flat model of all layers and engines.
+
+    Only for small problems whose table has no Pn slices and that nothing is pinned in; (start, 0) otherwise.
+    """
+    table = problem.table
+    if len(table.layers) * problem.slots > EXACT_SIZE or any(o.role == "partial" for o in table.options):
+        return start, 0
+    load = load_of(problem, start)
+    model = _Model.of(problem, start, load.engine)
+    model.model.minimize(model.interval)
+    got, solver = model.solve(problem, start, budget)
+    if got is None:
+        return start, 0
+    bound = round(solver.best_objective_bound)
+    return (got if load_of(problem, got).interval <= load.interval else start), bound
+
+
+def _choose(
+    m: Any,
+    problem: Problem,
+    layer: int,
+    slots: list[int],
+    now: tuple[Share, ...],
+    load: dict[int, list[Any]],
+) -> dict[tuple[int, str, int], tuple[Any, Option]]:
+    """One layer's booleans: whole on an engine, or Pm slices that add up to all its units."""
+    out: dict[tuple[int, str, int], tuple[Any, Option]] = {}
+    begun = {(s.slot, s.split, s.units) for s in now}
+    here = [e for e in slots if e in problem.slots_of(layer)]
+    modes: list[Any] = []
+    for e in here:
+        o = problem.table.whole(layer, problem.kind_of[e])
+        if o is not None:
+            b = m.new_bool_var("")
+            out[(e, "", 1)] = (b, o)
+            modes.append(b)
+    for split in problem.table.layers[layer].splits:
+        if split.factor != "Pm":
+            continue
+        mine: dict[int, list[tuple[int, Any]]] = {}
+        for e in here:
+            for k in range(1, split.units):
+                o = problem.table.slice(layer, problem.kind_of[e], "Pm", k)
+                if o is not None:
+                    b = m.new_bool_var("")
+                    out[(e, "Pm", k)] = (b, o)
+                    mine.setdefault(e, []).append((k, b))
+        used = m.new_bool_var("")
+        modes.append(used)
+        for items in mine.values():
+            m.add(sum(b for _, b in items) <= used)
+        every = [(k, b) for items in mine.values() for k, b in items]
+        m.add(sum(k * b for k, b in every) == split.units * used)
+    m.add_exactly_one(modes)
+    for key, (b, o) in out.items():
+        load[key[0]].append(o.ticks * b)
+        m.add_hint(b, key in begun)
+    return out
