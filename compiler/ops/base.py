@@ -174,6 +174,11 @@ class Task:
     resident_addr: int = 0  # WGT address of its resident weights
     notes: dict[str, object] = field(default_factory=dict)  # folding metadata that the family adds
 
+    @property
+    def pricing(self) -> bool:
+        """Only durations are wanted: nothing need be proved or packed."""
+        return not self.constants.keep
+
 
 def dense_view(graph: Graph, name: str) -> View:
     """A whole tensor at address 0: what a cost is computed with."""

@@ -139,8 +139,8 @@ def lower(task: Task) -> list[Step]:
     """Steps of a binary slice: load both operand tiles, VBIN, store."""
     node, engine, graph = task.node, task.engine, task.graph
     assert isinstance(node, Binary)
-    made = entry(graph, node)
-    task.notes["requantiser"] = made.proof
+    if not task.pricing:
+        task.notes["requantiser"] = entry(graph, node).proof
     y = task.view(node.y)
     operands = [
         (operand_view(task.view(name), shape), shape)
@@ -158,7 +158,9 @@ def lower(task: Task) -> list[Step]:
     for i, box in enumerate(cut(task.box, axis, size)):
         step = Step(tab=0)
         if i == 0:
-            step.loads.append(load_const(task, "entry", VBIN_ENTRY_BYTES, lambda: made.data, Space.TAB, 0, "table"))
+            step.loads.append(
+                load_const(task, "entry", VBIN_ENTRY_BYTES, lambda: entry(graph, node).data, Space.TAB, 0, "table")
+            )
         sizes = box_sizes(box)
         base = i % 2 * (a_slot + b_slot)
         addresses = (base, base + a_slot)

@@ -23,7 +23,8 @@ from cost_models.primitives import OTHER_CYCLES, ceil_div, vector_cycles
 
 TABLE_BYTES = 256
 SMALL_GAP_BYTES = 16  # a run of so few bytes between wanted ones costs the port nothing
-_MORE = 3  # candidates tried beyond the first that fits
+_MORE = 3  # candidates tried beyond the first that fits, as long as they have few runs
+_FEW_RUNS = 64
 
 Loop = tuple[int, int, int]  # count, source stride, destination stride, in bytes
 
@@ -116,14 +117,14 @@ def clip(p: Piece, lo: int, hi: int) -> Iterator[Piece]:
     inner = reach - (count - 1) * d
     first = max(0, ceil_div(lo - p.dst, d))
     final = min(count - 1, (hi - inner - p.dst) // d)
-    touched = range(max(0, (lo - inner - p.dst) // d + 1), min(count - 1, (hi - 1 - p.dst) // d) + 1)
-    for i in touched:
-        if i == first <= final:
-            yield replace(
-                p, loops=tuple(_fuse([(final - first + 1, s, d), *rest])), src=p.src + first * s, dst=p.dst + first * d
-            )
-        elif not first <= i <= final:
-            yield from clip(replace(p, loops=rest, src=p.src + i * s, dst=p.dst + i * d), lo, hi)
+    low = max(0, (lo - inner - p.dst) // d + 1)
+    high = min(count - 1, (hi - 1 - p.dst) // d)
+    whole = [] if first > final else [(first, final - first + 1)]
+    cut = [*range(low, first), *range(final + 1, high + 1)] if whole else [*range(low, high + 1)]
+    for start, n in whole:
+        yield replace(p, loops=tuple(_fuse([(n, s, d), *rest])), src=p.src + start * s, dst=p.dst + start * d)
+    for i in cut:  # reached, but not wholly inside
+        yield from clip(replace(p, loops=rest, src=p.src + i * s, dst=p.dst + i * d), lo, hi)
 
 
 @lru_cache(maxsize=16384)
@@ -249,7 +250,7 @@ def choose_tile(graph: Graph, node: Move, box: Box, engine: EngineSpec) -> Tile 
     seen: set[int] = set()
     tried = 0
     count = 1
-    while tried <= _MORE and count < 2 * (hi - lo):
+    while count < 2 * (hi - lo) and (not tried or (tried <= _MORE and count <= _FEW_RUNS)):
         raw = ceil_div(hi - lo, count)
         count *= 2
         grain = next((g for g in grains if g <= raw), elem)

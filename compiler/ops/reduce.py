@@ -90,14 +90,18 @@ def lower(task: Task) -> list[Step]:
     x_unsigned = bool(unsigned_flag(graph, node.x, Flag.X_UNSIGNED))
     y_flag = unsigned_flag(graph, node.y, Flag.Y_UNSIGNED)
     lo, hi = limits(graph, node.y)
-    plan = requant_plan(node, x_unsigned, bool(y_flag), True)
     m0, m1 = _ranges(node, task.box)[1]
-    if (
-        max(packed_bytes(plan, m, min(m + tile["m"], m1)) for m in range(m0, m1, tile["m"]))
-        > engine.tab_bytes // 2 - 64
-    ):
-        plan = requant_plan(node, x_unsigned, bool(y_flag), False)
-    task.notes["requantiser"] = plan.proof(m0, m1)
+    plan = None
+    if not task.pricing:
+        plan = requant_plan(node, x_unsigned, bool(y_flag), True)
+        largest = max(packed_bytes(plan, m, min(m + tile["m"], m1)) for m in range(m0, m1, tile["m"]))
+        if largest > engine.tab_bytes // 2 // 64 * 64:
+            plan = requant_plan(node, x_unsigned, bool(y_flag), False)
+        task.notes["requantiser"] = plan.proof(m0, m1)
+
+    def entries(start: int, stop: int) -> bytes:
+        assert plan is not None
+        return pack_vreq(plan, start, stop)
 
     def at(view: View, n: int, m: int, h: int, w: int) -> int:
         place = [0, 0, 0, 0]
@@ -113,8 +117,9 @@ def lower(task: Task) -> list[Step]:
             table, loaded = table + 1, m
             step.loads.append(
                 load_const(
-                    task, f"t{m}", packed_bytes(plan, m, m + channels),
-                    lambda m=m, c=channels: pack_vreq(plan, m, m + c), Space.TAB, 0, "table",  # type: ignore[misc]
+                    task, f"t{m}",
+                    packed_bytes(plan, m, m + channels) if plan else channels * VREQ_ENTRY_BYTES,
+                    lambda m=m, c=channels: entries(m, m + c), Space.TAB, 0, "table",  # type: ignore[misc]
                 )
             )  # fmt: skip
         step.tab = table
@@ -133,7 +138,8 @@ def lower(task: Task) -> list[Step]:
         out = i % 2 * out_slot
         fields = {
             "acc_addr": base, "dst_addr": out, "tab_addr": 0, "m": channels,
-            "zero_point": instruction_zero_point(plan, m, m + channels), "lo": lo, "hi": hi, "count": rows * cols,
+            "zero_point": instruction_zero_point(plan, m, m + channels) if plan else 0,
+            "lo": lo, "hi": hi, "count": rows * cols,
         }  # fmt: skip
         step.cx.append(Proto("VREQ", fields, y_flag, cycles, role="compute", result=True))
         ys = y.strides
