@@ -41,9 +41,9 @@ def prediction(result: CompileResult) -> dict[str, Any]:
     host = {name: data for name, data in result.files.items() if name.startswith("host/")}
     simulated = simulate(programs, host=host_tasks(host) if host else ())
     predicted = result.plan.predicted
-    engines = {e.id: e.parameters["clock_khz"] for e in result.plan.engines}
-    expected = {s.task: s.cycles * 10**9 // engines[s.engine] for layer in result.plan.layers for s in layer.slices}
-    off = sorted(abs(expected[t.task] / t.steady_ps - 1) for t in simulated.tasks if t.steady_ps and t.task in expected)
+    clocks = {e.id: e.parameters["clock_khz"] for e in result.plan.engines}
+    expected = {task: row["steady_cycles"] * 10**9 for task, row in predicted["tasks"].items()}
+    off = sorted(abs(expected[t.task] / clocks[t.engine] / t.steady_ps - 1) for t in simulated.tasks if t.steady_ps)
     return {
         "interval_ns": predicted["interval_ns"],
         "interval_ratio": round(predicted["interval_ns"] / simulated.interval_ns, 4),
