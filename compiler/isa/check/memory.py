@@ -28,7 +28,7 @@ from compiler.isa.table import Flag, Queue, Space
 UNWRITTEN = -(1 << 62)
 ONCE_BASE = -(1 << 60)  # content of a ONCE load: ONCE_BASE - stage
 GROUPS = 1 << 24
-_MAX_ITERATIONS = 128
+_MAX_ITERATIONS = 1024  # 255 slots and the deepest pipelines seen several times over
 
 
 @dataclass(slots=True)
