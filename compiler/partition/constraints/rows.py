@@ -49,7 +49,13 @@ def resources(
 ) -> list[Row]:
     """One row a resource type: what the versions take (node, version, type) against the budget of a place."""
     return [
-        Row("resources", where, name, budget[r], {(n, k): v[r] for n, vs in enumerate(versions) for k, v in enumerate(vs)})
+        Row(
+            "resources",
+            where,
+            name,
+            budget[r],
+            {(n, k): v[r] for n, vs in enumerate(versions) for k, v in enumerate(vs)},
+        )
         for r, name in enumerate(names)
     ]
 
