@@ -54,6 +54,20 @@ def prediction(result: CompileResult) -> dict[str, Any]:
     }
 
 
+def raw_groups(model: Path, result: CompileResult) -> dict[str, Any]:
+    """Gate B on a QDQ model: its groups in raw float beside the integers, on one seeded frame."""
+    import numpy as np
+
+    from compiler.executor.groups import gate_b
+    from compiler.executor.reference import Reference
+
+    rng = np.random.default_rng(11)
+    inputs = Reference(result.graph.model).inputs
+    frame = {n: rng.uniform(-1, 1, shape).astype(dtype) for n, (dtype, shape) in inputs.items()}
+    gate = gate_b(model.read_bytes(), result.graph.model, [frame])
+    return {**gate.as_json(), "unmatched": len(gate.unmatched)}
+
+
 def main() -> int:
     model, case = Path(sys.argv[1]), json.loads(sys.argv[2])
     record: dict[str, Any] = {}
@@ -79,6 +93,8 @@ def main() -> int:
             "seconds": {step: round(s, 2) for step, s in result.seconds.items()},
             **prediction(result),
         }
+        if case["form"] == "qdq":
+            record["gate_b"] = raw_groups(model, result)
     record["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps(record))
     return 0
