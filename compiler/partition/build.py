@@ -3,7 +3,8 @@
 Needs a Decision that covers every layer; guarantees the rules of docs/machine.md: one global order in which a task
 follows every producer of its own stage; in a latency plan every stage is 0; in a throughput plan a consumer on another
 engine lies `hop` stages later than its producers (two give messages a whole iteration more to pass the queues in, at
-the cost of frame slots), behind the host one; a channel carries exactly the hull of what its target needs of one producer slice.
+the cost of frame slots), behind the host one; a channel carries exactly the hull of what its target needs of one
+producer slice.
 
 The order of a throughput plan is that of the tasks' ends within an iteration when all engines start it together: queues
 then meet their messages in the order in which they are ready, and none blocks those behind it.
@@ -147,7 +148,11 @@ class _Builder:
             if root in g.tensors or root in g.host_tensors:
                 self.sources[root] = [_Source(tensor_box(g, root), HOST, stage)]
         time_ns = host_time_ns(seg.name, self.options)
-        self.hosts.append(HostSegmentPlan(seg.name, seg.nodes, seg.reason, stage, self._serial(max(self.clock.values(), default=0)), time_ns))
+        self.hosts.append(
+            HostSegmentPlan(
+                seg.name, seg.nodes, seg.reason, stage, self._serial(max(self.clock.values(), default=0)), time_ns
+            )
+        )
 
     def _serial(self, end_ps: int) -> int:
         self.ends.append((end_ps, len(self.ends)))

@@ -61,7 +61,15 @@ def shape_key(graph: Graph, node: Node) -> tuple[object, ...]:
         if isinstance(value, tuple):
             return tuple(plain(v) for v in value)
         if isinstance(value, Copy):
-            return (value.source, value.dims, value.src_offset, value.src_strides, value.dst_offset, value.dst_strides, value.table is None)
+            return (
+                value.source,
+                value.dims,
+                value.src_offset,
+                value.src_strides,
+                value.dst_offset,
+                value.dst_strides,
+                value.table is None,
+            )
         return value
 
     values = tuple(plain(getattr(node, f.name)) for f in fields(node) if f.name not in _NAMES)

@@ -104,7 +104,9 @@ def no_layer_fit(graph: Graph, cluster: Cluster, choice: EngineChoice) -> FvcErr
                 break
         if best is not None:
             continue
-        largest = max((k.spec for q in choice.pools for k in choice.offered[q]), key=lambda s: s.act_bytes + s.wgt_bytes)
+        largest = max(
+            (k.spec for q in choice.pools for k in choice.offered[q]), key=lambda s: s.act_bytes + s.wgt_bytes
+        )
         weights = node.weight.size if isinstance(node, Conv) else 0
         read = max((graph.tensors[t].bytes for t in node.inputs if t in graph.tensors), default=0)
         return Infeasibility(
@@ -118,7 +120,9 @@ def no_layer_fit(graph: Graph, cluster: Cluster, choice: EngineChoice) -> FvcErr
             (("weights", weights), ("input", read), ("output", graph.tensors[node.y].bytes)),
             ("use boards with more BRAM", "split the layer in the model"),
         ).error()
-    return FvcError("FVC203", "no combination of engines holds every layer", help=("use boards with more BRAM",), exit_code=1)
+    return FvcError(
+        "FVC203", "no combination of engines holds every layer", help=("use boards with more BRAM",), exit_code=1
+    )
 
 
 def too_deep(graph: Graph, cluster: Cluster) -> FvcError:

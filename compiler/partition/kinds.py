@@ -95,7 +95,10 @@ def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec) ->
                 continue
             more = (have.bram18 - need.bram18) // spec.tn
             made = replace(base, act_bytes=spec.tn * BRAM_BYTES * (1 + min(more, 31)))
-            if made.act_bytes < max(LEAST_ACT_BYTES, made.acc_bytes // 4) and (tab, acc) != (TAB_BYTES[-1], ACC_WORDS[-1]):
+            if made.act_bytes < max(LEAST_ACT_BYTES, made.acc_bytes // 4) and (tab, acc) != (
+                TAB_BYTES[-1],
+                ACC_WORDS[-1],
+            ):
                 continue
             return Candidate(made, resources_of(made, board, die))
     return None

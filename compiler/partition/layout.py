@@ -69,8 +69,8 @@ def places(cluster: Cluster, cores: int | None) -> list[Place]:
 
 
 def _pool(pools: list[tuple[tuple[object, ...], Resources]], key: tuple[object, ...], have: Resources) -> int:
-    """Index of the pool that a place belongs to: the first with equal ports whose resources are near (DSP within 3 %, which decides
-    the array; the rest within 10 %)."""
+    """Index of the pool that a place belongs to: the first with equal ports whose resources are near (DSP within 3 %,
+    which decides the array; the rest within 10 %)."""
     for k, (other, least) in enumerate(pools):
         near = all(
             abs(getattr(have, t) - getattr(least, t)) * (33 if t == "dsp" else 10) <= max(1, getattr(have, t))

@@ -94,6 +94,7 @@ class PartitionOptions:
 def host_time_ns(name: str, options: PartitionOptions) -> int:
     """Nanoseconds of one host segment a frame: measured if given, else 50 us.
 
-    The default is an assumption: one ONNX Runtime call with a small tail (softmax, top-k); `--host-profile` replaces it.
+    The default is an assumption: one ONNX Runtime call with a small tail (softmax, top-k); `--host-profile` replaces
+    it.
     """
     return options.host_ns.get(name, HOST_SEGMENT_NS)

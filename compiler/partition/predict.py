@@ -66,10 +66,17 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     }
     clock = {e: s.clock_khz for e, s in specs.items()}
     out["tasks"] = {
-        t: {"latency_cycles": ps_cycles(alone.task_ps[t], clock[e]), "steady_cycles": ps_cycles(times.task_ps[t], clock[e])}
+        t: {
+            "latency_cycles": ps_cycles(alone.task_ps[t], clock[e]),
+            "steady_cycles": ps_cycles(times.task_ps[t], clock[e]),
+        }
         for t, e in sorted((s.task, s.engine) for layer in plan.layers for s in layer.slices)
     }
-    out.update(loads.utilisation(plan, interval_ns * 1000 * plan.replicas, {t: row["steady_cycles"] for t, row in out["tasks"].items()}))
+    out.update(
+        loads.utilisation(
+            plan, interval_ns * 1000 * plan.replicas, {t: row["steady_cycles"] for t, row in out["tasks"].items()}
+        )
+    )
     out["limiting"] = limiting(plan, loads, busy, frame_ps)
     return out
 

@@ -4,8 +4,9 @@ Needs a plan and the timelines of its tasks; gives when each task of each frame 
 A task waits for its core (in order), for its data (messages of its frame), for the layer before it (last store) and for
 the message of two frames ago that still holds its result's slot. A message waits for its sender's TX queue, its
 receiver's RX queue (all in the one global order) and the slot that the reader of the frame before leaves; a channel
-holds CHANNEL_BYTES of it before the receiver takes any. A busy link is slower by the share that others take. This is a
-recurrence over (iteration, order): whatever a task or message waits for comes earlier in that order, so one pass suffices.
+holds CHANNEL_BYTES of it before the receiver takes any. A busy link is slower by the share that others take. This is
+a recurrence over (iteration, order): whatever a task or message waits for comes earlier in that order, so one pass
+suffices.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Steps:
 
 
 def _stretch(t: Timeline, plain: float, real: float) -> float:
-    """The factor on load and store durations that makes the uncontended recurrence last as long as the contended one."""
+    """The factor on load and store durations that makes the uncontended recurrence as long as the contended one."""
     if real <= plain * 1.001:
         return 1.0
     low, high = 1.0, 4.0
@@ -85,8 +86,8 @@ class Core:
     rx_ps: int = 0
 
     def task(self, s: Steps, ready: int, slot: int) -> tuple[int, int]:
-        """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the cycles
-        of its last load of data and of its last store."""
+        """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the
+        cycles of its last load of data and of its last store."""
         ld, cx, st = self.ld, self.cx, self.st
         closed, before, last = self.closed, self.before, self.last
         barrier = st if st > ready else ready
@@ -198,7 +199,10 @@ class _Run:
         self.host_sends = [i for i, c in enumerate(self.channels) if c.source == HOST and i not in produced]
         self.ways = [
             (
-                min((round(machine.links[k][0] / (1 + machine.crowd.get((c.source, k), 0.0))) for k in c.route), default=0),
+                min(
+                    (round(machine.links[k][0] / (1 + machine.crowd.get((c.source, k), 0.0))) for k in c.route),
+                    default=0,
+                ),
                 sum(machine.links[k][1] for k in c.route) * 1000,
                 -(-c.bits_per_frame // 8),
             )

@@ -147,7 +147,13 @@ def _reader(
 
 
 def _channels(
-    plan: Plan, graph: Graph, replica: int, flow: _Flow, routes: _Routes, left: list[tuple[int, ChannelPlan]], found: Findings
+    plan: Plan,
+    graph: Graph,
+    replica: int,
+    flow: _Flow,
+    routes: _Routes,
+    left: list[tuple[int, ChannelPlan]],
+    found: Findings,
 ) -> None:
     """Every needed piece from elsewhere has exactly its channel; takes those found out of `left`."""
     for (tensor, target), wanted in flow.needed.items():
@@ -157,9 +163,7 @@ def _channels(
             parts = [(c, stage) for box, stage in wanted if (c := common(m.box, box)) is not None]
             if not parts:
                 continue
-            box = tuple(
-                (min if i % 2 == 0 else max)(part[i] for part, _ in parts) for i in range(8)
-            )
+            box = tuple((min if i % 2 == 0 else max)(part[i] for part, _ in parts) for i in range(8))
             known = graph.tensors.get(tensor)
             bits = count(box) * (known.dtype.size_bytes if known is not None else 4) * 8  # type: ignore[arg-type]
             want = ChannelPlan(

@@ -112,7 +112,9 @@ def _dies(name: str, board: Board, engines: list[EnginePlan], found: Findings) -
             need, have = sum(getattr(e.resources, t) for e in here), getattr(die.usable, t)
             if need > have:
                 parts = ", ".join(f"{e.id} ({getattr(e.resources, t)})" for e in here)
-                found.add("FVC203", f"{t.upper()} over budget on {name}/{die.name}: {need} needed, {have} usable", parts)
+                found.add(
+                    "FVC203", f"{t.upper()} over budget on {name}/{die.name}: {need} needed, {have} usable", parts
+                )
 
 
 def _wires(name: str, board: Board, engines: list[EnginePlan], found: Findings) -> None:

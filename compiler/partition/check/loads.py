@@ -79,15 +79,31 @@ def check_loads(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> 
             found.add("FVC220", f"no link is called '{link}'", "channels")
         elif bits * PS_PER_SECOND > limit * specs[link][0]:
             need, have = bits, limit * specs[link][0] // PS_PER_SECOND
-            found.add("FVC209", f"link {link} carries {need} bits a frame, {have} pass in its interval", "predicted.interval_ns")
+            found.add(
+                "FVC209",
+                f"link {link} carries {need} bits a frame, {have} pass in its interval",
+                "predicted.interval_ns",
+            )
     rate = {f"{e.device}/{e.parameters['bank']}": int(e.parameters["bank_bytes_per_second"]) for e in plan.engines}
     for bank, size in bank_bytes(plan, graph).items():
         if size * PS_PER_SECOND > limit * rate[bank]:
             have = limit * rate[bank] // PS_PER_SECOND
-            found.add("FVC209", f"bank {bank} moves {size} bytes a frame, {have} pass in its interval", "predicted.interval_ns")
+            found.add(
+                "FVC209",
+                f"bank {bank} moves {size} bytes a frame, {have} pass in its interval",
+                "predicted.interval_ns",
+            )
     for engine, busy in compute_ps(plan, graph).items():
         if busy > limit:
-            found.add("FVC220", f"{engine} is busy {busy // 1000} ns a frame, the interval is {limit // 1000} ns", "predicted.interval_ns")
+            found.add(
+                "FVC220",
+                f"{engine} is busy {busy // 1000} ns a frame, the interval is {limit // 1000} ns",
+                "predicted.interval_ns",
+            )
     host = sum(h.time_ns for h in plan.host_segments) * 1000 * plan.replicas
     if host > limit:
-        found.add("FVC220", f"the host is busy {host // 1000} ns a frame, the interval is {limit // 1000} ns", "predicted.interval_ns")
+        found.add(
+            "FVC220",
+            f"the host is busy {host // 1000} ns a frame, the interval is {limit // 1000} ns",
+            "predicted.interval_ns",
+        )

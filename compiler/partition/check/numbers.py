@@ -90,7 +90,9 @@ def _tasks(plan: Plan, graph: Graph, found: Findings) -> None:
             for key in ("latency_cycles", "steady_cycles"):
                 have = tasks[s.task].get(key)
                 if type(have) is not int or have < least:
-                    found.add("FVC220", f"{key} {have!r}, its arithmetic alone takes {least}", f"predicted.tasks {s.task}")
+                    found.add(
+                        "FVC220", f"{key} {have!r}, its arithmetic alone takes {least}", f"predicted.tasks {s.task}"
+                    )
 
 
 def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
@@ -107,7 +109,11 @@ def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None
             row = have[name]
             permille = amount * PS_PER_SECOND * 1000 / rate / frame
             if row.get(unit) != amount or abs(row.get("utilisation_permille", -9) - permille) > 1.5:
-                found.add("FVC220", f"{row}, the plan makes it {amount} and {permille:.1f} permille", f"predicted.{key} {name}")
+                found.add(
+                    "FVC220",
+                    f"{row}, the plan makes it {amount} and {permille:.1f} permille",
+                    f"predicted.{key} {name}",
+                )
 
     shares("links", "bits_per_frame", {k: (b, specs[k][0]) for k, b in link_bits(plan).items() if k in specs})
     rate = {f"{e.device}/{e.parameters['bank']}": int(e.parameters["bank_bytes_per_second"]) for e in plan.engines}
@@ -131,7 +137,11 @@ def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None
         permille = cycles * 1e12 / clock[name] / frame / engines[name]
         right = row.get("busy_cycles") == cycles and row.get("engines") == engines[name]
         if not right or abs(row.get("busy_permille", -9) - min(1000.0, permille)) > 1.5:
-            found.add("FVC220", f"{row}, its tasks make it {cycles} cycles and {permille:.1f} permille", f"predicted.dies {name}")
+            found.add(
+                "FVC220",
+                f"{row}, its tasks make it {cycles} cycles and {permille:.1f} permille",
+                f"predicted.dies {name}",
+            )
     host = p.get("host", {})
     time_ps = sum(h.time_ns for h in plan.host_segments) * 1000 * plan.replicas
     right = host.get("segments") == len(plan.host_segments)

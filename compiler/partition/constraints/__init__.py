@@ -1,1 +1,1 @@
-"""One function a constraint family: numbers in, rows out; solvers, bounds and infeasibility reports read the same rows."""
+"""One function a constraint family: numbers in, rows out; solvers, bounds and infeasibility reports read them alike."""

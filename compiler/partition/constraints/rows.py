@@ -18,7 +18,7 @@ EXACT_SCALE_BITS = 44  # beyond, averages are rounded up: sums must stay below 2
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """sum over the chosen (node, version) of `terms` <= `bound`, in `unit`. `exact` is False where terms were rounded up."""
+    """Sum of `terms` over the chosen (node, version) <= `bound`, in `unit`. `exact`: no term was rounded up."""
 
     family: str
     where: str

@@ -1,1 +1,1 @@
-"""The solvers: contiguous sweep, CP-SAT placement, latency by dynamic programming. All take a Problem, give an Allocation."""
+"""The solvers: contiguous sweep, CP-SAT placement, latency by dynamic programming: a Problem in, an Allocation out."""

@@ -168,7 +168,10 @@ def pack(problem: Problem, target: int) -> Allocation | None:
 
 def contiguous(problem: Problem, floor: int) -> Allocation | None:
     """The best contiguous allocation that bisection on the target finds from the bound `floor` upward."""
-    worst = [min((o.ticks for k in set(problem.kind_of) if (o := problem.table.whole(x.index, k))), default=0) for x in problem.table.layers]
+    worst = [
+        min((o.ticks for k in set(problem.kind_of) if (o := problem.table.whole(x.index, k))), default=0)
+        for x in problem.table.layers
+    ]
     high = max(1, floor)
     best = pack(problem, high)
     top = max(high, sum(worst) * 4)

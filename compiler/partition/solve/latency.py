@@ -46,7 +46,9 @@ class Clock:
                 ready = 0
                 if s.option.role == "reduce":
                     for slot, end in partial:
-                        ready = max(ready, end if slot == s.slot else self._moved(slot, s.slot, layer.output_bits * 4, end))
+                        ready = max(
+                            ready, end if slot == s.slot else self._moved(slot, s.slot, layer.output_bits * 4, end)
+                        )
                 else:
                     for f in self.inputs[layer.index]:
                         key = (f, s.slot)
@@ -169,7 +171,11 @@ def _starts(
                 if layer in stuck:
                     slots = set.intersection(*({s[0].slot for s in choices[x]} for x in stuck[layer]))
                     inside = [s for s in offered if s[0].slot == min(slots, default=-1)] or inside
-                key = (lambda s: (max(x.option.ticks for x in s), len(s))) if not narrow else (lambda s: (len(s), s[0].option.ticks))
+                key = (
+                    (lambda s: (max(x.option.ticks for x in s), len(s)))
+                    if not narrow
+                    else (lambda s: (len(s), s[0].option.ticks))
+                )
                 allocation[layer] = min(inside, key=key)
             out.append(allocation)
             if k == 1:
