@@ -224,8 +224,9 @@ class _Run:
         if target is not None:
             free = self.read.get((index, frame - max(2, self.depth[index])), 0)
             begin = max(target.rx_ps, free, start + latency)
-            held = transfer_ps(min(size, CHANNEL_BYTES), rate) if rate else 0
-            end = max(end, begin + moving - held)
+            if size > CHANNEL_BYTES:  # what the channel does not hold waits for the receiver to begin
+                held = transfer_ps(CHANNEL_BYTES, rate) if rate else 0
+                end = max(end, begin + moving - held)
             tail = max(begin + moving, end + latency)
             target.rx_ps = tail
         if source is not None:
