@@ -7,6 +7,8 @@ a list of prices; `certify` checks it in exact integer arithmetic and trusts no 
   (whole, or any multiset of its slices that makes up all units, plus a reduce piece where slices are partial sums).
   Every plan pays at least sum c_l a frame, and n_p engines of pool p sell at most n_p * T ticks a frame each, so
       T >= sum c_l / sum n_p * lambda_p.
+  Weights held on chip pay rent too: mu_p >= 0 for each resident byte, of which the engines of a pool have m_p in all; c_l
+  is then the least price of time and rent, and T >= (sum c_l - sum m_p * mu_p) / sum n_p * lambda_p.
 
 The best prices are duals of a linear programme over patterns (complete ways), found by column generation. Fixed loads
 that no choice changes (the host) are the caller's matter.
@@ -25,25 +27,31 @@ MOST_ROUNDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Engines that hold the same kinds: `count` of them."""
+    """Engines that hold the same kinds: `count` of them, with room for `resident_bytes` of weights on chip in all."""
 
     kinds: tuple[int, ...]
     count: int
+    resident_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A proven bound in ticks and the prices (a pool each, over SCALE) that prove it."""
+    """A proven bound in ticks and the prices (a pool each, in one scale) that prove it."""
 
     bound: int
     time_prices: tuple[int, ...]
+    rents: tuple[int, ...] = ()
+
+
+Column = tuple[tuple[tuple[int, int], ...], tuple[int, int]]  # ticks by pool; (pool, resident bytes)
+NO_BYTES = (0, 0)
 
 
 class Ways:
     """The complete ways of one layer: whole options, and unit counts that add up, by pool."""
 
     def __init__(self, options: Sequence[Option], pool_of: dict[int, int]) -> None:
-        self.whole: list[tuple[int, int]] = []  # (pool, ticks)
+        self.whole: list[tuple[int, int, int]] = []  # (pool, ticks, resident bytes)
         self.slices: dict[str, tuple[int, dict[tuple[int, int], int]]] = {}  # split -> units, (pool, units) -> ticks
         self.reduce: dict[int, int] = {}  # pool -> ticks
         for o in options:
@@ -52,20 +60,20 @@ class Ways:
                 continue
             if o.role == "reduce":
                 self.reduce[p] = min(o.ticks, self.reduce.get(p, o.ticks))
-            elif o.share[0] == o.share[1] or not o.split:
-                self.whole.append((p, o.ticks * o.share[1] // o.share[0]))
+            elif not o.split:
+                self.whole.append((p, o.ticks, o.resident_bytes))
             else:
                 table = self.slices.setdefault(o.split, (o.share[1], {}))[1]
                 key = (p, o.share[0])
                 table[key] = min(o.ticks, table.get(key, o.ticks))
 
-    def cheapest(self, price: Sequence[int]) -> tuple[int, dict[int, int]] | None:
-        """(price, ticks by pool) of the cheapest complete way; None if there is none."""
-        best: tuple[int, dict[int, int]] | None = None
-        for p, ticks in self.whole:
-            cost = price[p] * ticks
+    def cheapest(self, price: Sequence[int], rent: Sequence[int]) -> tuple[int, Column] | None:
+        """(price, what it takes) of the cheapest complete way; None if there is none."""
+        best: tuple[int, Column] | None = None
+        for p, ticks, size in self.whole:
+            cost = price[p] * ticks + rent[p] * size
             if best is None or cost < best[0]:
-                best = (cost, {p: ticks})
+                best = (cost, (((p, ticks),), (p, size) if size else NO_BYTES))
         for split, (units, table) in self.slices.items():
             got = self._fill(units, table, price)
             if got is None:
@@ -78,7 +86,7 @@ class Ways:
                 cost += price[p] * ticks
                 used = {**used, p: used.get(p, 0) + ticks}
             if best is None or cost < best[0]:
-                best = (cost, used)
+                best = (cost, (tuple(sorted(used.items())), NO_BYTES))
         return best
 
     def _fill(
@@ -111,19 +119,22 @@ class Ways:
         return end[0], used
 
 
-def certify(ways: Sequence[tuple[Ways, int]], pools: Sequence[Pool], price: Sequence[int]) -> int:
-    """The bound in ticks that these prices prove, exact; any non-negative prices are legal. ways: with multiplicities."""
+def certify(ways: Sequence[tuple[Ways, int]], pools: Sequence[Pool], price: Sequence[int], rent: Sequence[int]) -> int:
+    """The bound in ticks that these prices prove, exact; any non-negative ones are legal. ways: with multiplicities."""
     paid = 0
     for w, many in ways:
-        got = w.cheapest(price)
+        got = w.cheapest(price, rent)
         if got is None:
             return 0
         paid += many * got[0]
+    paid -= sum(m * pool.resident_bytes for m, pool in zip(rent, pools, strict=True))
     sold = sum(x * pool.count for x, pool in zip(price, pools, strict=True))
-    return -(-paid // sold) if sold > 0 else 0
+    return max(0, -(-paid // sold)) if sold > 0 else 0
 
 
-def lower_bound(options: Sequence[Option], pools: Sequence[Pool], layers: int, many: Sequence[int] | None = None) -> Certificate:
+def lower_bound(
+    options: Sequence[Option], pools: Sequence[Pool], layers: int, many: Sequence[int] | None = None
+) -> Certificate:
     """The best bound that column generation finds prices for. many: how often each layer of the table occurs."""
     pool_of = {k: p for p, pool in enumerate(pools) for k in pool.kinds}
     by_layer: list[list[Option]] = [[] for _ in range(layers)]
@@ -133,60 +144,63 @@ def lower_bound(options: Sequence[Option], pools: Sequence[Pool], layers: int, m
     merged: dict[tuple[object, ...], int] = {}
     ways: list[tuple[Ways, int]] = []
     for own, n in zip(by_layer, times, strict=True):
-        key = tuple((o.kind, o.split, o.share, o.role, o.ticks) for o in own)
+        key = tuple((o.kind, o.split, o.share, o.role, o.ticks, o.resident_bytes) for o in own)
         if key in merged:
             w, before = ways[merged[key]]
             ways[merged[key]] = (w, before + n)
         else:
             merged[key] = len(ways)
             ways.append((Ways(own, pool_of), n))
-    price = [SCALE] * len(pools)
-    best = Certificate(certify(ways, pools, price), tuple(price))
-    if len(pools) == 1 or not ways:
-        return best
-    columns: list[list[dict[int, int]]] = [[] for _ in ways]
+    price, rent = [SCALE] * len(pools), [0] * len(pools)
+    best = Certificate(certify(ways, pools, price, rent), tuple(price), tuple(rent))
+    columns: list[list[Column]] = [[] for _ in ways]
     for _ in range(MOST_ROUNDS):
         fresh = False
         for i, (w, _) in enumerate(ways):
-            got = w.cheapest(price)
+            got = w.cheapest(price, rent)
             if got is None:
-                return Certificate(0, tuple(price))
+                return Certificate(0, tuple(price), tuple(rent))
             if got[1] not in columns[i]:
                 columns[i].append(got[1])
                 fresh = True
         if not fresh:
             break
-        price = _prices(columns, [n for _, n in ways], pools)
-        value = certify(ways, pools, price)
+        price, rent = _prices(columns, [n for _, n in ways], pools)
+        value = certify(ways, pools, price, rent)
         if value > best.bound:
-            best = Certificate(value, tuple(price))
+            best = Certificate(value, tuple(price), tuple(rent))
     return best
 
 
-def _prices(columns: list[list[dict[int, int]]], many: list[int], pools: Sequence[Pool]) -> list[int]:
-    """Duals of the pools' rows of: least T such that convex mixes of the known patterns fit n_p * T ticks a pool."""
+def _prices(columns: list[list[Column]], many: list[int], pools: Sequence[Pool]) -> tuple[list[int], list[int]]:
+    """Duals of: least T such that convex mixes of the known ways fit n_p * T ticks and m_p bytes of every pool."""
     from ortools.linear_solver import pywraplp
 
     solver = pywraplp.Solver.CreateSolver("GLOP")
     inf = solver.infinity()
-    scale = max((t for ways in columns for c in ways for t in c.values()), default=1) or 1
+    scale = max((t for ways in columns for c in ways for _, t in c[0]), default=1) or 1
+    size = max((c[1][1] for ways in columns for c in ways), default=1) or 1
     interval = solver.NumVar(0, inf, "T")
-    rows = []
+    busy, held = [], []
     for pool in pools:
         row = solver.Constraint(-inf, 0)
         row.SetCoefficient(interval, -pool.count)
-        rows.append(row)
+        busy.append(row)
+        held.append(solver.Constraint(-inf, pool.resident_bytes / size))
     for ways, n in zip(columns, many, strict=True):
         cover = solver.Constraint(n, n)
-        for column in ways:
+        for ticks, (p, resident) in ways:
             x = solver.NumVar(0, inf, "")
             cover.SetCoefficient(x, 1)
-            for p, ticks in column.items():
-                rows[p].SetCoefficient(x, ticks / scale)
+            for q, t in ticks:
+                busy[q].SetCoefficient(x, t / scale)
+            if resident:
+                held[p].SetCoefficient(x, resident / size)
     solver.Objective().SetCoefficient(interval, 1)
     solver.Objective().SetMinimization()
     if solver.Solve() != pywraplp.Solver.OPTIMAL:
-        return [SCALE] * len(pools)
-    dual = [abs(row.dual_value()) for row in rows]
+        return [SCALE] * len(pools), [0] * len(pools)
+    dual = [abs(row.dual_value()) for row in busy]
     top = max(dual, default=0.0) or 1.0
-    return [max(0, round(d / top * SCALE)) for d in dual]
+    rents = [abs(row.dual_value()) * scale / size for row in held]
+    return [round(d / top * SCALE) for d in dual], [round(r / top * SCALE) for r in rents]

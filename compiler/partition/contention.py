@@ -34,7 +34,14 @@ class _Flow:
 
 def contended(timeline: Timeline, bytes_per_cycle: float) -> bool:
     """True if some load and some store of the task together could ask more than the bank gives."""
-    ld = max((b / (a + m) for a, m, b in zip(timeline.ld_ahead, timeline.ld_main, timeline.ld_bus_bytes, strict=True) if a + m), default=0.0)
+    ld = max(
+        (
+            b / (a + m)
+            for a, m, b in zip(timeline.ld_ahead, timeline.ld_main, timeline.ld_bus_bytes, strict=True)
+            if a + m
+        ),
+        default=0.0,
+    )
     st = max((b / c for c, b in zip(timeline.st, timeline.st_bus_bytes, strict=True) if c), default=0.0)
     return ld + st > bytes_per_cycle * 1.001
 
@@ -64,7 +71,9 @@ class _Core:
 
     def __init__(self, tasks: Sequence[Timeline], bytes_per_cycle: float) -> None:
         self.bank = bytes_per_cycle
-        self.ld_ops: list[tuple[float, float, int, int]] = []  # cycles, bytes a cycle, load group, task if barrier else -1
+        self.ld_ops: list[
+            tuple[float, float, int, int]
+        ] = []  # cycles, bytes a cycle, load group, task if barrier else -1
         self.groups: list[int] = []  # step -> load group it needs
         self.cx_ops: list[tuple[int, int, bool]] = []  # head, tail, stores
         self.st_ops: list[tuple[float, float, int, int]] = []  # cycles, rate, step, task
@@ -117,7 +126,7 @@ class _Core:
             self.cx_end.append(now + tail)
 
     def _ld_ready(self, at: int) -> float | None:
-        cycles, _, group, task = self.ld_ops[at]
+        _, _, group, task = self.ld_ops[at]
         g = group if group >= 0 else -group - 1
         ready = 0.0
         if g >= 2:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Graph, Node
 from compiler.isa.program import EngineSpec
 from compiler.partition.bound import Pool, lower_bound
 from compiler.partition.costs import CostBook, bare
 from compiler.partition.estimate import estimate_cycles
 from compiler.partition.kinds import TYPES, Candidate, candidates, share_of
 from compiler.partition.layout import Place
-from compiler.partition.ports import Port
 from compiler.partition.options_table import Option
+from compiler.partition.ports import Port
 from compiler.partition.tabulate import node_box, reduce_extent
 from device_db.model import Board, Cluster, Resources
 
@@ -46,14 +46,16 @@ def _offered(board: Board, die: int, port: Port, have: Resources) -> list[Candid
 class EngineChoice:
     """The candidates of every pool and the search over them."""
 
-    def __init__(self, graph: Graph, cluster: Cluster, place_list: Sequence[Place], book: CostBook, ref_khz: int) -> None:
+    def __init__(
+        self, graph: Graph, cluster: Cluster, place_list: Sequence[Place], book: CostBook, ref_khz: int
+    ) -> None:
         self.graph, self.book, self.ref_khz = graph, book, ref_khz
         self.pools = sorted({p.pool for p in place_list})
         self.count = {q: sum(1 for p in place_list if p.pool == q) for q in self.pools}
         self.offered: dict[int, list[Candidate]] = {
             q: pool_candidates(cluster, [p for p in place_list if p.pool == q]) for q in self.pools
         }
-        self.nodes = {}  # shape class -> (a node of it, how many)
+        self.nodes: dict[int, tuple[Node, int]] = {}  # shape class -> (a node of it, how many)
         for node in graph.nodes:
             c = book.shape_class(node)
             kept = self.nodes.get(c)
@@ -95,7 +97,9 @@ class EngineChoice:
 
     def total(self, candidate: Candidate) -> int:
         """Estimated ticks of the whole model on one engine."""
-        return sum(self.nodes[c][1] * self.ticks(self.estimated(c, candidate.spec) or 0, candidate.spec) for c in self.classes)
+        return sum(
+            self.nodes[c][1] * self.ticks(self.estimated(c, candidate.spec) or 0, candidate.spec) for c in self.classes
+        )
 
     def shortlist(self) -> dict[int, list[Candidate]]:
         """The best candidates of each pool by estimated work of the whole model, at most two of one shape."""
@@ -104,14 +108,18 @@ class EngineChoice:
             ranked = sorted(self.offered[q], key=lambda c: (self.total(c), c.resources.lut, c.resources.dsp))
             seen: list[Candidate] = []
             for c in ranked:
-                same = [s for s in seen if (s.spec.tm, s.spec.tn, s.spec.vector_lanes) == (c.spec.tm, c.spec.tn, c.spec.vector_lanes)]
+                same = [
+                    s
+                    for s in seen
+                    if (s.spec.tm, s.spec.tn, s.spec.vector_lanes) == (c.spec.tm, c.spec.tn, c.spec.vector_lanes)
+                ]
                 if len(same) < 2:
                     seen.append(c)
             short[q] = seen[:KEEP]
         return short
 
     def ranked(self, latency: bool) -> list[tuple[int, dict[int, Candidate]]]:
-        """Combinations, the best by estimate first, with their estimated interval (latency: work of the whole model)."""
+        """Combinations, the best by estimate first, with their estimated interval (latency: work of the model)."""
         short = self.shortlist()
         if not all(short.values()):
             return []

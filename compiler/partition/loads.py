@@ -101,7 +101,7 @@ class Loads:
             return ceil_div(ps * 1000, frame_ps)
 
         die_of = {e.id: f"{e.device}/{e.die}" for e in plan.engines}
-        cycles = {d: 0 for d in sorted(die_of.values())}
+        cycles = dict.fromkeys(sorted(die_of.values()), 0)
         for layer in plan.layers:
             for s in layer.slices:
                 cycles[die_of[s.engine]] += steady_cycles[s.task]
@@ -113,10 +113,12 @@ class Loads:
         return {
             "dies": dies,
             "links": {
-                k: {"bits_per_frame": b, "utilisation_permille": permille(self.link_ps[k])} for k, b in self.link_bits.items()
+                k: {"bits_per_frame": b, "utilisation_permille": permille(self.link_ps[k])}
+                for k, b in self.link_bits.items()
             },
             "banks": {
-                k: {"bytes_per_frame": b, "utilisation_permille": permille(self.bank_ps[k])} for k, b in self.bank_bytes.items()
+                k: {"bytes_per_frame": b, "utilisation_permille": permille(self.bank_ps[k])}
+                for k, b in self.bank_bytes.items()
             },
             "host": {"segments": len(plan.host_segments), "busy_permille": permille(self.host_ps)},
         }
@@ -144,7 +146,11 @@ def limiting(plan: Plan, loads: Loads, busy_ps: Mapping[str, int], frame_ps: int
             relief.insert(0, "compare --replicas auto")
     elif kind == "bank":
         text = f"bank {where} is busy {share} % of the interval"
-        relief = ["--memory auto keeps weights on chip where they fit", "a board with more DRAM or HBM bandwidth", "add a device"]
+        relief = [
+            "--memory auto keeps weights on chip where they fit",
+            "a board with more DRAM or HBM bandwidth",
+            "add a device",
+        ]
     elif kind == "link":
         text = f"link {where} is busy {share} % of the interval"
         relief = ["fewer slices that cross it", "another --topology", "a board with faster links"]

@@ -39,7 +39,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class SplitRange:
-    """How a layer may be cut: `units` equal granules of `quantum` along `axis` from `lo` to `extent` (last may be less)."""
+    """How a layer may be cut: `units` granules of `quantum` along `axis`, `lo` to `extent` (the last may be less)."""
 
     factor: str  # Pm | Pn
     axis: int  # storage axis of the output (Pm); -1 for input channels (Pn)
@@ -84,9 +84,14 @@ class OptionTable:
         return self.by_key.get((layer, kind), [])
 
     def whole(self, layer: int, kind: int) -> Option | None:
-        """The cheapest unsliced option."""
-        best = [o for o in self.of(layer, kind) if not o.split]
-        return min(best, key=lambda o: (o.ticks, o.resident_bytes), default=None)
+        """The cheapest unsliced option that streams its weights."""
+        best = [o for o in self.of(layer, kind) if not o.split and o.memory == "stream"]
+        return min(best, key=lambda o: o.ticks, default=None)
+
+    def resident(self, layer: int, kind: int) -> Option | None:
+        """The cheapest unsliced option that holds its weights on chip."""
+        best = [o for o in self.of(layer, kind) if not o.split and o.memory == "resident"]
+        return min(best, key=lambda o: o.ticks, default=None)
 
     def slice(self, layer: int, kind: int, split: str, units: int) -> Option | None:
         """The cheapest option that does exactly `units` units by `split`."""
@@ -97,8 +102,14 @@ class OptionTable:
 def undominated(options: Iterable[Option]) -> list[Option]:
     """Options that no other of the same layer, kind, split and share beats in time and in memory."""
     kept: list[Option] = []
-    for o in sorted(options, key=lambda o: (o.layer, o.kind, o.split, o.share, o.ticks, o.resident_bytes, o.read_bytes)):
-        same = (p for p in kept if (p.layer, p.kind, p.split, p.share, p.role) == (o.layer, o.kind, o.split, o.share, o.role))
+    for o in sorted(
+        options, key=lambda o: (o.layer, o.kind, o.split, o.share, o.ticks, o.resident_bytes, o.read_bytes)
+    ):
+        same = (
+            p
+            for p in kept
+            if (p.layer, p.kind, p.split, p.share, p.role) == (o.layer, o.kind, o.split, o.share, o.role)
+        )
         if not any(p.ticks <= o.ticks and p.resident_bytes <= o.resident_bytes for p in same):
             kept.append(o)
     return kept

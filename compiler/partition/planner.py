@@ -16,7 +16,6 @@ from compiler.partition.infeasible import check_limits, no_layer, refused, too_d
 from compiler.partition.layout import Place, places
 from compiler.partition.options import PartitionOptions
 from compiler.partition.predict import number, predict
-from compiler.partition.problem import load_of
 from compiler.partition.protocols import Ops
 from compiler.partition.replicate import auto_replicas, groups
 from compiler.partition.search import Placed, place_replica, reference_khz
@@ -81,27 +80,30 @@ def _plan(
         placed.append(place_replica(graph, cluster, group, options, book, r, rank))
         rank += len(group)
     slots = [s for p in placed for s in p.slots]
-    hops = (1, 2) if options.objective == "throughput" else (1,)
     best: Plan | None = None
-    for hop in hops:  # a second stage a hop only where messages hold the engines up
-        body = build(graph, slots, [p.decision for p in placed], book.ops, ClusterRoutes(cluster), options, hop)
+    for turn, hop in _variants(placed, options):
+        decisions = [p.decisions[turn] for p in placed]
+        body = build(graph, slots, decisions, book.ops, ClusterRoutes(cluster), options, hop)
         if body is None:
             continue
         plan = _assemble(graph, cluster, options, body, replicas)
         predicted = predict(plan, graph, cluster)
         plan = replace(plan, predicted=predicted, solver=_solver(plan, predicted, placed, options, cluster))
-        if best is None or plan.solver.objective * 100 < best.solver.objective * 99:
+        if best is None or plan.solver.objective * 1000 < best.solver.objective * 998:
             best = plan
-        if plan.solver.objective * 1000 <= 1010 * max(_busiest(p) for p in placed) // replicas:
+        if best.solver.objective * 1000 <= 1002 * max(p.interval for p in placed) // replicas:
             break
     if best is None:
         raise too_deep(graph, cluster)
     return best
 
 
-def _busiest(placed: Placed) -> int:
-    """Ticks of the interval that engines, links and banks alone would allow."""
-    return load_of(placed.problem, placed.allocation).interval
+def _variants(placed: list[Placed], options: PartitionOptions) -> list[tuple[int, int]]:
+    """(which decision, stages a hop) to try until messages no longer hold the engines up: first one stage a hop."""
+    if options.objective == "latency":
+        return [(0, 1)]
+    turns = range(min(len(p.decisions) for p in placed))
+    return [(turn, hop) for hop in (1, 2) for turn in turns]
 
 
 def _assemble(graph: Graph, cluster: Cluster, options: PartitionOptions, body: Body, replicas: int) -> Plan:
@@ -122,7 +124,9 @@ def _assemble(graph: Graph, cluster: Cluster, options: PartitionOptions, body: B
     )
 
 
-def _solver(plan: Plan, predicted: dict[str, object], placed: list[Placed], options: PartitionOptions, cluster: Cluster) -> SolverPlan:
+def _solver(
+    plan: Plan, predicted: dict[str, object], placed: list[Placed], options: PartitionOptions, cluster: Cluster
+) -> SolverPlan:
     """Status, objective, bound and gap, in reference-clock cycles. OPTIMAL is said only where the bound is met."""
     key = "interval_cycles" if options.objective == "throughput" else "latency_cycles"
     objective = int(str(predicted[key]))

@@ -34,7 +34,9 @@ class Problem:
 
     route[(i, j)]: indices into links for a message from slot i to slot j; HOST_SLOT is the host.
     bank_of: bank index of each slot; bank_rate: bytes a second of each bank. ref_khz: the reference clock.
-    allowed: slots that a layer may use (anchors); stuck: groups of layers that must stand whole on one slot together.
+    message_weight: share of a message's bank time that it costs each slot's engine. resident_bytes: weights each slot
+    may hold on chip. allowed: slots that a layer may use (anchors); stuck: groups of layers that must stand whole on
+    one slot together.
     """
 
     table: OptionTable
@@ -50,6 +52,7 @@ class Problem:
     allowed: dict[int, tuple[int, ...]]
     stuck: list[tuple[int, ...]]
     forced: dict[int, tuple[str, int]]
+    message_weight: list[float]
 
     @property
     def slots(self) -> int:
@@ -134,6 +137,14 @@ def load_of(problem: Problem, allocation: Allocation) -> Load:
         for end in (i, j):
             if end != HOST_SLOT:
                 bank_bytes[problem.bank_of[end]] += bits // 8
-    links = tuple(ticks_of_bits(b, k.bits_per_second, problem.ref_khz) for b, k in zip(link_bits, problem.links, strict=True))
-    banks = tuple(ticks_of_bits(b * 8, r * 8, problem.ref_khz) for b, r in zip(bank_bytes, problem.bank_rate, strict=True))
+                lost = problem.message_weight[end]
+                if lost:
+                    rate = problem.bank_rate[problem.bank_of[end]] * 8
+                    engine[end] += int(lost * ticks_of_bits(bits, rate, problem.ref_khz))
+    links = tuple(
+        ticks_of_bits(b, k.bits_per_second, problem.ref_khz) for b, k in zip(link_bits, problem.links, strict=True)
+    )
+    banks = tuple(
+        ticks_of_bits(b * 8, r * 8, problem.ref_khz) for b, r in zip(bank_bytes, problem.bank_rate, strict=True)
+    )
     return Load(tuple(engine), links, banks)

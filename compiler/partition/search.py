@@ -18,18 +18,20 @@ from compiler.partition.infeasible import no_engine, no_layer_fit, no_placement
 from compiler.partition.kinds import Candidate
 from compiler.partition.layout import Place
 from compiler.partition.options import PartitionOptions
+from compiler.partition.options_table import Option
 from compiler.partition.pieces import Decision, Piece, Slot, cut
 from compiler.partition.problem import Allocation, Problem, load_of
 from compiler.partition.solve.anneal import anneal, settle
 from compiler.partition.solve.contiguous import contiguous
-from compiler.partition.solve.flat import Budget, exact, profile
+from compiler.partition.solve.flat import Budget, balance, exact, profile
 from compiler.partition.solve.priced import priced
 from compiler.partition.tabulate import Tabulator, placement_problem, reduce_extent
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
-STEPS_PER_SECOND = 20_000  # random moves counted as one second of the time limit
-CLOSE_PERMILLE = 3  # a gap below this is not worked on any further
+STEPS_PER_SECOND = 40_000  # random moves counted as one second of the time limit
+BALANCE_ROUNDS = 16  # solves of a few engines at a time
+CLOSE_PERMILLE = 5  # a gap below this is not worked on any further
 
 
 @dataclass(slots=True)
@@ -37,9 +39,9 @@ class Placed:
     """What one replica's search gives: the decision and how good it is proved to be (ticks of the reference clock)."""
 
     slots: list[Slot]
-    decision: Decision
+    decisions: list[Decision]  # the best first; the others are nearly as good and may suit the queues better
     problem: Problem
-    allocation: Allocation
+    interval: int  # that engines, links and banks alone would allow
     bound: int
     proved_by: str
     scope: tuple[str, ...]
@@ -90,15 +92,20 @@ def place_replica(
     problem = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
     proof = pipeline_bound(problem)
     bound = proof.bound
+    found: list[Allocation]
     if options.objective == "latency":
         from compiler.partition.solve.latency import fastest
 
-        allocation, bound, proved = fastest(problem, options, message_latency(problem, cluster))
+        quickest, bound, proved = fastest(problem, options, message_latency(problem, cluster))
+        found = [] if quickest is None else [quickest]
     else:
-        allocation, bound, proved = throughput(problem, options, proof)
-    if allocation is None:
+        found, bound, proved = throughput(problem, options, proof)
+    if not found:
         raise no_placement(problem, cluster, options)
-    return Placed(slots, decision_of(graph, slots, problem, allocation, book), problem, allocation, bound, proved, scope_of(slots, options))
+    kept = [keep_weights(problem, a) for a in found]
+    decisions = [decision_of(graph, slots, problem, a, book) for a in kept]
+    interval = load_of(problem, kept[0]).interval
+    return Placed(slots, decisions, problem, interval, bound, proved, scope_of(slots, options))
 
 
 def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int], int]:
@@ -112,36 +119,59 @@ def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int],
 
 def pipeline_bound(problem: Problem) -> Certificate:
     """Ticks that no plan over these options can beat: the merged machine, and host and link minima."""
-    pools: dict[int, int] = {}
-    for kind in problem.kind_of:
-        pools[kind] = pools.get(kind, 0) + 1
-    listed = [Pool((kind,), n) for kind, n in sorted(pools.items())]
+    slots: dict[int, list[int]] = {}
+    for slot, kind in enumerate(problem.kind_of):
+        slots.setdefault(kind, []).append(problem.resident_bytes[slot])
+    listed = [Pool((kind,), len(room), sum(room)) for kind, room in sorted(slots.items())]
     return lower_bound(problem.table.options, listed, len(problem.table.layers))
 
 
-def throughput(problem: Problem, options: PartitionOptions, proof: Certificate) -> tuple[Allocation | None, int, str]:
-    """(allocation, bound, what proves it): sweeps, annealing, and a flat proof where small."""
+def throughput(problem: Problem, options: PartitionOptions, proof: Certificate) -> tuple[list[Allocation], int, str]:
+    """(allocations, the best first; bound; what proves it): sweeps, annealing, and a flat proof where small."""
     bound, proved = proof.bound, "prices on the merged machine, checked in integers (column generation, GLOP)"
     goal = max(bound, options.interval or 0)
     best = contiguous(problem, goal)
     if best is None or problem.slots == 1:
-        return best, bound, proved
+        return [] if best is None else [best], bound, proved
     price = {k: float(x) for k, x in zip(sorted(set(problem.kind_of)), proof.time_prices, strict=True)}
     free = priced(problem, goal, load_of(problem, best).interval, price)
     if free is not None and profile(load_of(problem, free)) < profile(load_of(problem, best)):
         best = free
     close = goal + goal * CLOSE_PERMILLE // 1000
     steps = int(options.time_limit_s * STEPS_PER_SECOND)
-    best = anneal(problem, best, close, steps * 3 // 4, options.seed)
-    budget = Budget(options.time_limit_s / 4, options.seed, options.workers)
+    best = anneal(problem, best, close, steps * 4 // 5, options.seed)
+    budget = Budget(options.time_limit_s / 6, options.seed, options.workers)
+    best = balance(problem, best, close, BALANCE_ROUNDS, budget)
     if load_of(problem, best).interval > goal:
         best, flat = exact(problem, best, budget)
         if flat > bound:
             bound, proved = flat, "CP-SAT on the flat model of all layers and engines"
-    return settle(problem, best, steps // 4, options.seed), bound, proved
+    settled = settle(problem, best, steps // 5, options.seed)
+    return [settled] if settled == best else [settled, best], bound, proved
 
 
-def decision_of(graph: Graph, slots: Sequence[Slot], problem: Problem, allocation: Allocation, book: CostBook) -> Decision:
+def keep_weights(problem: Problem, allocation: Allocation) -> Allocation:
+    """Whole layers whose weights stay on chip: on each engine those that save most time a byte, while there is room."""
+    room = list(problem.resident_bytes)
+    offers: list[tuple[float, int, Option]] = []
+    for x, shares in allocation.items():
+        if len(shares) == 1 and shares[0].split == "":
+            kept = problem.table.resident(x, problem.kind_of[shares[0].slot])
+            if kept is not None and kept.ticks < shares[0].option.ticks:
+                offers.append((-(shares[0].option.ticks - kept.ticks) / kept.resident_bytes, x, kept))
+    out = dict(allocation)
+    for _, x, kept in sorted(offers, key=lambda o: o[:2]):
+        share = allocation[x][0]
+        size = -(-kept.resident_bytes // 64) * 64
+        if size <= room[share.slot]:
+            room[share.slot] -= size
+            out[x] = (replace(share, option=kept),)
+    return out
+
+
+def decision_of(
+    graph: Graph, slots: Sequence[Slot], problem: Problem, allocation: Allocation, book: CostBook
+) -> Decision:
     """Boxes of the allocation's shares, each costed as it really is."""
     pieces: dict[str, tuple[Piece, ...]] = {}
     for layer in problem.table.layers:
@@ -173,6 +203,7 @@ def scope_of(slots: Sequence[Slot], options: PartitionOptions) -> tuple[str, ...
         f"engines: the chosen ones ({folds}), one a place",
         "slices: whole layers, and the tabulated slices of the larger ones, over any engines, in any order",
         f"replicas: {options.replicas or 'as chosen'}",
-        "costs: tile timelines of each task with its own bank to itself; layers of a core do not overlap but for first weights",
+        "memory: weights streamed; whole layers also resident",
+        "costs: tile timelines, own bank alone; layers of a core do not overlap but for their first weights",
         "links and banks: not in the bound (left out, so it holds with them)",
     )

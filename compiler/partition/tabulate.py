@@ -20,6 +20,7 @@ from device_db.model import Cluster
 from device_db.topology import link_specs
 
 MOST_UNITS = 8
+MESSAGE_LOSS = 0.8
 WORTH_SLICING = 40  # a layer is sliced if it is more than a 40th of an even share of the whole work
 
 
@@ -59,7 +60,9 @@ def layers_of(graph: Graph, ops: Ops) -> list[Layer]:
     for k, node in enumerate(graph.nodes):
         producers = tuple(sorted({index[t] for t in node.inputs if t in index}))
         t = graph.tensors[node.y]
-        out.append(Layer(k, node.name, node.op, node_box(graph, node), split_ranges(graph, node, ops), producers, t.bytes * 8))
+        out.append(
+            Layer(k, node.name, node.op, node_box(graph, node), split_ranges(graph, node, ops), producers, t.bytes * 8)
+        )
     return out
 
 
@@ -89,7 +92,9 @@ def flows_of(graph: Graph) -> list[Flow]:
 class Tabulator:
     """Options of each layer on each kind; equal layers are costed once."""
 
-    def __init__(self, graph: Graph, slots: Sequence[Slot], book: CostBook, ops: Ops, ref_khz: int, options: PartitionOptions) -> None:
+    def __init__(
+        self, graph: Graph, slots: Sequence[Slot], book: CostBook, ops: Ops, ref_khz: int, options: PartitionOptions
+    ) -> None:
         self.graph, self.slots, self.book, self.ops = graph, list(slots), book, ops
         self.ref_khz, self.options = ref_khz, options
         self.table = OptionTable(layers_of(graph, ops))
@@ -107,7 +112,15 @@ class Tabulator:
             self.kind_of.append(seen[key])
 
     def option(
-        self, layer: int, kind: int, split: str, units: tuple[int, int], role: str, box: Box, reduce_range: tuple[int, int], memory: str = "stream"
+        self,
+        layer: int,
+        kind: int,
+        split: str,
+        units: tuple[int, int],
+        role: str,
+        box: Box,
+        reduce_range: tuple[int, int],
+        memory: str = "stream",
     ) -> Option | None:
         slot = self.kinds[kind]
         node = self.nodes[layer]
@@ -126,8 +139,18 @@ class Tabulator:
             extent = reduce_extent(self.nodes[layer.index])
             for kind in range(len(self.kinds)):
                 o = self.option(layer.index, kind, "", (1, 1), "full", layer.box, (0, extent))
-                if o is not None:
-                    self.table.add(o)
+                if o is None:
+                    continue
+                self.table.add(o)
+                if self.options.memory != "external" and self._may_reside(layer.index, kind):
+                    kept = self.option(layer.index, kind, "", (1, 1), "full", layer.box, (0, extent), "resident")
+                    if kept is not None and kept.ticks < o.ticks:
+                        self.table.add(kept)
+
+    def _may_reside(self, layer: int, kind: int) -> bool:
+        node = self.nodes[layer]
+        budget = self.ops.resident_budget_bytes(self.kinds[kind].spec)
+        return isinstance(node, Conv) and int(node.weight.size) <= budget
 
     def offered(self, layer: Layer) -> tuple[SplitRange, ...]:
         """The splits worth tabulating: what is forced; else Pm of layers that matter, and Pn only where there is no Pm
@@ -135,7 +158,9 @@ class Tabulator:
         forced = {factor for factor, count in self.options.force_split if count > 1}
         if forced:
             return tuple(s for s in layer.splits if s.factor in forced)
-        least = [min(o.ticks for k in range(len(self.kinds)) for o in self.table.of(x.index, k)) for x in self.table.layers]
+        least = [
+            min(o.ticks for k in range(len(self.kinds)) for o in self.table.of(x.index, k)) for x in self.table.layers
+        ]
         if least[layer.index] * WORTH_SLICING * len(self.slots) < sum(least):
             return ()
         by_output = tuple(s for s in layer.splits if s.factor == "Pm")
@@ -154,7 +179,15 @@ class Tabulator:
                     for k in range(1, split.units):
                         lo, hi = split.bounds(0, k)
                         if split.factor == "Pm":
-                            o = self.option(layer.index, kind, "Pm", (k, split.units), "full", cut(layer.box, split.axis, lo, hi), (0, extent))
+                            o = self.option(
+                                layer.index,
+                                kind,
+                                "Pm",
+                                (k, split.units),
+                                "full",
+                                cut(layer.box, split.axis, lo, hi),
+                                (0, extent),
+                            )
                         else:
                             o = self.option(layer.index, kind, "Pn", (k, split.units), "partial", layer.box, (lo, hi))
                         if o is not None:
@@ -176,8 +209,7 @@ def placement_problem(
     ends = [HOST_SLOT, *range(len(slots))]
     route = {
         (i, j): tuple(
-            index[k]
-            for k in routes.route(slots[i].ref if i >= 0 else None, slots[j].ref if j >= 0 else None)
+            index[k] for k in routes.route(slots[i].ref if i >= 0 else None, slots[j].ref if j >= 0 else None)
         )
         for i in ends
         for j in ends
@@ -190,10 +222,23 @@ def placement_problem(
         rates[b] = s.spec.bank_bytes_per_second
     allowed, stuck, forced = limits_of(tab, cluster, options)
     return Problem(
-        table=tab.table, kind_of=tab.kind_of, order=list(order), resident_bytes=[0] * len(slots), flows=flows_of(tab.graph),
+        table=tab.table, kind_of=tab.kind_of, order=list(order),
+        resident_bytes=[tab.ops.resident_budget_bytes(s.spec) for s in slots], flows=flows_of(tab.graph),
+        message_weight=[message_weight(s) for s in slots],
         links=[SharedLink(k, specs[k][0]) for k in ids], route=route, bank_of=bank_of, bank_rate=rates,
         ref_khz=tab.ref_khz, allowed=allowed, stuck=stuck, forced=forced,
     )  # fmt: skip
+
+
+def message_weight(slot: Slot) -> float:
+    """Share of a message's time on the bank that it costs the core's own loads and stores.
+
+    Ports that can take the bank whole lose what messages take for as long as they are busy, most of the time; ports
+    whose loads and stores together leave the bank room lose nothing.
+    """
+    spec = slot.spec
+    both = (spec.ld_bytes_per_cycle + spec.st_bytes_per_cycle) * spec.clock_khz * 1000
+    return MESSAGE_LOSS if both * 4 > spec.bank_bytes_per_second // slot.bank_sharers * 3 else 0.0
 
 
 def limits_of(
@@ -204,11 +249,11 @@ def limits_of(
     allowed: dict[int, tuple[int, ...]] = {}
     for name, place in options.anchors:
         if name not in names:
-            raise FvcError("FVC206", f"anchor: no engine layer is called '{name}'", help=("fvc explain DIR lists the layers",))
+            raise FvcError(
+                "FVC206", f"anchor: no engine layer is called '{name}'", help=("fvc explain DIR lists the layers",)
+            )
         here = tuple(
-            s.index
-            for s in tab.slots
-            if place in (s.id, cluster.devices[s.ref.device].name, cluster.die_name(s.ref))
+            s.index for s in tab.slots if place in (s.id, cluster.devices[s.ref.device].name, cluster.die_name(s.ref))
         )
         if not here:
             known = ", ".join(dict.fromkeys(cluster.die_name(s.ref) for s in tab.slots))

@@ -14,10 +14,11 @@ from compiler.partition.options_table import Option
 from compiler.partition.problem import HOST_SLOT, Allocation, Problem, Share, load_of
 
 LOCALITY = 0.05  # energy of one tick of traffic on one link
-# Links and banks are kept below this share of the target: shared max-min, they delay their users long before they are full.
+# Links and banks are kept below this share of the target: shared max-min, they delay their users long before full.
 SHARED_LIMIT = 0.5
-ROUNDS = 3  # coolings
-HOT, COLD = 0.02, 0.0005  # temperatures, as shares of the target
+# Phases: share of the steps, first and last temperature as shares of the target. The first finds where layers belong,
+# the others balance what it found.
+PHASES = ((0.7, 0.02, 0.0005), (0.15, 0.004, 0.0003), (0.15, 0.004, 0.0003))
 
 Pieces = tuple[tuple[int, int], ...]  # (slot, units)…, units add up to the layer's
 
@@ -66,16 +67,23 @@ class Annealer:
         links = len(problem.links)
         self.per_bit = [problem.ref_khz * 1000 / k.bits_per_second for k in problem.links]
         self.per_bit += [problem.ref_khz * 1000 / (8 * rate) for rate in problem.bank_rate]
+        self.engines = len(self.per_bit)  # from here on: what messages cost each engine
+        self.per_bit += [
+            w * problem.ref_khz * 1000 / (8 * problem.bank_rate[b])
+            for w, b in zip(problem.message_weight, problem.bank_of, strict=True)
+        ]
         self.way: dict[tuple[int, int], tuple[int, ...]] = {}
         for (i, j), route in problem.route.items():
             ends = tuple(links + problem.bank_of[e] for e in (i, j) if e != HOST_SLOT)
-            self.way[(i, j)] = route + ends
+            lost = tuple(self.engines + e for e in (i, j) if e != HOST_SLOT and problem.message_weight[e])
+            self.way[(i, j)] = route + ends + lost
         self.links = links
         self.flow_of: list[list[int]] = [[] for _ in problem.table.layers]
         for f, flow in enumerate(problem.flows):
             for x in {flow.producer, *flow.consumers}:
                 if x != HOST_SLOT:
                     self.flow_of[x].append(f)
+        self.lossy = any(problem.message_weight)
         loads = load_of(problem, start)
         self.load = [float(v) for v in loads.engine]
         self.shared = [float(v) for v in (*loads.link, *loads.bank)]
@@ -150,6 +158,12 @@ class Annealer:
             self.pieces[x] = new
         for f in flows:
             self._flow_ticks(f, shared, 1.0)
+        if self.lossy:
+            for r in [r for r in shared if r >= self.engines]:
+                e, d = r - self.engines, shared.pop(r)
+                was = self.load[e] + engine.get(e, 0.0)
+                delta += max(0.0, was + d - target) - max(0.0, was - target)
+                engine[e] = engine.get(e, 0.0) + d
         limit = target * SHARED_LIMIT
         for r, d in shared.items():
             was = self.shared[r]
@@ -186,7 +200,7 @@ class Annealer:
         pieces, n = self.pieces[x], self.units[x]
         dice = rnd.random()
         if len(pieces) == 1:
-            if dice < 0.4 or n == 1 and dice < 0.5:
+            if dice < 0.4 or (n == 1 and dice < 0.5):
                 self.attempt([(x, ((other, n),))], heat)
             elif dice < 0.75 or n == 1:
                 if not self.on[other]:
@@ -247,18 +261,17 @@ class Annealer:
 def anneal(problem: Problem, start: Allocation, goal: int, steps: int, seed: int) -> Allocation:
     """The allocation with the least interval that `steps` random moves find; stops when `goal` is met.
 
-    The target falls to just under the best so far whenever it is met; each round of the steps cools down anew.
+    The target falls to just under the best so far whenever it is met; each phase cools down from the best so far.
     """
     best, value = start, load_of(problem, start).interval
     if value <= goal or problem.slots < 2:
         return best
-    search = Annealer(problem, start, seed)
-    for k in range(ROUNDS):
+    for k, (share, hot, cold) in enumerate(PHASES):
+        search = Annealer(problem, best, seed + k)
         search.target = max(goal, value * 0.997 if k else goal * 1.002)
-        span = steps // ROUNDS
+        span = max(1, int(steps * share))
         for i in range(span):
-            heat = search.target * HOT * (COLD / HOT) ** (i / span)
-            search.step(heat)
+            search.step(search.target * hot * (cold / hot) ** (i / span))
             if i % 50 == 0 and search.worst() < value:
                 got = search.allocation()
                 now = load_of(problem, got).interval

@@ -2,8 +2,8 @@
 
 Needs a Problem and an Allocation; guarantees an Allocation that is not worse and a proven bound, deterministic for a
 seed and one worker (deterministic time). Links and banks are not in the model, so its bound holds with them; they are
-judged on the whole allocation afterwards. Larger neighbourhoods of it were tried and dropped: blind to traffic, they
-undo what annealing keeps together (docs/decisions.md).
+judged on the whole allocation afterwards. `balance` solves it for a few engines at a time, changing little: alone and
+without that limit it was blind to traffic and undid what annealing keeps together (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from compiler.partition.options_table import Option
 from compiler.partition.problem import Allocation, Load, Problem, Share, load_of
 
+MOVE_SHARE = 2000  # a moved layer must save this part of the interval
 EXACT_SIZE = 240  # layers x engines up to which it is solved
 
 
@@ -32,8 +33,8 @@ def profile(load: Load) -> tuple[int, ...]:
 
 
 @dataclass(slots=True)
-class _Model:
-    """All layers that are free to move; the others are a base load."""
+class Model:
+    """Layers that stand wholly on `slots` and are free to move; everything else is a base load."""
 
     cp: Any
     model: Any
@@ -42,13 +43,14 @@ class _Model:
     placed: dict[int, dict[tuple[int, str, int], tuple[Any, Option]]]
 
     @classmethod
-    def of(cls, problem: Problem, allocation: Allocation, engine: tuple[int, ...]) -> _Model:
+    def of(cls, problem: Problem, allocation: Allocation, engine: tuple[int, ...], slots: list[int]) -> Model:
         from ortools.sat.python import cp_model
 
-        slots = list(range(problem.slots))
+        inside = set(slots)
         pinned = {x for g in problem.stuck for x in g} | set(problem.forced)
-        free = [x for x in allocation if x not in pinned]
-        base = dict(enumerate(engine))
+        free = [x for x, shares in allocation.items() if x not in pinned and all(s.slot in inside for s in shares)]
+        free = [x for x in free if all(s.split in ("", "Pm") for s in allocation[x])]
+        base = {e: engine[e] for e in slots}
         for x in free:
             for s in allocation[x]:
                 base[s.slot] -= s.option.ticks
@@ -91,7 +93,7 @@ def exact(problem: Problem, start: Allocation, budget: Budget) -> tuple[Allocati
     if len(table.layers) * problem.slots > EXACT_SIZE or any(o.role == "partial" for o in table.options):
         return start, 0
     load = load_of(problem, start)
-    model = _Model.of(problem, start, load.engine)
+    model = Model.of(problem, start, load.engine, list(range(problem.slots)))
     model.model.minimize(model.interval)
     got, solver = model.solve(problem, start, budget)
     if got is None:
@@ -141,3 +143,38 @@ def _choose(
         load[key[0]].append(o.ticks * b)
         m.add_hint(b, key in begun)
     return out
+
+
+def balance(problem: Problem, start: Allocation, goal: int, rounds: int, budget: Budget) -> Allocation:
+    """Evens out a few engines at a time, the busiest with idler ones, moving as few layers as can be.
+
+    A round is kept if the interval and the loads below it fall, and traffic grows by no more than a hundredth.
+    """
+    best, load = start, load_of(problem, start)
+    for k in range(rounds):
+        if load.interval <= goal or problem.slots < 3:
+            break
+        by_load = sorted(range(problem.slots), key=lambda e: (-load.engine[e], e))
+        idle = by_load[::-1]
+        busy = by_load[k % 3]
+        near = sorted(
+            (e for e in idle if e != busy), key=lambda e: abs(problem.order.index(e) - problem.order.index(busy))
+        )
+        slots = sorted(dict.fromkeys([busy, idle[k % 4], near[0], near[1 + k % 2], idle[(k + 1) % 5]]))[:4]
+        if busy not in slots:
+            slots = sorted([busy, *slots[:3]])
+        model = Model.of(problem, best, load.engine, slots)
+        moved = [b for x, choice in model.placed.items() for key, (b, _) in choice.items() if key not in _now(best[x])]
+        model.model.minimize(len(slots) * model.interval + max(1, load.interval // MOVE_SHARE) * sum(moved))
+        got, _ = model.solve(problem, best, Budget(budget.seconds / rounds, budget.seed, budget.workers))
+        if got is None:
+            continue
+        then = load_of(problem, got)
+        if profile(then) < profile(load) and sum(then.link) * 100 <= sum(load.link) * 101 + 100 * load.interval:
+            best, load = got, then
+    return best
+
+
+def _now(shares: tuple[Share, ...]) -> set[tuple[int, str, int]]:
+    """The choices of a layer as it stands."""
+    return {(s.slot, s.split, s.units) for s in shares}
