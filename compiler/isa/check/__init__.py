@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from compiler.isa.check.cluster import Traffic, check_deadlock, check_devices, check_pairs, gather_traffic
 from compiler.isa.check.discipline import check_credits, check_groups, check_names, check_order, check_roles
 from compiler.isa.check.entries import check_entries
+from compiler.isa.check.exact import check_exact
 from compiler.isa.check.fields import check_fields
 from compiler.isa.check.findings import Finding, Findings
 from compiler.isa.check.memory import check_memory
@@ -121,6 +122,7 @@ def _check_core(view: CoreView, findings: Findings) -> LocalOrder | None:
     check_transports(view, findings)
     if order is None:
         return None
+    check_exact(view, order, findings)
     accesses = check_entries(view, order, accesses, findings)
     check_memory(view, order, accesses, findings)
     return order

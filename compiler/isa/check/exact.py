@@ -1,0 +1,95 @@
+"""Needs a core's columns and token edges; holds every token to the dependency it stands for (docs/machine.md, tokens).
+
+A credit too few only makes a program slower, one too many may happen to race with nothing: both leave what is computed
+as it is. So that no marking can be changed unnoticed, each is prescribed: the credits of the tile protocol as numbers,
+the tokens of messages by the tensor they guard and by the frame in which its slot is filled or free again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from compiler.isa.check.findings import Findings
+from compiler.isa.check.tokens import LocalOrder
+from compiler.isa.check.view import CoreView
+from compiler.isa.program import Instruction
+from compiler.isa.table import Queue, Space
+
+_LD, _CX, _ST, _TX, _RX, _CTL = (Queue.LD, Queue.CX, Queue.ST, Queue.TX, Queue.RX, Queue.CTL)
+# Tokens before the first iteration, where an iteration passes any: two tiles in flight, two bodies ahead of END, and
+# layer after layer, the first behind the last of the iteration before.
+_CREDITS = {
+    (_LD, _CX): 0,
+    (_CX, _LD): 2,
+    (_CX, _ST): 0,
+    (_ST, _CX): 2,
+    (_ST, _LD): 1,
+    **{(q, _CTL): 0 for q in (_ST, _TX, _RX)},
+    **{(_CTL, q): 2 for q in (_ST, _TX, _RX)},
+}
+_DATA = {(_ST, _TX), (_RX, _LD)}  # the second needs what the first wrote, in the same frame
+_SPACE = {(_TX, _ST), (_LD, _RX)}  # the second writes the slot that the first read
+
+
+class _Places:
+    """Which placements of the memory map an instruction and its task touch, and on which frame a task works."""
+
+    def __init__(self, view: CoreView) -> None:
+        spans = sorted((p.address, p.address + p.bytes) for p in view.core.memory_map)
+        self.low, self.high = [a for a, _ in spans], [b for _, b in spans]
+        self.rows = view.core.debug
+        self.by_task: dict[str, set[int]] = {}
+        self.stages = {
+            self._task(i): i.stage for q in (_LD, _CX, _ST) for i in view.core.queues.get(q, ()) if i.op != "SYNC"
+        }
+        for i in view.core.queues.get(_LD, ()):
+            if (at := self.own(i)) is not None:
+                self.by_task.setdefault(self._task(i), set()).add(at)
+
+    def _task(self, i: Instruction) -> str:
+        return self.rows[i.debug].task
+
+    def stage(self, i: Instruction) -> int:
+        """A SYNC has stage 0 whatever its task: the task's."""
+        return self.stages.get(self._task(i), 0) if i.op == "SYNC" else i.stage
+
+    def own(self, i: Instruction) -> int | None:
+        if i.op not in ("LD", "ST", "TX", "RX") or i.fields.get("dram_space", Space.WORK) != Space.WORK:
+            return None
+        at = i.fields.get("dram_addr", 0)
+        k = bisect_right(self.low, at) - 1
+        return k if k >= 0 and at < self.high[k] else None
+
+    def shared(self, a: Instruction, b: Instruction) -> bool:
+        """Whether both touch one placement; for a load, whether any load of its task does."""
+        for load, other in ((a, b), (b, a)):
+            if load.queue == _LD:
+                return self.own(other) in self.by_task.get(self._task(load), ())
+        return self.own(a) is not None and self.own(a) == self.own(b)
+
+
+def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
+    """FVC324: markings are those of the tile protocol; each token of a message guards its tensor, frame by frame."""
+    for (a, b), wanted in _CREDITS.items():
+        have = view.core.marking[a][b]
+        if have != wanted and any(i.post >> b & 1 for i in view.core.queues.get(a, ())):
+            findings.add("FVC324", f"{a.name}->{b.name} starts with {have} tokens, {wanted} expected", view.name)
+    places = _Places(view)
+    for k, edges in enumerate(order.edges):
+        later = view.stream[k]
+        for source, distance in edges:
+            earlier = view.stream[source]
+            pair = (earlier.queue, later.queue)
+            if pair in _DATA:
+                wanted = places.stage(later) - places.stage(earlier)
+            elif pair in _SPACE:
+                wanted = later.fields.get("depth", 1) - (places.stage(earlier) - places.stage(later))
+            elif pair in _CREDITS:
+                continue
+            else:
+                findings.add("FVC324", f"no token passes from {pair[0].name} to {pair[1].name}", *view.where(k))
+                continue
+            barrier = "SYNC" in (earlier.op, later.op) or 0 in (earlier.fields.get("n0"), later.fields.get("n0"))
+            if distance != wanted or not (barrier or places.shared(earlier, later)):
+                name = f"{pair[0].name}[{int(view.position[source])}] {distance} iterations before"
+                findings.add("FVC324", f"its token is that of {name}, which guards something else", *view.where(k))
