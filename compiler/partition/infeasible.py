@@ -161,14 +161,15 @@ def check_limits(plan: Plan, graph: Graph, cluster: Cluster, options: PartitionO
     if options.target_fps is not None and p["fps"] < options.target_fps:
         have, want = float(p["fps"]), options.target_fps
         auto = p.get("replicas_auto", {})
-        relax = _devices_needed(plan, cluster, want / have)
+        more = _devices_needed(plan, cluster, want / have) if limiting.get("kind") != "host" else ""
+        relax = more
         if auto.get("fps", 0) >= want and plan.replicas != auto.get("replicas"):
             relax = f"--replicas auto ({auto['replicas']}) would give about {auto['fps']} frames a second"
         raise FvcError(
             "FVC204",
             f"{want:g} frames a second asked for, {have:g} reached on {cluster.name}",
             where=(f"limited by: {limiting.get('text', '')}", f"bound: no plan of these options beats {_fps(plan):g}"),
-            help=(relax, *levers),
+            help=tuple(h for h in (relax, *levers) if h),
             exit_code=1,
         )
     if options.max_latency_ms is not None and p["latency_ms"] > options.max_latency_ms:

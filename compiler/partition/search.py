@@ -96,7 +96,7 @@ def place_replica(
     if options.objective == "latency":
         from compiler.partition.solve.latency import fastest
 
-        quickest, bound, proved = fastest(problem, options, message_latency(problem, cluster))
+        quickest, bound, proved = fastest(problem, graph, options, message_latency(problem, cluster))
         found = [] if quickest is None else [quickest]
     else:
         found, bound, proved = throughput(problem, options, proof)
@@ -112,7 +112,7 @@ def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int],
     """Ticks of latency of each route."""
     specs = link_specs(cluster)
     return {
-        pair: sum(specs[problem.links[k].id][1] for k in links) * problem.ref_khz // 1_000_000 + 1
+        pair: sum(specs[problem.links[k].id][1] for k in links) * problem.ref_khz // 1_000_000
         for pair, links in problem.route.items()
     }
 

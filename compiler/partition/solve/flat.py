@@ -152,7 +152,7 @@ def balance(problem: Problem, start: Allocation, goal: int, rounds: int, budget:
     """
     best, load = start, load_of(problem, start)
     for k in range(rounds):
-        if load.interval <= goal or problem.slots < 3:
+        if load.interval <= goal or problem.slots < 5:
             break
         by_load = sorted(range(problem.slots), key=lambda e: (-load.engine[e], e))
         idle = by_load[::-1]

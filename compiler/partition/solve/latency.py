@@ -1,12 +1,13 @@
 """Placement for the least latency of one frame: slices over dies against the messages they cost.
 
 Needs a Problem; guarantees an Allocation and a proven bound: no frame is quicker than the longest path through the
-graph when every layer takes its shortest option over all engines at once, messages free.
+graph when every layer takes its shortest option over all engines at once and messages between engines are free.
 """
 
 from __future__ import annotations
 
-from compiler.partition.options import PartitionOptions
+from compiler.ir.graph import Graph, HostSegment
+from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.options_table import Option
 from compiler.partition.problem import HOST_SLOT, Allocation, Problem, Share, ticks_of_bits
 from compiler.partition.solve.contiguous import forced_slices
@@ -82,11 +83,12 @@ class Clock:
 
 
 def fastest(
-    problem: Problem, options: PartitionOptions, latency_ticks: dict[tuple[int, int], int]
+    problem: Problem, graph: Graph, options: PartitionOptions, latency_ticks: dict[tuple[int, int], int]
 ) -> tuple[Allocation | None, int, str]:
     """(allocation or None, bound in ticks, what proves the bound)."""
     clock = Clock(problem, latency_ticks)
-    bound = longest_path(problem)
+    host = {h.name: host_time_ns(h.name, options) * problem.ref_khz // 1_000_000 for h in graph.host_segments}
+    bound = longest_path(problem, graph, latency_ticks, host)
     choices = {x.index: _choices(problem, x.index) for x in problem.table.layers}
     stuck = {x: g for g in problem.stuck for x in g}
     if any(not c for c in choices.values()):
@@ -183,20 +185,57 @@ def _starts(
     return out
 
 
-def longest_path(problem: Problem) -> int:
-    """Proven: every layer takes at least its shortest option, a sliced one at least its largest slice's even share."""
-    end: dict[int, int] = {}
-    for layer in problem.table.layers:
-        least: list[int] = []
-        for kind in sorted(set(problem.kind_of)):
-            for o in problem.table.of(layer.index, kind):
-                if o.role == "reduce":
-                    continue
-                if not o.split or _may_be_largest(o, problem.slots):
-                    least.append(o.ticks)
-        own = min(least, default=0)
-        end[layer.index] = own + max((end[q] for q in layer.producers), default=0)
-    return max(end.values(), default=0)
+def longest_path(
+    problem: Problem, graph: Graph, latency: dict[tuple[int, int], int], host_ticks: dict[str, int]
+) -> int:
+    """Proven: every layer takes at least its shortest option (a sliced one its largest slice's even share), every host
+    segment its time, and what passes between host and engines at least its quickest message; other messages are free."""
+    quick = {
+        to: min(latency[pair] for pair in problem.route if pair[end_of] == HOST_SLOT)
+        for to, end_of in (("engine", 0), ("host", 1))
+    }
+    fastest_link = max((k.bits_per_second for k in problem.links), default=1)
+
+    def message(to: str, tensor: str) -> int:
+        bits = graph.tensors[tensor].bytes * 8 if tensor in graph.tensors else 0
+        return quick[to] + bits * problem.ref_khz * 1000 // fastest_link
+
+    end: dict[str, tuple[int, bool]] = {graph.root(name): (0, True) for name in graph.inputs}  # (ticks, on the host)
+    index = 0
+    finish = 0
+    for step in graph.steps:
+        here = isinstance(step, HostSegment)
+        start = 0
+        for name in step.inputs:
+            root = graph.root(name)
+            if root in end:
+                ticks, hosted = end[root]
+                moved = 0 if hosted == here else message("host" if here else "engine", root)
+                start = max(start, ticks + moved)
+        if isinstance(step, HostSegment):
+            done = start + host_ticks[step.name]
+            for name in step.outputs:
+                end[graph.root(name)] = (done, True)
+        else:
+            done = start + _shortest(problem, index)
+            end[step.y] = (done, False)
+            index += 1
+        finish = max(finish, done)
+    for name in graph.outputs:
+        ticks, hosted = end.get(graph.root(name), (0, True))
+        finish = max(finish, ticks + (0 if hosted else message("host", graph.root(name))))
+    return finish
+
+
+def _shortest(problem: Problem, layer: int) -> int:
+    """Ticks of the layer's shortest way."""
+    least = [
+        o.ticks
+        for kind in sorted(set(problem.kind_of))
+        for o in problem.table.of(layer, kind)
+        if o.role != "reduce" and (not o.split or _may_be_largest(o, problem.slots))
+    ]
+    return min(least, default=0)
 
 
 def _may_be_largest(o: Option, slots: int) -> bool:
