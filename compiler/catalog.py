@@ -207,6 +207,19 @@ CATALOG: dict[str, tuple[str, str]] = {
         "bad cluster snapshot",
         "cluster.json of the bundle is not JSON or not of the schema fvc.cluster-snapshot/1. Compile again.",
     ),
+    "FVC240": (
+        "not a floorplan problem",
+        "The file is no JSON, or neither a case of fixed kernels nor one of fold and place. docs/floorplan.md shows both forms.",
+    ),
+    "FVC241": (
+        "wrong field in a floorplan problem",
+        "A field is missing, of another kind, or outside its range. The message gives its path in the file.",
+    ),
+    "FVC242": (
+        "wrong identifier in a floorplan problem",
+        "A kernel, slot or edge is named that is not there, or one is listed twice; kernel ids count from 0.",
+    ),
+    "FVC243": ("kernel without versions", "Every kernel needs at least one version with its amounts."),
     "FVC280": (
         "bad plan file",
         "plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it.",
