@@ -29,7 +29,7 @@ from compiler.isa.program import (
     Packet,
     Placement,
 )
-from compiler.isa.records import Table, read_strings
+from compiler.isa.records import Table, damaged, read_strings
 from compiler.isa.relocate import Relocations, bases_of, find_relocations, scatter
 from compiler.isa.sections import TABLES, SectionType
 from compiler.isa.table import Queue
@@ -50,10 +50,6 @@ class Image:
     text: Words  # (N, 4), as it stands in the file
 
 
-def _bad(section: SectionType, what: str) -> FvcError:
-    return FvcError("FVC303", f"section {section.name} is damaged: {what}")
-
-
 def read_image(data: bytes) -> Image:
     """Header, strings, tables and text of a file. Raises FvcError FVC300 to FVC304."""
     header, payloads = read_file(data)
@@ -61,7 +57,7 @@ def read_image(data: bytes) -> Image:
     tables = {s: Table(s, payloads[s], strings) for s in TABLES if s in payloads}
     raw = payloads[SectionType.TEXT]
     if len(raw) % 32:
-        raise _bad(SectionType.TEXT, "not whole words")
+        raise damaged(SectionType.TEXT, "not whole words")
     return Image(header, strings, tables, payloads, np.frombuffer(raw, "<u8").reshape(-1, 4))
 
 
@@ -85,7 +81,7 @@ def _load_json(image: Image, section: SectionType) -> Any:
         raw = bytes(image.payloads.get(section, _EMPTY_JSON[section]))
         return json.loads(raw.decode("utf-8"), parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise _bad(section, "not canonical JSON") from None
+        raise damaged(section, "not canonical JSON") from None
 
 
 def _queue_runs(image: Image, cores: int) -> list[tuple[int, Queue, int, int, int]]:
@@ -96,12 +92,12 @@ def _queue_runs(image: Image, cores: int) -> list[tuple[int, Queue, int, int, in
     at, last = 0, (-1, -1)
     for core, queue, first, words, instructions in runs:
         if core >= cores or queue >= len(Queue) or (core, queue) <= last:
-            raise _bad(SectionType.QUEUES, "cores or queues out of order")
+            raise damaged(SectionType.QUEUES, "cores or queues out of order")
         if first != at or instructions > words:
-            raise _bad(SectionType.QUEUES, "the runs do not follow one another")
+            raise damaged(SectionType.QUEUES, "the runs do not follow one another")
         at, last = first + words, (core, queue)
     if at != len(image.text):
-        raise _bad(SectionType.QUEUES, "the runs do not cover TEXT")
+        raise damaged(SectionType.QUEUES, "the runs do not cover TEXT")
     return [(c, Queue(q), f, w, n) for c, q, f, w, n in runs]
 
 
@@ -126,28 +122,28 @@ def read_text(image: Image) -> Text:
     if bases.any():
         lanes, width = words.size, stored.shift + stored.bits
         if ((stored.lane >= lanes) | (width > 64) | (stored.bits < 1) | (stored.core >= cores)).any():
-            raise _bad(SectionType.RELOCATIONS, "an entry points outside the text")
+            raise damaged(SectionType.RELOCATIONS, "an entry points outside the text")
         values = stored.addend + bases_of(stored, bases)
         if ((stored.addend < 0) | (values >> np.minimum(stored.bits, 62) != 0)).any():
-            raise _bad(SectionType.RELOCATIONS, "an addend does not fit its field")
+            raise damaged(SectionType.RELOCATIONS, "an addend does not fit its field")
         linked = words.copy()
         scatter(linked, stored, values)
         if not np.array_equal(linked, words):
-            raise _bad(SectionType.RELOCATIONS, "text is not addend + base")
+            raise damaged(SectionType.RELOCATIONS, "text is not addend + base")
         scatter(words, stored, stored.addend)
     columns = unpack(words) if len(words) else _no_text()
     counts = np.array([r[4] for r in runs], np.int64)
     edges = np.concatenate([[0], np.cumsum(counts)])
     ends = np.concatenate([columns.start, [len(words)]])
     if int(edges[-1]) != columns.count or [int(ends[e]) for e in edges[:-1]] != [r[2] for r in runs]:
-        raise _bad(SectionType.QUEUES, "instruction counts do not match the text")
+        raise damaged(SectionType.QUEUES, "instruction counts do not match the text")
     if (np.repeat(np.array([int(r[1]) for r in runs], np.int64), counts) != columns.head["queue"]).any():
         raise FvcError("FVC311", "an instruction names another queue than the one it stands in")
     core_of = np.repeat(np.array([r[0] for r in runs], np.int64), counts)
     found = find_relocations(columns, core_of)
     names = ("type", "lane", "shift", "bits", "core", "addend")
     if any(not np.array_equal(getattr(found, n), getattr(stored, n)) for n in names):
-        raise _bad(SectionType.RELOCATIONS, "they do not match the text")
+        raise damaged(SectionType.RELOCATIONS, "they do not match the text")
     stream = instructions_of(columns)
     queues: list[dict[Queue, list[Instruction]]] = [{} for _ in range(cores)]
     for k, (core, queue, *_) in enumerate(runs):
@@ -166,7 +162,7 @@ def _grouped(table: Table, cores: int) -> list[list[dict[str, Any]]]:
     result: list[list[dict[str, Any]]] = [[] for _ in range(cores)]
     column = table.rows["core"].astype(np.int64)
     if len(column) and (int(column.max()) >= cores or (np.diff(column) < 0).any()):
-        raise _bad(table.section, "cores out of order")
+        raise damaged(table.section, "cores out of order")
     for record in table.records():
         result[record.pop("core")].append(record)
     return result
@@ -176,7 +172,7 @@ def _symbols(records: Sequence[dict[str, Any]], size: int) -> dict[str, tuple[in
     symbols: dict[str, tuple[int, int]] = {}
     for r in records:
         if r["name"] in symbols or r["offset"] + r["bytes"] > size:
-            raise _bad(SectionType.SYMBOLS, f"{r['name']!r} stands there twice or lies outside CONST")
+            raise damaged(SectionType.SYMBOLS, f"{r['name']!r} stands there twice or lies outside CONST")
         symbols[r["name"]] = (r["offset"], r["bytes"])
     return symbols
 
@@ -185,7 +181,7 @@ def _cores(image: Image, text: Text) -> list[CoreProgram]:
     rows = image.tables[SectionType.CORES].records()
     engines = [EngineSpec(**r) for r in image.tables[SectionType.HARDWARE].records()]
     if len(engines) != len(rows):
-        raise _bad(SectionType.HARDWARE, "not one engine a core")
+        raise damaged(SectionType.HARDWARE, "not one engine a core")
     if fingerprint(engines) != image.header.fingerprint:
         raise FvcError("FVC305", "the fingerprint in the header is not that of the hardware description")
     per_core: dict[SectionType, list[list[dict[str, Any]]]] = {}
@@ -196,17 +192,17 @@ def _cores(image: Image, text: Text) -> list[CoreProgram]:
     if SectionType.FOLDING not in image.payloads:
         folding = [[] for _ in rows]
     if not isinstance(folding, list) or len(folding) != len(rows):
-        raise _bad(SectionType.FOLDING, "not one list a core")
+        raise damaged(SectionType.FOLDING, "not one list a core")
     if not all(isinstance(x, list) and all(isinstance(y, dict) for y in x) for x in folding):
-        raise _bad(SectionType.FOLDING, "not lists of objects")
+        raise damaged(SectionType.FOLDING, "not lists of objects")
     pool = image.payloads[SectionType.CONSTANTS]
     cores, at = [], 0
     for k, row in enumerate(rows):
         if len(row["marking"]) != 36:
-            raise _bad(SectionType.CORES, "the marking is not 6 x 6")
+            raise damaged(SectionType.CORES, "the marking is not 6 x 6")
         start, size = row["constants_offset"], row["constants_bytes"]
         if start != at + -at % 64 or size > len(pool) - start or any(pool[at:start]):
-            raise _bad(SectionType.CORES, "constants do not follow one another")
+            raise damaged(SectionType.CORES, "constants do not follow one another")
         at = start + size
         marking = tuple(tuple(row["marking"][6 * q : 6 * q + 6]) for q in range(6))
         cores.append(
@@ -225,7 +221,7 @@ def _cores(image: Image, text: Text) -> list[CoreProgram]:
             )
         )
     if at != len(pool):
-        raise _bad(SectionType.CONSTANTS, "bytes that belong to no core")
+        raise damaged(SectionType.CONSTANTS, "bytes that belong to no core")
     return cores
 
 
@@ -233,7 +229,7 @@ def _channels(image: Image) -> list[Channel]:
     channels = []
     for r in image.tables[SectionType.CHANNELS].records():
         if any(not 0 <= index < len(image.strings) for index in r["links"]):
-            raise _bad(SectionType.CHANNELS, "a link names a string that is not there")
+            raise damaged(SectionType.CHANNELS, "a link names a string that is not there")
         channels.append(Channel(**{**r, "links": tuple(image.strings[index] for index in r["links"])}))
     return channels
 
@@ -242,7 +238,7 @@ def _host(image: Image) -> list[HostMessage]:
     messages = []
     for r in image.tables[SectionType.HOST_IO].records():
         if len(r["counts"]) != 3 or len(r["strides"]) != 3 or r["to_core"] > 1:
-            raise _bad(SectionType.HOST_IO, "counts, strides or direction")
+            raise damaged(SectionType.HOST_IO, "counts, strides or direction")
         messages.append(HostMessage(**{**r, "to_core": bool(r["to_core"])}))
     return messages
 
@@ -270,16 +266,16 @@ def read_device(data: bytes) -> DeviceProgram:
     image = read_image(data)
     device = image.tables[SectionType.DEVICE]
     if len(device) != 1:
-        raise _bad(SectionType.DEVICE, "not one row")
+        raise damaged(SectionType.DEVICE, "not one row")
     text = read_text(image)
     cores = _cores(image, text)
     _check_golden(image, cores, text)
     note = _load_json(image, SectionType.NOTE)
     if not isinstance(note, dict):
-        raise _bad(SectionType.NOTE, "not an object")
+        raise damaged(SectionType.NOTE, "not an object")
     outputs, aliases = image.tables[SectionType.OUTPUTS], image.tables[SectionType.ALIASES]
     if len(set(outputs["name"])) != len(outputs) or len(set(aliases["alias"])) != len(aliases):
-        raise _bad(SectionType.OUTPUTS, "a name stands there twice")
+        raise damaged(SectionType.OUTPUTS, "a name stands there twice")
     return DeviceProgram(
         name=device["name"][0],
         cores=cores,

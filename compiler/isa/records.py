@@ -32,7 +32,7 @@ def row_dtype(columns: Sequence[Column]) -> np.dtype[Any]:
     return np.dtype([(c.name + suffix, kind) for c in columns for suffix, kind in _KINDS[c.kind]])
 
 
-def _damaged(section: SectionType, what: str) -> FvcError:
+def damaged(section: SectionType, what: str) -> FvcError:
     return FvcError("FVC303", f"section {section.name} is damaged: {what}")
 
 
@@ -56,21 +56,21 @@ class StringTable:
 def read_strings(data: bytes | memoryview) -> list[str]:
     """The strings of a STRINGS section: u32 count, u32 ends[count + 1] from 0, UTF-8 bytes."""
     if len(data) < 8:
-        raise _damaged(SectionType.STRINGS, "too short")
+        raise damaged(SectionType.STRINGS, "too short")
     (count,) = struct.unpack_from("<I", data)
     text_at = 4 + 4 * (count + 1)
     if text_at > len(data):
-        raise _damaged(SectionType.STRINGS, "count is larger than the section")
+        raise damaged(SectionType.STRINGS, "count is larger than the section")
     ends = np.frombuffer(data, "<u4", count + 1, 4).astype(np.int64)
     if ends[0] != 0 or (np.diff(ends) < 0).any() or int(ends[-1]) != len(data) - text_at:
-        raise _damaged(SectionType.STRINGS, "ends are not ascending or do not fill the section")
+        raise damaged(SectionType.STRINGS, "ends are not ascending or do not fill the section")
     body = bytes(data[text_at:])
     try:
         strings = [body[a:b].decode("utf-8") for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
     except UnicodeDecodeError:
-        raise _damaged(SectionType.STRINGS, "not UTF-8") from None
+        raise damaged(SectionType.STRINGS, "not UTF-8") from None
     if len(set(strings)) != len(strings):
-        raise _damaged(SectionType.STRINGS, "a string stands there twice")
+        raise damaged(SectionType.STRINGS, "a string stands there twice")
     return strings
 
 
@@ -129,16 +129,16 @@ class Table:
         self._strings = strings
         dtype = row_dtype(self.columns)
         if len(data) < _TABLE_HEAD.size:
-            raise _damaged(section, "too short")
+            raise damaged(section, "too short")
         count, row_bytes, pool_items = _TABLE_HEAD.unpack_from(data)
         if row_bytes != dtype.itemsize:
-            raise _damaged(section, f"rows of {row_bytes} bytes, {dtype.itemsize} expected")
+            raise damaged(section, f"rows of {row_bytes} bytes, {dtype.itemsize} expected")
         body = count * row_bytes
         pool_at = _TABLE_HEAD.size + body + -body % 8
         if pool_at + 8 * pool_items != len(data):
-            raise _damaged(section, "its counts do not fill it exactly")
+            raise damaged(section, "its counts do not fill it exactly")
         if any(data[_TABLE_HEAD.size + body : pool_at]):
-            raise _damaged(section, "padding is not zero")
+            raise damaged(section, "padding is not zero")
         self.rows: NDArray[Any] = np.frombuffer(data, dtype, count, _TABLE_HEAD.size)
         self.pool: NDArray[np.int64] = np.frombuffer(data, "<i8", pool_items, pool_at)
         self._check_cells(pool_items)
@@ -149,12 +149,12 @@ class Table:
         _number_lists(expected, lists)
         total = sum(int(self.rows[name + "#count"].astype(np.int64).sum()) for name in lists)
         if total != pool_items or any((expected[n + "#first"] != self.rows[n + "#first"]).any() for n in lists):
-            raise _damaged(self.section, "its lists do not follow one another")
+            raise damaged(self.section, "its lists do not follow one another")
         for column in self.columns:
             if column.kind == "str" and (self.rows[column.name] >= len(self._strings)).any():
-                raise _damaged(self.section, f"{column.name} names a string that is not there")
+                raise damaged(self.section, f"{column.name} names a string that is not there")
             if column.kind == "u64" and (self.rows[column.name] >= 2**63).any():
-                raise _damaged(self.section, f"{column.name} is larger than 2^63")
+                raise damaged(self.section, f"{column.name} is larger than 2^63")
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from compiler.ir.graph import Graph, Shape4, storage4
@@ -40,6 +40,15 @@ def bounding(a: Sequence[int] | None, b: Sequence[int]) -> Box:
     if a is None:
         return tuple(b)  # type: ignore[return-value]
     return tuple(min(a[i], b[i]) if i % 2 == 0 else max(a[i], b[i]) for i in range(8))  # type: ignore[return-value]
+
+
+def hull(boxes: Iterable[Sequence[int]]) -> Box:
+    """The least box that holds all of the boxes (at least one)."""
+    least: Box | None = None
+    for box in boxes:
+        least = bounding(least, box)
+    assert least is not None
+    return least
 
 
 def tensor_shape4(graph: Graph, name: str) -> Shape4:

@@ -168,10 +168,10 @@ def task_cost(
     """
     if isinstance(node, Conv) and role != "reduce":
         g = _geometry(graph, node, role, box, reduce_range, memory)
-        return _conv_cost(_shifted(g), _bare(engine))
+        return _conv_cost(_shifted(g), bare(engine))
     if memory == "resident":
         return None
-    return _plain_cost(graph, node, role, box, _bare(engine), partials)
+    return _plain_cost(graph, node, role, box, bare(engine), partials)
 
 
 def _shifted(g: Geometry) -> Geometry:
@@ -182,7 +182,8 @@ def _shifted(g: Geometry) -> Geometry:
 
 
 @lru_cache(maxsize=4096)
-def _bare(engine: EngineSpec) -> EngineSpec:
+def bare(engine: EngineSpec) -> EngineSpec:
+    """The spec without the names that do not change a cost."""
     return replace(engine, id="", die="", bank="", dram_bytes=0)
 
 

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from compiler.ir.graph import Graph, HostSegment, Node, storage4
+from compiler.ops.boxes import box_elements, hull, intersect, whole_box
 from compiler.partition.options import PartitionOptions, host_time_ns
-from compiler.partition.pieces import HOST, Decision, Slot, full_box, hull, intersect, volume
+from compiler.partition.pieces import HOST, Decision, Slot
 from compiler.partition.protocols import Ops, Routes
 from compiler.plan.model import (
     Box,
@@ -57,7 +58,7 @@ def tensor_box(graph: Graph, name: str) -> Box:
     """The whole box of a root tensor; host-only tensors from their listed shape."""
     tensor = graph.tensors.get(name)
     shape = tensor.shape if tensor is not None else graph.host_tensors[name][1]
-    return full_box(storage4(shape))
+    return whole_box(storage4(shape))
 
 
 def element_bits(graph: Graph, name: str) -> int:
@@ -234,12 +235,12 @@ class _Builder:
                 if not parts:
                     continue
                 box = hull(c for c, _ in parts)
-                bits = volume(box) * element_bits(g, tensor)
+                bits = box_elements(box) * element_bits(g, tensor)
                 first = min(stage for _, stage in parts)
                 way = self.route(s.engine, target)
                 out.append(ChannelPlan(tensor, box, s.engine, target, bits, way, s.stage, first, self.replica))
         for name, box, s, target, stage in self.partials:
-            bits = volume(box) * 32
+            bits = box_elements(box) * 32
             way = self.route(s.engine, target)
             out.append(ChannelPlan(name, box, s.engine, target, bits, way, s.stage, stage, self.replica))
         return out

@@ -5,12 +5,13 @@ Two nodes of the same geometry cost the same, whatever their weights; so the key
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from compiler.ir.graph import Copy, Graph, Node
 from compiler.isa.program import EngineSpec
+from compiler.ops.registry import bare
 from compiler.partition.contention import Timeline, run
 from compiler.partition.protocols import Ops
 from compiler.plan.model import Box
@@ -77,11 +78,6 @@ def shape_key(graph: Graph, node: Node) -> tuple[object, ...]:
     same = len(set(node.inputs))
     out = graph.tensors[node.y]
     return (type(node).__name__, values, reads, same, out.shape, out.dtype.value)
-
-
-def bare(spec: EngineSpec) -> EngineSpec:
-    """The spec without the names that do not change a cost."""
-    return replace(spec, id="", die="", bank="", dram_bytes=0)
 
 
 class CostBook:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from compiler.ir.graph import Graph, Node
 from compiler.isa.program import EngineSpec
+from compiler.ops.registry import bare
 from compiler.partition.bound import Pool, lower_bound
-from compiler.partition.costs import CostBook, bare
+from compiler.partition.costs import CostBook
 from compiler.partition.estimate import estimate_cycles
 from compiler.partition.kinds import TYPES, Candidate, candidates, share_of
 from compiler.partition.layout import Place

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from compiler.isa.program import EngineSpec
@@ -54,31 +53,6 @@ class Decision:
         if partial:
             return f"Pn={partial}"
         return "whole" if len(p) == 1 else f"Pm={len(p)}"
-
-
-def intersect(a: Box, b: Box) -> Box | None:
-    """The common box, or None when it is empty."""
-    out = tuple(max(a[i], b[i]) if i % 2 == 0 else min(a[i], b[i]) for i in range(8))
-    if any(out[i] >= out[i + 1] for i in range(0, 8, 2)):
-        return None
-    return (out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7])
-
-
-def hull(boxes: Iterable[Box]) -> Box:
-    """The least box that holds all of the boxes (at least one)."""
-    it = list(boxes)
-    out = tuple((min if i % 2 == 0 else max)(b[i] for b in it) for i in range(8))
-    return (out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7])
-
-
-def volume(b: Box) -> int:
-    """Elements of a box."""
-    return (b[1] - b[0]) * (b[3] - b[2]) * (b[5] - b[4]) * (b[7] - b[6])
-
-
-def full_box(shape: tuple[int, int, int, int]) -> Box:
-    """The box of a whole tensor from its storage4 shape."""
-    return (0, shape[0], 0, shape[1], 0, shape[2], 0, shape[3])
 
 
 def cut(box: Box, axis: int, lo: int, hi: int) -> Box:

@@ -13,8 +13,9 @@ from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.program import EngineSpec
 from compiler.ops import registry
 from compiler.ops.base import TaskTimeline
+from compiler.ops.boxes import intersect
 from compiler.partition.loads import Loads, limiting
-from compiler.partition.pieces import HOST, intersect
+from compiler.partition.pieces import HOST
 from compiler.partition.timing import Event, Machine, Steps, Times
 from compiler.plan.model import LayerPlan, Plan
 from cost_models.primitives import ceil_div, ps_cycles

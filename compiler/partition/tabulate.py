@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.ir.graph import Conv, Graph, HostSegment, Node, storage4
+from compiler.ops.boxes import whole_box
+from compiler.ops.registry import bare
 from compiler.partition.costs import CostBook
 from compiler.partition.options import PartitionOptions
 from compiler.partition.options_table import Layer, Option, OptionTable, SplitRange
-from compiler.partition.pieces import Slot, cut, full_box
+from compiler.partition.pieces import Slot, cut
 from compiler.partition.problem import HOST_SLOT, Flow, Problem, SharedLink
 from compiler.partition.protocols import Ops, Routes
 from compiler.plan.model import Box
@@ -26,7 +28,7 @@ WORTH_SLICING = 40  # a layer is sliced if it is more than a 40th of an even sha
 
 def node_box(graph: Graph, node: Node) -> Box:
     """The whole output box of a node."""
-    return full_box(storage4(graph.tensors[node.y].shape))
+    return whole_box(storage4(graph.tensors[node.y].shape))
 
 
 def reduce_extent(node: Node) -> int:
@@ -103,8 +105,6 @@ class Tabulator:
         self.kinds: list[Slot] = []
         seen: dict[tuple[object, ...], int] = {}
         for s in slots:
-            from compiler.partition.costs import bare
-
             key = (bare(s.spec), s.bank_sharers)
             if key not in seen:
                 seen[key] = len(self.kinds)
