@@ -91,6 +91,10 @@ def compile_model(
 
     with step("import"):
         graph = load_model(model, options.importing or ImportOptions())
+    accuracy = None
+    if options.evaluate is not None:  # needs no plan: data that do not fit are refused before the long steps
+        with step("evaluate"):
+            accuracy = evaluate(model, graph, options.evaluate)
     with step("partition"):
         locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
         plan = locked or partition(graph, cluster, options.partition)
@@ -105,7 +109,7 @@ def compile_model(
         loaded = programs_of(binaries)
     with step("check"):
         refuse(check_programs(loaded), "the static checker refuses the programs")
-    verification = accuracy = None
+    verification = None
     if options.verify:
         with step("verify"):
             host = {s.name: s.model for s in graph.host_segments}
@@ -113,9 +117,6 @@ def compile_model(
             verification = verify_programs(loaded, graph.model, host=host, frames=frames, progress=step.count)
             if not verification.passed:
                 raise mismatch(verification)
-    if options.evaluate is not None:
-        with step("evaluate"):
-            accuracy = evaluate(model, graph, options.evaluate)
     with step("write"):
         files = _files(graph, cluster, plan, loaded, binaries, verification, accuracy)
         if output is not None:

@@ -161,15 +161,13 @@ def test_fixed_form_is_found_whenever_a_small_search_finds_one() -> None:
         acc = np.arange(low, high + 1, dtype=np.int64)
         y = float32_vreq(acc, scale, 0, -128, 127)
         best = None
+        products = acc[:, None] * np.arange(1 << 10)  # every multiplier at once
         for s in range(12):
-            for mult in range(1 << 10):
-                # C must satisfy y*2^s <= acc*M + C < (y+1)*2^s for all acc (no clamp is active here)
-                least = (y * 2**s - acc * mult).max()
-                most = ((y + 1) * 2**s - 1 - acc * mult).min()
-                if least <= most:
-                    best = s
-                    break
-            if best is not None:
+            # C must satisfy y*2^s <= acc*M + C < (y+1)*2^s for all acc (no clamp is active here)
+            least = (y[:, None] * 2**s - products).max(axis=0)
+            most = ((y[:, None] + 1) * 2**s - 1 - products).min(axis=0)
+            if (least <= most).any():
+                best = s
                 break
         if best is not None:
             seen += 1
