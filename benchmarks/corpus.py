@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -101,21 +102,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="run the cases whose key contains this")
     parser.add_argument("--any-version", action="store_true", help="keep verified records of other source versions")
+    parser.add_argument("--jobs", type=int, default=1, help="cases at a time")
     parser.add_argument("--cache", type=Path, default=Path(os.environ.get("FVC_CORPUS", ROOT / ".corpus")))
     arguments = parser.parse_args()
     digest, records = source_digest(), load()
     wanted = {case.key: case for case in cases()}
     records = {key: record for key, record in records.items() if key in wanted}
-    for number, (key, case) in enumerate(wanted.items(), 1):
+
+    def fresh(key: str) -> bool:
         old = records.get(key, {})
-        current = old.get("sources") == digest or (arguments.any_version and old.get("status") in PASSED)
-        if (arguments.only and arguments.only not in key) or current:
-            continue
-        record = run_case(case, arguments.cache, digest)
-        records[key] = record
-        save(records)
-        figures = {k: record[k] for k in ("tensors", "mismatches", "gap", "wall_s", "reason") if k in record}
-        print(f"[{number}/{len(wanted)}] {key}: {record['status']} {figures}", flush=True)
+        return old.get("sources") == digest or (arguments.any_version and old.get("status") in PASSED)
+
+    todo = [k for k in wanted if not fresh(k) and (not arguments.only or arguments.only in k)]
+    with ThreadPoolExecutor(arguments.jobs) as pool:  # each case is a process of its own: threads only wait
+        running = {pool.submit(run_case, wanted[key], arguments.cache, digest): key for key in todo}
+        for number, done in enumerate(as_completed(running), 1):
+            key, record = running[done], done.result()
+            records[key] = record
+            save(records)
+            figures = {k: record[k] for k in ("tensors", "mismatches", "gap", "wall_s", "reason") if k in record}
+            print(f"[{number}/{len(todo)}] {key}: {record['status']} {figures}", flush=True)
     bad = [key for key in wanted if records.get(key, {}).get("status") not in PASSED]
     print(f"{len(wanted) - len(bad)} passed, {len(bad)} failed")
     return 1 if bad else 0
