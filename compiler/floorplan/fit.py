@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.floorplan.budget import Clock
+from compiler.floorplan.prices import decide
 from compiler.floorplan.problem import FixedCase
 from compiler.partition.constraints.rows import Row, average, resources
 
-ROUNDS = 24
 DECISION_SECONDS = 1e-4
-MARGIN = 1e-9  # of a price certificate, far above the rounding of a few hundred doubles
 
 
 def slot_rows(case: FixedCase, slots: frozenset[int]) -> list[Row]:
@@ -79,23 +78,8 @@ class Fit:
         if any(not (self.case.allowed[self._flat[k]] & slots) for k in at):
             return False
         amounts, bounds, rows = self._table(slots)
-        part = amounts[at]
-        if (part.min(axis=1).sum(axis=0) > bounds).any():
-            return False
-        scaled = np.where(np.isinf(part), 1e18, part / np.maximum(bounds, 0.5))
-        prices = np.full(len(rows), 1.0 / len(rows))
-        index = np.arange(len(at))
-        for _ in range(ROUNDS):
-            choice = (scaled @ prices).argmin(axis=1)
-            use = part[index, choice].sum(axis=0)
-            if (use <= bounds).all():
-                return True
-            if (bounds > 0).all() and float((scaled[index, choice] @ prices).sum()) > float(prices.sum()) * (1 + MARGIN):
-                return False
-            load = use / np.maximum(bounds, 0.5)
-            prices = prices * np.exp(3.0 * (load - load.max()))
-            prices = np.maximum(prices / prices.sum(), 1e-6)
-        return self._solve(rows, [self._flat[k] for k in at])
+        known = decide(amounts[at], bounds)
+        return known if known is not None else self._solve(rows, [self._flat[k] for k in at])
 
     def _solve(self, rows: list[Row], kernels: list[int]) -> bool:
         from ortools.sat.python import cp_model
