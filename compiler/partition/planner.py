@@ -91,7 +91,8 @@ def _plan(
         plan = replace(plan, predicted=predicted, solver=_solver(plan, predicted, placed, options, cluster))
         if best is None or plan.solver.objective * 1000 < best.solver.objective * 998:
             best = plan
-        if best.solver.objective * 1000 <= 1002 * max(p.interval for p in placed) // replicas:
+        met = best.solver.status == "OPTIMAL"
+        if met or best.solver.objective * 1000 <= 1002 * max(p.interval for p in placed) // replicas:
             break
     if best is None:
         raise too_deep(graph, cluster)

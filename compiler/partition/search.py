@@ -17,7 +17,7 @@ from compiler.partition.engines import EngineChoice
 from compiler.partition.infeasible import no_engine, no_layer_fit, no_placement
 from compiler.partition.kinds import Candidate
 from compiler.partition.layout import Place
-from compiler.partition.options import PartitionOptions
+from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.options_table import Option
 from compiler.partition.pieces import Decision, Piece, Slot, cut
 from compiler.partition.problem import Allocation, Problem, load_of
@@ -99,7 +99,8 @@ def place_replica(
         quickest, bound, proved = fastest(problem, graph, options, message_latency(problem, cluster))
         found = [] if quickest is None else [quickest]
     else:
-        found, bound, proved = throughput(problem, options, proof)
+        host_ns = sum(host_time_ns(s.name, options) for s in graph.host_segments)
+        found, bound, proved = throughput(problem, options, proof, host_ns * ref_khz // 1_000_000)
     if not found:
         raise no_placement(problem, cluster, options)
     kept = [keep_weights(problem, a) for a in found]
@@ -126,8 +127,13 @@ def pipeline_bound(problem: Problem) -> Certificate:
     return lower_bound(problem.table.options, listed, len(problem.table.layers))
 
 
-def throughput(problem: Problem, options: PartitionOptions, proof: Certificate) -> tuple[list[Allocation], int, str]:
-    """(allocations, the best first; bound; what proves it): sweeps, annealing, and a flat proof where small."""
+def throughput(
+    problem: Problem, options: PartitionOptions, proof: Certificate, host: int
+) -> tuple[list[Allocation], int, str]:
+    """(allocations, the best first; bound; what proves it): sweeps, annealing, and a flat proof where small.
+
+    host: ticks a frame that the host takes in any case; engines that keep up with it are not searched for better ones.
+    """
     bound, proved = proof.bound, "prices on the merged machine, checked in integers (column generation, GLOP)"
     goal = max(bound, options.interval or 0)
     best = contiguous(problem, goal)
@@ -137,12 +143,12 @@ def throughput(problem: Problem, options: PartitionOptions, proof: Certificate) 
     free = priced(problem, goal, load_of(problem, best).interval, price)
     if free is not None and profile(load_of(problem, free)) < profile(load_of(problem, best)):
         best = free
-    close = goal + goal * CLOSE_PERMILLE // 1000
+    close = max(goal + goal * CLOSE_PERMILLE // 1000, host)
     steps = int(options.time_limit_s * STEPS_PER_SECOND)
     best = anneal(problem, best, close, steps * 4 // 5, options.seed)
     budget = Budget(options.time_limit_s / 6, options.seed, options.workers)
     best = balance(problem, best, close, BALANCE_ROUNDS, budget)
-    if load_of(problem, best).interval > goal:
+    if load_of(problem, best).interval > max(goal, host):
         best, flat = exact(problem, best, budget)
         if flat > bound:
             bound, proved = flat, "CP-SAT on the flat model of all layers and engines"
