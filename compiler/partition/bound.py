@@ -7,8 +7,8 @@ a list of prices; `certify` checks it in exact integer arithmetic and trusts no 
   (whole, or any multiset of its slices that makes up all units, plus a reduce piece where slices are partial sums).
   Every plan pays at least sum c_l a frame, and n_p engines of pool p sell at most n_p * T ticks a frame each, so
       T >= sum c_l / sum n_p * lambda_p.
-  Weights held on chip pay rent too: mu_p >= 0 for each resident byte, of which the engines of a pool have m_p in all; c_l
-  is then the least price of time and rent, and T >= (sum c_l - sum m_p * mu_p) / sum n_p * lambda_p.
+  Weights held on chip pay rent too: mu_p >= 0 for each resident byte, of which a pool's engines have m_p in all; c_l is
+  then the least price of time and rent, and T >= (sum c_l - sum m_p * mu_p) / sum n_p * lambda_p.
 
 The best prices are duals of a linear programme over patterns (complete ways), found by column generation. Fixed loads
 that no choice changes (the host) are the caller's matter.
@@ -153,7 +153,9 @@ def lower_bound(
             ways.append((Ways(own, pool_of), n))
     price, rent = [SCALE] * len(pools), [0] * len(pools)
     best = Certificate(certify(ways, pools, price, rent), tuple(price), tuple(rent))
-    columns: list[list[Column]] = [[] for _ in ways]
+    # Begin with ways that hold nothing on chip, so that the first programme has an answer.
+    free = [w.cheapest(price, [SCALE * SCALE] * len(pools)) for w, _ in ways]
+    columns: list[list[Column]] = [[] if f is None else [f[1]] for f in free]
     for _ in range(MOST_ROUNDS):
         fresh = False
         for i, (w, _) in enumerate(ways):

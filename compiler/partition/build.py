@@ -301,13 +301,18 @@ def _build(
     count = len(builders)
     channels = [c for b in builders for c in b.channels()]
     ranks = [b.ranks() for b in builders]
-    hosts = [replace(h, order=ranks[0][h.order] * count) for h in builders[0].hosts]
+    named = [ranks[0][h.order] * count for h in builders[0].hosts]
+    named += [
+        ranks[b.replica][s.order] * count + b.replica for b in builders for layer in b.layers for s in layer.slices
+    ]
+    dense = {order: k for k, order in enumerate(sorted(named))}
+    hosts = [replace(h, order=dense[ranks[0][h.order] * count]) for h in builders[0].hosts]
     layers: list[LayerPlan] = []
     for i, first in enumerate(builders[0].layers):
         slices: list[SlicePlan] = []
         for b in builders:
             for s in b.layers[i].slices:
                 task = f"{first.name}#{len(slices)}"
-                slices.append(replace(s, task=task, order=ranks[b.replica][s.order] * count + b.replica))
+                slices.append(replace(s, task=task, order=dense[ranks[b.replica][s.order] * count + b.replica]))
         layers.append(LayerPlan(first.name, first.op, first.strategy, tuple(slices)))
     return Body([engine_plan(s) for s in slots], layers, channels, hosts)

@@ -39,9 +39,10 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     loads = Loads.of(plan, cluster, timelines)
     # First the loads alone, then twice what they make of each other: banks and links that others use are slower.
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
+    staged = any(e.stage for e in events)
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))
-        crowd = loads.crowd(plan, frame_ps)
+        crowd = loads.crowd(plan, frame_ps) if staged else {}
         machine = Machine(plan, steps, events, links, crowd)
         frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)

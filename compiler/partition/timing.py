@@ -208,6 +208,9 @@ class _Run:
             )
             for c in self.channels
         ]
+        # In one frame, or without stages, the global order is that of time: messages queue on a link as they meet.
+        self.meeting = frames == 1 or machine.deepest == 0
+        self.link_free = dict.fromkeys(machine.links, 0)
         self.depth = [c.target_stage - c.source_stage + 1 for c in self.channels]
 
     def send(self, index: int, frame: int, ready_ps: int) -> None:
@@ -220,6 +223,10 @@ class _Run:
         if source is not None:
             start = max(start, source.tx_ps)
         end = start + moving
+        if self.meeting:
+            for link in c.route:
+                self.link_free[link] = max(self.link_free[link], start) + transfer_ps(size, self.m.links[link][0])
+                end = max(end, self.link_free[link])
         tail = end + latency
         if target is not None:
             free = self.read.get((index, frame - max(2, self.depth[index])), 0)

@@ -24,12 +24,11 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
     """All rules that the plan breaks, in the order hardware, layers, flow, loads, numbers, options.
 
     Codes: FVC203 resources and scratchpads, FVC208 DRAM capacity, FVC209 wires and bandwidth, FVC220 everything else.
-    A broken description of the hardware or of the layers hides later rules, which would have nothing to stand on.
+    Broken hardware, layers or channels hide the later rules, which would have nothing to stand on.
     """
     found = Findings()
-    if check_hardware(plan, cluster, found) and check_layers(plan, graph, cluster, found):
-        check_flow(plan, graph, cluster, found)
-        check_loads(plan, graph, cluster, found)
+    sound = check_hardware(plan, cluster, found) and check_layers(plan, graph, cluster, found)
+    if sound and check_flow(plan, graph, cluster, found) and check_loads(plan, graph, cluster, found):
         check_numbers(plan, graph, cluster, found)
         check_options(plan, cluster, found)
     return found.result()

@@ -35,13 +35,14 @@ class _Flow:
     needed: dict[tuple[str, str], list[tuple[Box, int]]] = field(default_factory=dict)  # (tensor, engine)
 
 
-def check_flow(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
-    """Order, stages, channels of every replica."""
+def check_flow(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> bool:
+    """Order, stages, channels of every replica; False if channels cannot be added up."""
+    before = len(found.kept)
     _orders(plan, found)
     objective = plan.options.get("objective")
     if objective not in ("throughput", "latency"):
         found.add("FVC220", f"objective {objective!r} is neither throughput nor latency", "options.objective")
-        return
+        return False
     routes = _Routes(plan, cluster)
     left = list(enumerate(plan.channels))
     for replica in range(plan.replicas):
@@ -49,6 +50,7 @@ def check_flow(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> N
         _channels(plan, graph, replica, flow, routes, left, found)
     for k, c in left:
         found.add("FVC220", f"nothing needs the channel of '{c.tensor}' {c.source} -> {c.target}", f"channels[{k}]")
+    return len(found.kept) == before
 
 
 class _Routes:
@@ -67,13 +69,11 @@ class _Routes:
 
 
 def _orders(plan: Plan, found: Findings) -> None:
-    seen: dict[int, str] = {}
     things = [(h.order, f"host segment {h.name}") for h in plan.host_segments]
     things += [(s.order, s.task) for layer in plan.layers for s in layer.slices]
-    for order, name in things:
-        if order < 0 or order in seen:
-            found.add("FVC220", f"order {order} is negative or also that of {seen.get(order)}", name)
-        seen[order] = name
+    for want, (order, name) in enumerate(sorted(things)):
+        if order != want:
+            found.add("FVC220", f"order {order}: orders count from 0 without gap, {want} is wanted here", name)
 
 
 def _walk(plan: Plan, graph: Graph, replica: int, flat: bool, found: Findings) -> _Flow:

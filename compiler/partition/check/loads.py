@@ -66,12 +66,12 @@ def compute_ps(plan: Plan, graph: Graph) -> dict[str, int]:
     return {e: max(q) * 1_000_000_000 // specs[e].clock_khz for e, q in queues.items()}
 
 
-def check_loads(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
-    """Nothing is busy for longer than a frame takes."""
+def check_loads(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> bool:
+    """Nothing is busy for longer than a frame takes. False if there is no interval to compare with."""
     interval = plan.predicted.get("interval_ns")
     if not isinstance(interval, int) or interval <= 0:
         found.add("FVC220", f"interval_ns is {interval!r}", "predicted.interval_ns")
-        return
+        return False
     limit = frame_ps(plan) + frame_ps(plan) * SLACK_PERMILLE // 1000
     specs = link_specs(cluster)
     for link, bits in sorted(link_bits(plan).items()):
@@ -107,3 +107,4 @@ def check_loads(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> 
             f"the host is busy {host // 1000} ns a frame, the interval is {limit // 1000} ns",
             "predicted.interval_ns",
         )
+    return True

@@ -11,7 +11,7 @@ from compiler.ops import task_cost
 from compiler.partition.check.layers import partial_count
 from compiler.partition.check.loads import bank_bytes, frame_ps, link_bits
 from compiler.plan.model import Plan
-from cost_models.primitives import PS_PER_SECOND, ceil_div
+from cost_models.primitives import PS_PER_SECOND, ceil_div, cycles_ps
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
@@ -107,11 +107,11 @@ def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None
             return
         for name, (amount, rate) in want.items():
             row = have[name]
-            permille = amount * PS_PER_SECOND * 1000 / rate / frame
-            if row.get(unit) != amount or abs(row.get("utilisation_permille", -9) - permille) > 1.5:
+            permille = ceil_div(ceil_div(amount * PS_PER_SECOND, rate) * 1000, frame)
+            if (row.get(unit), row.get("utilisation_permille")) != (amount, permille):
                 found.add(
                     "FVC220",
-                    f"{row}, the plan makes it {amount} and {permille:.1f} permille",
+                    f"{row}, the plan makes it {amount} and {permille} permille",
                     f"predicted.{key} {name}",
                 )
 
@@ -134,19 +134,15 @@ def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None
         found.add("FVC220", "not the plan's dies", "predicted.dies")
     for name, cycles in busy.items():
         row = dies.get(name, {})
-        permille = cycles * 1e12 / clock[name] / frame / engines[name]
-        right = row.get("busy_cycles") == cycles and row.get("engines") == engines[name]
-        if not right or abs(row.get("busy_permille", -9) - min(1000.0, permille)) > 1.5:
-            found.add(
-                "FVC220",
-                f"{row}, its tasks make it {cycles} cycles and {permille:.1f} permille",
-                f"predicted.dies {name}",
-            )
+        ps = cycles_ps(cycles, clock[name]) // engines[name]
+        want = {"busy_cycles": cycles, "busy_permille": min(1000, ceil_div(ps * 1000, frame)), "engines": engines[name]}
+        if row != want:
+            found.add("FVC220", f"{row}, its tasks make it {want}", f"predicted.dies {name}")
     host = p.get("host", {})
     time_ps = sum(h.time_ns for h in plan.host_segments) * 1000 * plan.replicas
-    right = host.get("segments") == len(plan.host_segments)
-    if not right or abs(host.get("busy_permille", -9) - ceil_div(time_ps * 1000, frame)) > 1:
-        found.add("FVC220", f"{host}, the segments make it {time_ps // 1000} ns a frame", "predicted.host")
+    want = {"segments": len(plan.host_segments), "busy_permille": ceil_div(time_ps * 1000, frame)}
+    if host != want:
+        found.add("FVC220", f"{host}, the segments make it {want}", "predicted.host")
 
 
 def _limiting(plan: Plan, found: Findings) -> None:

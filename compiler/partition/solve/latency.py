@@ -189,7 +189,7 @@ def longest_path(
     problem: Problem, graph: Graph, latency: dict[tuple[int, int], int], host_ticks: dict[str, int]
 ) -> int:
     """Proven: every layer takes at least its shortest option (a sliced one its largest slice's even share), every host
-    segment its time, and what passes between host and engines at least its quickest message; other messages are free."""
+    segment its time, what passes between host and engines at least its quickest message; other messages are free."""
     quick = {
         to: min(latency[pair] for pair in problem.route if pair[end_of] == HOST_SLOT)
         for to, end_of in (("engine", 0), ("host", 1))

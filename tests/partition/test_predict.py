@@ -1,0 +1,40 @@
+"""The prediction against sums that must hold, and against the simulator, which knows nothing of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from compiler.partition import partition
+from compiler.partition.options import PartitionOptions
+from compiler.partition.predict import predict
+from compiler.schedule import schedule
+from compiler.simulator import simulate
+from device_db import load_cluster
+from tests.partition.graphs import residual
+
+
+@pytest.mark.parametrize("devices", ["u280x2", "zcu102x2", "pynq-z2"])
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
+def test_against_the_simulator(devices: str, objective: str) -> None:
+    graph, cluster = residual(blocks=4), load_cluster(devices)
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=2, objective=objective))
+    real = simulate(schedule(graph, plan, cluster))
+    said = predict(plan, graph, cluster)
+    assert said["latency_ns"] == pytest.approx(real.latency_ns, rel=0.05)
+    assert said["interval_ns"] == pytest.approx(real.interval_ns, rel=0.05)
+
+
+def test_prediction_is_what_the_plan_says() -> None:
+    graph, cluster = residual(), load_cluster("u280")
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=1))
+    again = predict(plan, graph, cluster)
+    assert {k: plan.predicted[k] for k in again} == again
+
+
+def test_a_slower_host_is_felt() -> None:
+    graph, cluster = residual(tail=True), load_cluster("u280")
+    quick = partition(graph, cluster, PartitionOptions(time_limit_s=1, host_ns={"host0": 1_000}))
+    slow = partition(graph, cluster, PartitionOptions(time_limit_s=1, host_ns={"host0": 2_000_000}))
+    assert slow.predicted["interval_ns"] >= 2_000_000
+    assert slow.predicted["limiting"]["kind"] == "host"
+    assert slow.predicted["latency_ns"] - quick.predicted["latency_ns"] == pytest.approx(1_999_000, rel=0.01)
