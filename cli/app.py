@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import check, config, cost, devices, diff, explain, inspect, partition, quantize, run, simulate, verify, zoo
+from cli import check, config, cost, devices, diff, explain, floorplan, inspect, partition, quantize, run, simulate, verify, zoo
 from cli.show import output
 from device_db.errors import FvcError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for _module in (partition, verify, run, simulate, diff, inspect, check, explain, quantize, zoo, cost):
+for _module in (partition, verify, run, simulate, diff, inspect, check, explain, quantize, zoo, cost, floorplan):
     _module.register(app)
 devices.register(app)
 config.register(app)

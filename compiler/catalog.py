@@ -371,6 +371,29 @@ CATALOG: dict[str, tuple[str, str]] = {
         "nothing to place",
         "No layer of the model runs on an engine: every node became a host segment. The reasons are listed.",
     ),
+    "FVC240": (
+        "no floorplan problem",
+        "The file is no JSON, or neither a problem of fixed kernels (device_set) nor of fold and place (boundaries). docs/floorplan.md shows both.",
+    ),
+    "FVC241": (
+        "bad field in a floorplan problem",
+        "A field is missing, of the wrong type, negative or out of range. The message says which one and where it stands.",
+    ),
+    "FVC242": ("unknown or repeated id", "A floorplan problem names a kernel or slot that it does not list, or lists one twice."),
+    "FVC243": ("kernel without versions", "Every kernel of a floorplan problem needs at least one version to pick."),
+    "FVC250": (
+        "floorplan over budget",
+        "A kernel fits no slot that it may stand on, or all kernels together need more of a resource than all slots have.",
+    ),
+    "FVC251": (
+        "no floorplan exists",
+        "It is proved that no placement meets the constraints together. The message names them and how full the slots must be.",
+    ),
+    "FVC252": (
+        "no floorplan found in time",
+        "The time limit was reached before a placement was found or excluded. Raise --time-limit, or loosen the problem.",
+    ),
+    "FVC253": ("floorplan failed its checker", "An answer broke a rule that the independent checker recomputes. This is a defect of fvc."),
     "FVC220": (
         "illegal plan",
         "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json.",

@@ -31,7 +31,7 @@ class Clock:
         self.left -= seconds
 
     def solve(self, model: Any, seconds: float, **parameters: Any) -> tuple[str, Any]:
-        """(status, solver); UNKNOWN at once when the time is used up. A model that CP-SAT refuses is a defect: RuntimeError."""
+        """(status, solver); UNKNOWN at once when the time is used up. RuntimeError: CP-SAT refuses the model."""
         from ortools.sat.python import cp_model
 
         solver = cp_model.CpSolver()
@@ -49,4 +49,3 @@ class Clock:
         if status == "MODEL_INVALID":
             raise RuntimeError(f"CP-SAT refuses a model: {model.validate()}")
         return status, solver
-

@@ -69,11 +69,18 @@ def _fixed(case: FixedCase, answer: Answer) -> list[Violation]:
             if use[s][r] > case.budget[s][r]:
                 out.append(Violation("resources", f"slot {own}", f"{use[s][r]} {name}", f"{case.budget[s][r]}"))
         for a in case.averages:
-            share = sum((Fraction(use[s][r], case.capacity[s][r]) for r in a.listed if case.capacity[s][r] > 0), Fraction(0))
+            share = sum(
+                (Fraction(use[s][r], case.capacity[s][r]) for r in a.listed if case.capacity[s][r] > 0), Fraction(0)
+            )
             if share > a.limit * len(a.listed):
                 names = "+".join(case.resources[r] for r in a.listed)
                 out.append(
-                    Violation("average utilisation", f"slot {own} ({names})", f"{float(share):.6f}", f"{float(a.limit * len(a.listed)):.6f}")
+                    Violation(
+                        "average utilisation",
+                        f"slot {own} ({names})",
+                        f"{float(share):.6f}",
+                        f"{float(a.limit * len(a.listed)):.6f}",
+                    )
                 )
     for group in case.together:
         if len({answer.assignment[v][0] for v in group}) > 1:

@@ -26,7 +26,10 @@ def load(path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as problem:
         raise FvcError(
-            "FVC240", f"the problem is not JSON: {problem}", where=(str(path),), help=("docs/floorplan.md shows the format",)
+            "FVC240",
+            f"the problem is not JSON: {problem}",
+            where=(str(path),),
+            help=("docs/floorplan.md shows the format",),
         ) from None
 
 
@@ -116,5 +119,12 @@ def identities(fields: Sequence[Field], key: str, what: str) -> dict[int, int]:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "an integer", float: "a number"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+    }
     return "null" if value is None else names.get(type(value), type(value).__name__)

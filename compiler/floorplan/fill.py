@@ -1,4 +1,4 @@
-"""Filling a walk: each step takes kernels as far as its slot holds; of a revisited slot's visits one is fat, the rest thin.
+"""Filling a walk: each step takes kernels as far as its slot holds; of a slot's visits one is fat, the rest thin.
 
 Needs a FixedCase, its backbone and a walk; guarantees nothing but speed: the starts it proposes are solved exactly by
 WalkModel before they are believed. Kernels off the backbone ride with the backbone kernel they come after.

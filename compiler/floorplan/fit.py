@@ -64,7 +64,7 @@ class Fit:
         return self._tables[slots]
 
     def fits(self, slots: frozenset[int], *runs: tuple[int, int]) -> bool:
-        """Whether the kernels of these runs fit the merged slots, anchors included; an undecided set counts as fitting."""
+        """Whether the kernels of these runs fit the merged slots, anchors included; an undecided set counts as so."""
         key = (slots, tuple(r for r in runs if r[0] < r[1]))
         if not key[1]:
             return True

@@ -1,9 +1,9 @@
 """Placing at a given T by halving the line: kernels left or right, then each half alike, single devices exactly.
 
 Needs a JointCase and its ladder; guarantees that what it returns was placed with transit charged on every boundary
-(check.py judges it again), though slots may be over their capacity, and says nothing where it fails. Halves are merged slots with a little
-slack kept back, so that what is left of it is there to use further down; a part that fails asks its parent for a
-roomier share.
+(check.py judges it again), though slots may be over their capacity; a failure is no proof. Halves are merged slots with
+a little slack kept back, so that what is left of it is there to use further down; a part that fails asks its parent for
+a roomier share.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ class Halving:
         return None if found is None else tuple(found[v] for v in self.case.nodes)
 
     def slack(self, kernels: Sequence[int], first: int, last: int) -> float | None:
-        """Share of the merged capacity of slots [first, last) that the kernels can leave free; None: they do not fit."""
-        bounds = np.array([float(sum(self.case.capacity[s][r] for s in range(first, last))) for r in range(len(self.case.resources))])
+        """Share of the merged capacity of slots [first, last) that the kernels can leave free; None: none fits."""
+        bounds = np.array(
+            [float(sum(self.case.capacity[s][r] for s in range(first, last))) for r in range(len(self.case.resources))]
+        )
         amounts = self.options.amounts[list(kernels)]
         self.clock.charge(1e-4 * len(kernels))
         if decide(amounts, bounds, rounds=100) is False:
@@ -58,7 +60,9 @@ class Halving:
                 high = middle
         return low
 
-    def _range(self, kernels: list[int], first: int, last: int, fixed: dict[int, int]) -> dict[int, tuple[int, int]] | None:
+    def _range(
+        self, kernels: list[int], first: int, last: int, fixed: dict[int, int]
+    ) -> dict[int, tuple[int, int]] | None:
         if not kernels:
             return {}
         if self.clock.left <= 0:
@@ -73,7 +77,13 @@ class Halving:
             groups = [(first, middle), (middle, last)]
             model = LineModel(self.case, self.options, kernels, groups, fixed, slack=room * keep, load=load)
             model.hint(self._in_order(kernels, first, middle, last))
-            status, sides = model.solve(self.clock, self.effort.split, least_cut=False, linearization_level=2, random_seed=self.clock.settings.seed + attempt)
+            _, sides = model.solve(
+                self.clock,
+                self.effort.split,
+                least_cut=False,
+                linearization_level=2,
+                random_seed=self.clock.settings.seed + attempt,
+            )
             if sides is None:
                 continue
             left = [v for v in kernels if sides[v][0] == 0]
@@ -86,11 +96,13 @@ class Halving:
                 return one | two
         return None
 
-    def _leaf(self, kernels: list[int], first: int, last: int, fixed: dict[int, int]) -> dict[int, tuple[int, int]] | None:
+    def _leaf(
+        self, kernels: list[int], first: int, last: int, fixed: dict[int, int]
+    ) -> dict[int, tuple[int, int]] | None:
         groups = [(s, s + 1) for s in range(first, last)]
         for overflow in (False, True):  # what does not fit is left to the repair
             model = LineModel(self.case, self.options, kernels, groups, fixed, overflow=overflow)
-            status, found = model.solve(self.clock, self.effort.leaf, least_cut=False, linearization_level=2)
+            _, found = model.solve(self.clock, self.effort.leaf, least_cut=False, linearization_level=2)
             if found is not None:
                 return {v: (first + g, k) for v, (g, k) in found.items()}
         return None
@@ -104,7 +116,9 @@ class Halving:
     def _in_order(self, kernels: list[int], first: int, middle: int, last: int) -> dict[int, int]:
         """A guess: kernels in order of id, as many to the left as its share of the slots."""
         weight = np.where(np.isinf(self.options.amounts), 0, self.options.amounts)[kernels].min(axis=1)
-        scale = np.array([max(1, sum(self.case.capacity[s][r] for s in range(first, last))) for r in range(weight.shape[1])])
+        scale = np.array(
+            [max(1, sum(self.case.capacity[s][r] for s in range(first, last))) for r in range(weight.shape[1])]
+        )
         load = np.cumsum((weight / scale).max(axis=1) + 1e-9)
         share = load / load[-1] * (last - first)
         return {v: int(share[i] > middle - first) for i, v in enumerate(kernels)}

@@ -20,7 +20,7 @@ MERGED_SECONDS = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Versions a kernel at interval T (indices into the case), their amounts padded with inf, wires and bits an edge."""
+    """Versions a kernel at interval T (indices into the case), amounts padded with inf; wires and bits an edge."""
 
     interval: int
     versions: tuple[tuple[int, ...], ...]
@@ -33,12 +33,14 @@ def fitting(case: JointCase, v: int) -> list[int]:
     """The versions of a kernel that some slot it may stand on holds."""
     sizes = {case.capacity[s] for s in case.allowed[v]}
     return [
-        k for k, amount in enumerate(case.versions[v]) if any(all(a <= c for a, c in zip(amount, size, strict=True)) for size in sizes)
+        k
+        for k, amount in enumerate(case.versions[v])
+        if any(all(a <= c for a, c in zip(amount, size, strict=True)) for size in sizes)
     ]
 
 
 def intervals(case: JointCase) -> list[int]:
-    """The values T can take, ascending: cycles of versions, none below any kernel's fastest that fits. Empty: none fits."""
+    """The values T can take, ascending: cycles, none below any kernel's fastest that fits. Empty: none fits."""
     own = [[case.cycles[v][k] for k in fitting(case, v)] for v in case.nodes]
     if not all(own):
         return []

@@ -48,7 +48,8 @@ class LineModel:
             self._place(v)
         for g, (first, last) in enumerate(groups):
             capacity = [
-                int(sum(case.capacity[s][r] for s in range(first, last)) * (1 - slack)) for r in range(len(case.resources))
+                int(sum(case.capacity[s][r] for s in range(first, last)) * (1 - slack))
+                for r in range(len(case.resources))
             ]
             self._fill(g, capacity, overflow)
         for b in range(len(groups) - 1):
@@ -101,7 +102,12 @@ class LineModel:
         for i, (src, dst) in enumerate(case.edges):
             here = (src in inside, dst in inside)
             if src == dst or not any(here):
-                if not any(here) and src in self.fixed and dst in self.fixed and self._side(src, b) != self._side(dst, b):
+                if (
+                    not any(here)
+                    and src in self.fixed
+                    and dst in self.fixed
+                    and self._side(src, b) != self._side(dst, b)
+                ):
                     wires.append(options.wires[i])
                     bits.append(options.bits[i])
                 continue
@@ -133,8 +139,10 @@ class LineModel:
             for b in range(len(self.groups) - 1):
                 self.m.add_hint(self.right[v, b], group_of[v] > b)
 
-    def solve(self, clock: Clock, seconds: float, *, least_cut: bool, **parameters: Any) -> tuple[str, dict[int, tuple[int, int]] | None]:
-        """(status, kernel -> (group, version)). Minimises overflow, else with least_cut the kilobits across boundaries."""
+    def solve(
+        self, clock: Clock, seconds: float, *, least_cut: bool, **parameters: Any
+    ) -> tuple[str, dict[int, tuple[int, int]] | None]:
+        """(status, kernel -> (group, version)). Minimises overflow, or with least_cut kilobits across boundaries."""
         if self.over:
             self.m.minimize(sum(self.over))
         elif least_cut and self.cut:

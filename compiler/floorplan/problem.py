@@ -119,7 +119,7 @@ class Answer:
     """What is known of one case. status: OPTIMAL (bound met), FEASIBLE, INFEASIBLE (proved) or UNKNOWN (limit reached).
 
     objective and bound: connection cost, or the interval in cycles; None where there is none.
-    assignment: (slot index, version) a node, empty without a plan. details: what else a reader or checker wants to know.
+    assignment: (slot index, version) a node, empty without a plan. details: what else a reader wants to know.
     """
 
     name: str

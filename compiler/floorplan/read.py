@@ -1,4 +1,4 @@
-"""Problem files into cases: one case object, or an object with `cases`; fixed kernels or fold-and-place by their fields.
+"""Problem files into cases: one case object, or an object with `cases`; fixed kernels or fold and place, by their fields.
 
 Guarantees that every id that is named exists, every kernel has a version and every amount is a number >= 0; raises
 FvcError FVC002, FVC240-FVC243. docs/floorplan.md describes the fields.
@@ -102,11 +102,11 @@ def _fixed(f: Field, name: str, given: Field | None) -> FixedCase:
     types = _types(f, given, slots)
     amounts = [tuple(0 if (c := s["capacity"].get(t)) is None else c.supply() for t in types) for s in slots]
     limits = dict.fromkeys(types, Fraction(1))
-    if (l := device.get("limits")) is not None:
-        for t in l.mapping():
+    if (stated := device.get("limits")) is not None:
+        for t in stated.mapping():
             if t not in limits:
-                raise l.wrong(f"a limit for '{t}', which no slot has")
-            limits[t] = _limit(l[t])
+                raise stated.wrong(f"a limit for '{t}', which no slot has")
+            limits[t] = _limit(stated[t])
     averages = []
     for a in [] if (listed := device.get("avg_constraints")) is None else listed.items():
         which = []
@@ -130,7 +130,12 @@ def _fixed(f: Field, name: str, given: Field | None) -> FixedCase:
     if scale > 10**6:
         raise device["connections"].wrong("costs have more than six decimals")
     edges = [
-        Edge(e["src"].known(node_index, "kernel"), e["dst"].known(node_index, "kernel"), e["wires"].demand(), e["bps"].demand())
+        Edge(
+            e["src"].known(node_index, "kernel"),
+            e["dst"].known(node_index, "kernel"),
+            e["wires"].demand(),
+            e["bps"].demand(),
+        )
         for e in f["edges"].items()
     ]
     together = []

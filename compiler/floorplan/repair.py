@@ -1,8 +1,8 @@
 """Moving kernels between a few slots at a time until no slot is over its capacity.
 
-Needs a JointCase, its ladder and a placement that keeps every boundary; each round frees the kernels of the slot that is
-most over and of one or two others, and places them again with every boundary charged and the overflow least. Guarantees
-a placement with no more overflow than it was given.
+Needs a JointCase, its ladder and a placement that keeps every boundary; each round frees the kernels of the slot that
+is most over and of one or two others, and places them again with every boundary charged and the overflow least.
+Guarantees a placement without overflow, or None.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def overflow(case: JointCase, placement: Placement) -> list[int]:
         for r, amount in enumerate(case.versions[v][k]):
             use[s][r] += amount
     return [
-        sum(-(-max(0, u - c) * PARTS // max(1, c)) for u, c in zip(use[s], case.capacity[s], strict=True)) for s in case.slots
+        sum(-(-max(0, u - c) * PARTS // max(1, c)) for u, c in zip(use[s], case.capacity[s], strict=True))
+        for s in case.slots
     ]
 
 
@@ -35,10 +36,17 @@ def room(case: JointCase, placement: Placement) -> list[float]:
     for v, (s, k) in enumerate(placement):
         for r, amount in enumerate(case.versions[v][k]):
             use[s][r] += amount
-    return [min(1 - u / max(1, c) for u, c in zip(use[s], case.capacity[s], strict=True) if c or u) if any(case.capacity[s]) else 0.0 for s in case.slots]
+    return [
+        min(1 - u / max(1, c) for u, c in zip(use[s], case.capacity[s], strict=True) if c or u)
+        if any(case.capacity[s])
+        else 0.0
+        for s in case.slots
+    ]
 
 
-def repair(case: JointCase, options: Ladder, placement: Placement, clock: Clock, rounds: int, seconds: float) -> Placement | None:
+def repair(
+    case: JointCase, options: Ladder, placement: Placement, clock: Clock, rounds: int, seconds: float
+) -> Placement | None:
     """A placement without overflow, or None when the rounds did not reach one. Deterministic for a seed."""
     rng = random.Random(clock.settings.seed)
     line = [(s, s + 1) for s in case.slots]
@@ -50,7 +58,9 @@ def repair(case: JointCase, options: Ladder, placement: Placement, clock: Clock,
             return None
         worst = max(case.slots, key=lambda s: (over[s], -s))
         free = room(case, placement)
-        others = sorted((s for s in case.slots if s != worst), key=lambda s: (over[s] > 0, -free[s] - 0.02 * rng.random()))
+        others = sorted(
+            (s for s in case.slots if s != worst), key=lambda s: (over[s] > 0, -free[s] - 0.02 * rng.random())
+        )
         chosen = {worst}
         wanted = 2 + turn % 2
         pool = others if turn % 3 == 0 else rng.sample(others, len(others))
@@ -60,7 +70,9 @@ def repair(case: JointCase, options: Ladder, placement: Placement, clock: Clock,
                 chosen.add(s)
         kernels = [v for v, (s, _) in enumerate(placement) if s in chosen]
         stay = {v: s for v, (s, _) in enumerate(placement) if s not in chosen}
-        model = LineModel(case, options, kernels, line, stay, slots_of=dict.fromkeys(kernels, frozenset(chosen)), overflow=True)
+        model = LineModel(
+            case, options, kernels, line, stay, slots_of=dict.fromkeys(kernels, frozenset(chosen)), overflow=True
+        )
         model.hint({v: placement[v][0] for v in kernels})
         _, found = model.solve(clock, seconds, least_cut=False, random_seed=clock.settings.seed + turn)
         if found is None:

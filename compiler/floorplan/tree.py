@@ -1,7 +1,7 @@
 """Any floorplan as one CP-SAT model: slots as a tree with one boolean a kernel and tree edge, or as a plain graph.
 
-Needs a FixedCase; guarantees that `bound` is CP-SAT's proven bound. Where the connections form a forest, "kernel v stands
-below tree edge t" and two crossing booleans a graph edge and tree edge replace pairs of slots; equality of their
+Needs a FixedCase; guarantees that `bound` is CP-SAT's proven bound. Where the connections form a forest, "kernel v
+stands below tree edge t" and two crossing booleans a graph edge and tree edge replace pairs of slots; equality of their
 difference with the positions of the two ends makes every walk cross an edge as often as its ends say (parity), and the
 longest path of kernels (the backbone) must enter and leave whatever it visits. Otherwise one boolean a graph edge and
 connection.
@@ -168,8 +168,10 @@ class FixedModel:
         for literals in crossed:
             m.add_at_most_one(literals)
 
-    def _backbone(self, path: list[int], t: int, below: dict[tuple[int, int], Any], down: list[Any], up: list[Any]) -> None:
-        """A path of kernels that visits one side of tree edge t and ends on the other crosses t to get there and back."""
+    def _backbone(
+        self, path: list[int], t: int, below: dict[tuple[int, int], Any], down: list[Any], up: list[Any]
+    ) -> None:
+        """A path that visits one side of tree edge t and ends on the other crosses t to get there and back."""
         m, edges = self.m, self.case.edges
         line = [edges[path[0]].src, *(edges[i].dst for i in path)]
         crossings = sum(down[i] + up[i] for i in path)
@@ -185,7 +187,8 @@ class FixedModel:
         """One boolean a graph edge and connection, for connections with cycles."""
         m, case = self.m, self.case
         on: dict[tuple[int, int], list[Any]] = {
-            (c.src, c.dst): [m.new_bool_var(f"f{i}.{c.src}.{c.dst}") for i in range(len(case.edges))] for c in case.connections
+            (c.src, c.dst): [m.new_bool_var(f"f{i}.{c.src}.{c.dst}") for i in range(len(case.edges))]
+            for c in case.connections
         }
         for i, e in enumerate(case.edges):
             m.add_at_most_one([f[i] for f in on.values()])
@@ -199,7 +202,9 @@ class FixedModel:
         for (a, b), f in on.items():
             self._carry(a, b, f)
 
-    def solve(self, clock: Clock, seconds: float, *, floor: int = 0, below: int | None = None, hint: Plan | None = None) -> tuple[str, int, Plan | None]:
+    def solve(
+        self, clock: Clock, seconds: float, *, floor: int = 0, below: int | None = None, hint: Plan | None = None
+    ) -> tuple[str, int, Plan | None]:
         """(status, proven bound, plan). floor: a proven bound; below: only plans of less cost are wanted."""
         m = self.m
         total = sum(self.cost) if self.cost else 0

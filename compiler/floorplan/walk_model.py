@@ -154,7 +154,7 @@ class WalkModel:
             if spare is not None:
                 self.m.add(sum(self.cost) <= spare)
             self.m.minimize(sum(self.cost))
-        status, solver = clock.solve(self.m, seconds)
+        status, solver = clock.solve(self.m, seconds, linearization_level=2)
         if status not in ("OPTIMAL", "FEASIBLE"):
             return Verdict(status, 0, 0, None)
         plan = [(-1, -1)] * len(self.case.versions)
@@ -164,5 +164,3 @@ class WalkModel:
         cost = round(solver.objective_value) if self.cost else 0
         bound = max(0, round(solver.best_objective_bound)) if self.cost else 0
         return Verdict("OPTIMAL" if not self.cost else status, cost, min(bound, cost), tuple(plan))
-
-

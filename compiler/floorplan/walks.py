@@ -1,10 +1,10 @@
 """Walks of the backbone over the slots, by cost: refuted by merged capacity, or decided by a windowed CP-SAT each.
 
 Needs a FixedCase with a backbone of kernels (a longest path of edges) and no free connection. Whatever the placement,
-the backbone walks over the connections, one run of kernels a step, and the other edges only add cost; so trying walks in
-order of cost meets the optimum, and every walk dearer than the best plan is refuted by its cost alone. For a walk, what
-merged slots can hold gives each step's first kernel a window; an empty window refutes the walk, else WalkModel decides.
-Guarantees that `bound` is proved.
+the backbone walks over the connections, one run of kernels a step, and the other edges only add cost; so trying walks
+in order of cost meets the optimum, and every walk dearer than the best plan is refuted by its cost alone. For a walk,
+what merged slots can hold gives each step's first kernel a window; an empty window refutes the walk, else WalkModel
+decides. Guarantees that `bound` is proved.
 """
 
 from __future__ import annotations
@@ -84,11 +84,15 @@ class Walks:
     def __init__(self, case: FixedCase, spine: Spine, clock: Clock) -> None:
         self.case, self.spine, self.clock = case, spine, clock
         self.fit = Fit(case, [(v,) for v in spine.kernels], clock)
-        self.whole = self.fit if len(spine.kernels) == len(case.versions) else Fit(case, [(v,) for v in case.nodes], clock)
+        self.whole = (
+            self.fit if len(spine.kernels) == len(case.versions) else Fit(case, [(v,) for v in case.nodes], clock)
+        )
         self.n = len(spine.kernels)
         self.steps = {s: sorted((c.cost, c.dst) for c in case.connections if c.src == s) for s in case.slots}
         self.near = {s: within(self.steps, s) for s in case.slots}
-        self.beside = {s: within({t: [(1, x) for _, x in out] for t, out in self._both().items()}, s) for s in case.slots}
+        self.beside = {
+            s: within({t: [(1, x) for _, x in out] for t, out in self._both().items()}, s) for s in case.slots
+        }
         self.filler = Filler(case, spine, clock)
         self.next_cost: int | None = None
         self.best: int | None = None
@@ -161,7 +165,9 @@ class Walks:
         starts = self.filler.fill(walk)
         if starts is None:
             return False
-        windows = [(max(j, c - SWAY), min(self.n - len(walk) + j, c + SWAY)) if j else (0, 0) for j, c in enumerate(starts)]
+        windows = [
+            (max(j, c - SWAY), min(self.n - len(walk) + j, c + SWAY)) if j else (0, 0) for j, c in enumerate(starts)
+        ]
         verdict = WalkModel(self.case, self.spine, walk, windows).solve(self.clock, SHORT_SECONDS, None)
         if verdict.plan is not None and (self.best is None or level + verdict.cost < self.best):
             self.best, self.plan = level + verdict.cost, verdict.plan
@@ -181,7 +187,7 @@ class Walks:
                 self.open.append(o)
 
     def _holds(self, slots: frozenset[int], cost: int, strict: bool) -> bool:
-        """Whether the kernels may fit when the backbone stays on `slots`; off it others cost what is left to the best."""
+        """Whether the kernels may fit while the backbone stays on `slots`; off it, others cost what is left."""
         if not self.fit.fits(slots, (0, self.n)):
             return False
         if self.whole is self.fit:

@@ -1,0 +1,58 @@
+"""Fixed kernels: walks of the backbone first, then one model of everything, each with the other's bound and plan.
+
+Needs a FixedCase; guarantees the best plan found and a proved bound on its cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.floorplan.budget import Clock
+from compiler.floorplan.problem import FixedCase
+from compiler.floorplan.tree import backbone, build, cost_of, slot_tree
+from compiler.floorplan.walk_model import Plan
+from compiler.floorplan.walks import Walks, spine_of
+
+WALK_RESERVE = 0.4  # share of the time kept for the model of everything, where walks do not finish
+
+
+@dataclass(frozen=True, slots=True)
+class FixedResult:
+    """status OPTIMAL, FEASIBLE, INFEASIBLE (proved) or UNKNOWN; cost and plan where there is one."""
+
+    status: str
+    cost: int | None
+    bound: int
+    plan: Plan | None
+    proved_by: str
+
+
+def solve_fixed(case: FixedCase, clock: Clock) -> FixedResult:
+    """The cheapest plan within the clock's time."""
+    bound, best, plan = 0, None, None
+    proved_by = ""
+    path = backbone(case)
+    spine = spine_of(case, path)
+    if spine is not None:
+        found = Walks(case, spine, clock).solve(WALK_RESERVE * clock.left)
+        if found.exhausted:
+            return FixedResult("INFEASIBLE", None, found.bound, None, "every walk of the backbone refuted")
+        bound, best, plan = found.bound, found.cost, found.plan
+        proved_by = "walks by cost, merged capacities and CP-SAT"
+        if best is not None and best <= bound:
+            return FixedResult("OPTIMAL", best, best, plan, proved_by)
+    name = "CP-SAT, tree of slots" if slot_tree(case) is not None else "CP-SAT, graph of slots"
+    status, own, better = build(case).solve(clock, clock.left, floor=bound, below=best, hint=plan)
+    if better is not None:
+        best, plan = cost_of(case, better), better
+    if status == "INFEASIBLE":
+        if plan is None:
+            return FixedResult("INFEASIBLE", None, bound, None, name)
+        return FixedResult("OPTIMAL", best, best if best is not None else bound, plan, name)
+    if own > bound:
+        bound, proved_by = own, name
+    if plan is None or best is None:
+        return FixedResult("UNKNOWN", None, bound, None, proved_by or name)
+    if status == "OPTIMAL" or best <= bound:
+        return FixedResult("OPTIMAL", best, best, plan, name if status == "OPTIMAL" else proved_by)
+    return FixedResult("FEASIBLE", best, min(bound, best), plan, proved_by or name)

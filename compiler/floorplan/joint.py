@@ -1,0 +1,144 @@
+"""Fold and place: the least interval T, by probing T between the merged-die bound and a first plan.
+
+Needs a JointCase; guarantees a placement whose every boundary is charged at the T it really has, and a bound that is
+proved by the merged die or by a flat model that is infeasible. A probe that finds nothing proves nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from compiler.floorplan.budget import Clock
+from compiler.floorplan.check import check
+from compiler.floorplan.halve import Effort, Halving
+from compiler.floorplan.ladder import Ladder, intervals, ladder, merged_bound
+from compiler.floorplan.line_model import LineModel
+from compiler.floorplan.problem import Answer, JointCase
+from compiler.floorplan.repair import Placement, repair
+
+FLAT_MOST = 1000  # kernels x slots up to which the flat model is worth while
+FLAT_SECONDS = 6.0
+PROBES = (0.04, 0.01, 0.004, 0.0)  # shares above the bound, for large problems
+SMALL_PROBES = (0.01, 0.0)
+SMALL = 200  # kernels up to which a probe is quick
+ROUNDS = 60
+
+
+@dataclass(slots=True)
+class Search:
+    """State of one case: index of the proved bound in `values`, the best placement and its interval."""
+
+    case: JointCase
+    clock: Clock
+    values: list[int]
+    low: int
+    merged: int
+    best: int | None = None
+    plan: Placement | None = None
+    proved_by: str = "merged die (prices, CP-SAT)"
+    refuted: bool = False  # no interval at all: proved
+
+    def run(self) -> None:
+        """Flat model from the bound upward for small cases, then probes."""
+        if len(self.case.versions) * len(self.case.slot_ids) <= FLAT_MOST:
+            self._flat_upward()
+        if self.best is None or self.best > self.values[self.low]:
+            self._probe()
+
+    def _flat_upward(self) -> None:
+        seconds = min(FLAT_SECONDS, self.clock.settings.limit / 4)
+        while self.low < len(self.values) and self.clock.left > 0:
+            status, plan = self._flat(ladder(self.case, self.values[self.low]), seconds)
+            if plan is not None and self._take(plan, self.values[self.low]):
+                return
+            if status != "INFEASIBLE":
+                return
+            self.low += 1
+            self.proved_by = "flat CP-SAT model, infeasible below the bound"
+            if self.low >= len(self.values):
+                self.refuted = True
+                self.low = len(self.values) - 1
+                return
+
+    def _flat(self, options: Ladder, seconds: float) -> tuple[str, Placement | None]:
+        model = LineModel(self.case, options, list(self.case.nodes), [(s, s + 1) for s in self.case.slots], {})
+        status, found = model.solve(self.clock, seconds, least_cut=False, linearization_level=2)
+        return status, None if found is None else tuple(found[v] for v in self.case.nodes)
+
+    def _probe(self) -> None:
+        """A plan first, from near the bound upward until one is found; then as near to the bound as the time allows."""
+        if self.refuted:
+            return
+        shares = SMALL_PROBES if len(self.case.versions) <= SMALL else PROBES
+        share = shares[0]
+        while self.best is None and self.clock.left > 0:
+            index = self._index(share)
+            if not self._place(index) and index == len(self.values) - 1:
+                break
+            share = share * 2 + 0.01
+        for share in shares[1:]:
+            index = self._index(share)
+            if self.best is not None and self.values[index] < self.best:
+                self._place(index)
+        failed = self.low - 1
+        while self.best is not None and self.clock.left > 0 and self.best > self.values[self.low]:
+            top = bisect_left(self.values, self.best)
+            middle = (max(failed, self.low) + top) // 2
+            if middle >= top or middle <= failed:
+                break
+            if not self._place(middle):
+                failed = middle
+
+    def _index(self, share: float) -> int:
+        """The position of the largest T not more than `share` above the bound."""
+        limit = self.values[self.low] * (1 + share)
+        return max(self.low, min(len(self.values) - 1, bisect_left(self.values, int(limit) + 1) - 1))
+
+    def _place(self, index: int) -> bool:
+        options = ladder(self.case, self.values[index])
+        plan = Halving(self.case, options, self.clock, Effort()).place()
+        if plan is not None:
+            plan = repair(self.case, options, plan, self.clock, ROUNDS, 0.6)
+        if plan is None and len(self.case.versions) * len(self.case.slot_ids) <= FLAT_MOST:
+            _, plan = self._flat(options, FLAT_SECONDS)
+        return plan is not None and self._take(plan, self.values[index])
+
+    def _take(self, plan: Placement, interval: int) -> bool:
+        """Keeps a plan for the interval it really has: its slowest version, with wires and bits charged at that."""
+        for candidate in (plan, self._slower(plan, interval)):
+            if candidate is None:
+                continue
+            real = max(self.case.cycles[v][k] for v, (_, k) in enumerate(candidate))
+            if not check(self.case, Answer("", "FEASIBLE", real, None, candidate, "", ())):
+                if self.best is None or real < self.best:
+                    self.best, self.plan = real, candidate
+                return True
+        return False
+
+    def _slower(self, plan: Placement, interval: int) -> Placement | None:
+        """The plan with one kernel at a version of exactly `interval` cycles, where its slot still holds it."""
+        use = [[0] * len(self.case.resources) for _ in self.case.slots]
+        for v, (s, k) in enumerate(plan):
+            for r, amount in enumerate(self.case.versions[v][k]):
+                use[s][r] += amount
+        for v, (s, k) in enumerate(plan):
+            for other, cycles in enumerate(self.case.cycles[v]):
+                new, old = self.case.versions[v][other], self.case.versions[v][k]
+                if cycles == interval and all(
+                    u + a - b <= c for u, a, b, c in zip(use[s], new, old, self.case.capacity[s], strict=True)
+                ):
+                    return (*plan[:v], (s, other), *plan[v + 1 :])
+        return None
+
+
+def start(case: JointCase, clock: Clock) -> Search | None:
+    """The search with its merged-die bound; None where no interval passes the merged die: infeasible, proved."""
+    values = intervals(case)
+    if not values:
+        return None
+    bound = merged_bound(case, values, clock)
+    if bound is None:
+        return None
+    low = values.index(bound)
+    return Search(case, clock, values, low, bound)
