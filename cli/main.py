@@ -1,7 +1,7 @@
 """The entry point of `fvc`: turns every outcome of a command into an exit code and at most one error block.
 
 0 done, 1 the answer is no, 2 bad usage or input, 130 interrupted, 70 a defect of fvc itself (never a bare traceback).
-The application is imported inside, so that an interrupt while it loads ends the same way as one later.
+Everything but the standard library is imported inside, so that an interrupt while it loads ends as one later does.
 """
 
 from __future__ import annotations
@@ -10,24 +10,34 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cli.interrupt import leave_on_interrupt
-from cli.show import output
-from device_db.errors import FvcError
+if TYPE_CHECKING:
+    from device_db.errors import FvcError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code and prints an error block instead of raising."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        return _judged(words)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+
+
+def _judged(words: list[str]) -> int:
+    """One command; whatever it raises but an interrupt becomes an exit code and an error block."""
+    from cli.interrupt import leave_on_interrupt
+    from cli.show import output
+    from device_db.errors import FvcError
+
+    try:
         with leave_on_interrupt():
             return _run(words)
     except FvcError as problem:
         output.error(problem, as_json=_wants_json(words))
         return problem.exit_code
-    except KeyboardInterrupt:
-        output.message("interrupted: nothing was written")
-        return 130
     except BrokenPipeError:
         return _reader_went_away()
     except SystemExit as leaving:  # typer's own handling of a broken pipe
@@ -76,6 +86,8 @@ def _defect(defect: Exception, words: list[str]) -> FvcError:
     """The block of an internal error; the traceback goes to a file, so that the terminal stays readable."""
     import tempfile
     import traceback
+
+    from device_db.errors import FvcError
 
     last = traceback.extract_tb(defect.__traceback__)[-1]
     where = [f"{os.path.basename(last.filename)}:{last.lineno} in {last.name}"]

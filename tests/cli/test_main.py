@@ -184,3 +184,22 @@ def test_json_mode_is_one_document_with_a_schema(words: tuple[str, ...]) -> None
     assert found.document["schema"].startswith("fvc.")
     assert os.linesep + os.linesep not in found.out.strip()
     json.loads(found.out)
+
+
+@pytest.mark.parametrize("module", ["device_db.errors", "cli.app", "typer"])
+def test_an_interrupt_while_loading_ends_as_one_later_does(module: str) -> None:
+    code = f"""
+import os, signal, sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupted())
+from cli.main import main
+sys.exit(main(["zoo"]))
+"""
+    import subprocess
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (found.returncode, found.stdout) == (130, ""), found.stderr
+    assert found.stderr == "interrupted: nothing was written\n"
