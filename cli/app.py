@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from cli import check, config, cost, devices, diff, explain, floorplan, inspect, partition, quantize, run, simulate, verify, zoo
+from cli import (
+    check,
+    config,
+    cost,
+    devices,
+    diff,
+    explain,
+    floorplan,
+    inspect,
+    partition,
+    quantize,
+    run,
+    simulate,
+    verify,
+    zoo,
+)
 from cli.show import output
 from device_db.errors import FvcError
 

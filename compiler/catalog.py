@@ -207,19 +207,6 @@ CATALOG: dict[str, tuple[str, str]] = {
         "bad cluster snapshot",
         "cluster.json of the bundle is not JSON or not of the schema fvc.cluster-snapshot/1. Compile again.",
     ),
-    "FVC240": (
-        "not a floorplan problem",
-        "The file is no JSON, or neither a case of fixed kernels nor one of fold and place. docs/floorplan.md shows both forms.",
-    ),
-    "FVC241": (
-        "wrong field in a floorplan problem",
-        "A field is missing, of another kind, or outside its range. The message gives its path in the file.",
-    ),
-    "FVC242": (
-        "wrong identifier in a floorplan problem",
-        "A kernel, slot or edge is named that is not there, or one is listed twice; kernel ids count from 0.",
-    ),
-    "FVC243": ("kernel without versions", "Every kernel needs at least one version with its amounts."),
     "FVC280": (
         "bad plan file",
         "plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it.",
@@ -379,7 +366,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "bad field in a floorplan problem",
         "A field is missing, of the wrong type, negative or out of range. The message says which one and where it stands.",
     ),
-    "FVC242": ("unknown or repeated id", "A floorplan problem names a kernel or slot that it does not list, or lists one twice."),
+    "FVC242": (
+        "unknown or repeated id",
+        "A floorplan problem names a kernel or slot that it does not list, or lists one twice.",
+    ),
     "FVC243": ("kernel without versions", "Every kernel of a floorplan problem needs at least one version to pick."),
     "FVC250": (
         "floorplan over budget",
@@ -393,7 +383,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "no floorplan found in time",
         "The time limit was reached before a placement was found or excluded. Raise --time-limit, or loosen the problem.",
     ),
-    "FVC253": ("floorplan failed its checker", "An answer broke a rule that the independent checker recomputes. This is a defect of fvc."),
+    "FVC253": (
+        "floorplan failed its checker",
+        "An answer broke a rule that the independent checker recomputes. This is a defect of fvc.",
+    ),
     "FVC220": (
         "illegal plan",
         "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json.",
