@@ -6,6 +6,7 @@ with the unmet constraint, what contributes to it and the cheapest relaxation th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from compiler.ir.graph import Graph
@@ -15,13 +16,17 @@ from compiler.partition.defaults import ClusterRoutes, RealOps
 from compiler.partition.infeasible import check_limits, no_layer, refused, too_deep
 from compiler.partition.layout import Place, places
 from compiler.partition.options import PartitionOptions
+from compiler.partition.pieces import Decision
 from compiler.partition.predict import number, predict
 from compiler.partition.protocols import Ops
 from compiler.partition.replicate import auto_replicas, groups
-from compiler.partition.search import Placed, place_replica, reference_khz
+from compiler.partition.search import Placed, calmer, place_replica, reference_khz
 from compiler.plan.model import SCHEMA, Plan, SolverPlan
 from device_db.errors import FvcError
 from device_db.model import Cluster
+
+GOOD_PERMILLE, FAIR_PERMILLE = 1002, 1025  # of the balanced load: tried no further; not worth another search
+CALMER = (0.15, 0.5, None)  # prices of traffic, then the contiguous sweep
 
 
 def partition(graph: Graph, cluster: Cluster, options: PartitionOptions, ops: Ops | None = None) -> Plan:
@@ -63,10 +68,10 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, book: Cos
     if options.workers > 1:
         notes.append(f"{options.workers} workers: the plan may differ from run to run")
     plan = replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, *notes)))
+    check_limits(plan, graph, cluster, options)
     findings = check_plan(plan, graph, cluster)
     if findings:
         raise refused(findings)
-    check_limits(plan, graph, cluster, options)
     return plan
 
 
@@ -81,8 +86,10 @@ def _plan(
         rank += len(group)
     slots = [s for p in placed for s in p.slots]
     best: Plan | None = None
-    for turn, hop in _variants(placed, options):
-        decisions = [p.decisions[turn] for p in placed]
+    enough = max(p.interval for p in placed)
+    for patience, decisions, hop in _variants(placed, graph, options, book):
+        if best is not None and best.solver.objective * replicas * 1000 <= enough * patience:
+            break
         body = build(graph, slots, decisions, book.ops, ClusterRoutes(cluster), options, hop)
         if body is None:
             continue
@@ -91,20 +98,27 @@ def _plan(
         plan = replace(plan, predicted=predicted, solver=_solver(plan, predicted, placed, options, cluster))
         if best is None or plan.solver.objective * 1000 < best.solver.objective * 998:
             best = plan
-        met = best.solver.status == "OPTIMAL"
-        if met or best.solver.objective * 1000 <= 1002 * max(p.interval for p in placed) // replicas:
+        if best.solver.status == "OPTIMAL":
             break
     if best is None:
         raise too_deep(graph, cluster)
     return best
 
 
-def _variants(placed: list[Placed], options: PartitionOptions) -> list[tuple[int, int]]:
-    """(which decision, stages a hop) to try until messages no longer hold the engines up: first one stage a hop."""
-    if options.objective == "latency":
-        return [(0, 1)]
-    turns = range(min(len(p.decisions) for p in placed))
-    return [(turn, hop) for hop in (1, 2) for turn in turns]
+def _variants(
+    placed: list[Placed], graph: Graph, options: PartitionOptions, book: CostBook
+) -> Iterator[tuple[int, list[Decision], int]]:
+    """(permille of the balanced load at which no more is tried, a decision a replica, stages a hop), until messages no
+    longer hold the engines up: one stage a hop, then two, then decisions that send less."""
+    for hop in (1, 2):
+        for turn in range(min(len(p.decisions) for p in placed)):
+            yield GOOD_PERMILLE, [p.decisions[turn] for p in placed], hop
+        if options.objective == "latency":
+            return
+    for locality in CALMER:
+        decisions = [calmer(p, graph, options, book, locality) for p in placed]
+        for hop in (1, 2):
+            yield FAIR_PERMILLE, decisions, hop
 
 
 def _assemble(graph: Graph, cluster: Cluster, options: PartitionOptions, body: Body, replicas: int) -> Plan:

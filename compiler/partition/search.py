@@ -156,6 +156,17 @@ def throughput(
     return [settled] if settled == best else [settled, best], bound, proved
 
 
+def calmer(placed: Placed, graph: Graph, options: PartitionOptions, book: CostBook, locality: float | None) -> Decision:
+    """A decision with fewer messages: annealed from the contiguous sweep at this price of traffic; None: the sweep."""
+    problem = placed.problem
+    best = contiguous(problem, placed.bound)
+    assert best is not None, "the first search began with it"
+    if locality is not None:
+        steps = int(options.time_limit_s * STEPS_PER_SECOND) // 4
+        best = anneal(problem, best, placed.interval, steps, options.seed, locality)
+    return decision_of(graph, placed.slots, problem, keep_weights(problem, best), book)
+
+
 def keep_weights(problem: Problem, allocation: Allocation) -> Allocation:
     """Whole layers whose weights stay on chip: on each engine those that save most time a byte, while there is room."""
     room = list(problem.resident_bytes)

@@ -258,8 +258,12 @@ class Annealer:
         return {x.index: out[x.index] for x in self.p.table.layers}
 
 
-def anneal(problem: Problem, start: Allocation, goal: int, steps: int, seed: int) -> Allocation:
+def anneal(
+    problem: Problem, start: Allocation, goal: int, steps: int, seed: int, locality: float = LOCALITY
+) -> Allocation:
     """The allocation with the least interval that `steps` random moves find; stops when `goal` is met.
+
+    locality: energy of a tick of traffic; more of it trades interval for fewer messages.
 
     The target falls to just under the best so far whenever it is met; each phase cools down from the best so far.
     """
@@ -268,7 +272,7 @@ def anneal(problem: Problem, start: Allocation, goal: int, steps: int, seed: int
         return best
     for k, (share, hot, cold) in enumerate(PHASES):
         search = Annealer(problem, best, seed + k)
-        search.target = max(goal, value * 0.997 if k else goal * 1.002)
+        search.target, search.locality = max(goal, value * 0.997 if k else goal * 1.002), locality
         span = max(1, int(steps * share))
         for i in range(span):
             search.step(search.target * hot * (cold / hot) ** (i / span))
