@@ -1,4 +1,4 @@
-"""Problem files into cases: one case object, or an object with `cases`; fixed kernels or fold and place, by their fields.
+"""Problem files into cases: one case object, or an object with `cases`; fixed kernels or fold and place by fields.
 
 Guarantees that every id that is named exists, every kernel has a version and every amount is a number >= 0; raises
 FvcError FVC002, FVC240-FVC243. docs/floorplan.md describes the fields.
