@@ -59,7 +59,7 @@ ActivationsOption = Annotated[
 PerChannelOption = Annotated[
     bool, typer.Option("--per-channel/--per-tensor", help="Weight scales when a float model is quantized.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of the solver and of all random data.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the solver and of all random data.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -24,7 +24,7 @@ def zoo(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="resnet50, mobilenetv1, …")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where the model goes.")] = None,
     quantized: Annotated[bool, typer.Option("--quantized", help="The integer model instead of the float one.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of the weights.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the weights.")] = 0,
     format: FormatOption = Format.text,
     config: ConfigOption = None,
 ) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,15 +80,16 @@ def compile_model(
     from compiler.judge import programs_of, refuse
     from compiler.partition import partition
     from compiler.partition.check import check_plan
+    from compiler.partition.infeasible import check_limits
     from compiler.plan.io import read_plan
     from compiler.schedule import schedule
     from device_db import load_cluster
 
     step = _Steps(progress)
+    options.partition.validate()
     if output is not None:
         check_target(output)
-    clock_khz = None if options.clock_mhz is None else round(options.clock_mhz * 1000)
-    cluster = load_cluster(options.devices, topology=options.topology, clock_khz=clock_khz)
+    cluster = load_cluster(options.devices, topology=options.topology, clock_khz=_khz(options.clock_mhz))
 
     with step("import"):
         graph = load_model(model, options.importing or ImportOptions())
@@ -95,12 +97,14 @@ def compile_model(
     if options.evaluate is not None:  # needs no plan: data that do not fit are refused before the long steps
         with step("evaluate"):
             accuracy = evaluate(model, graph, options.evaluate)
+    measured(options.partition.host_ns, graph)
     with step("partition"):
         locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
         plan = locked or partition(graph, cluster, options.partition)
-        told = tuple(dict.fromkeys((*graph.fallbacks, *plan.fallbacks)))
-        plan = replace(plan, model=_identity(model, graph), fallbacks=told)
+        told = (*graph.fallbacks, *plan.fallbacks, *([] if locked is None else overruled(locked, options.partition)))
+        plan = replace(plan, model=_identity(model, graph), fallbacks=tuple(dict.fromkeys(told)))
         refuse(check_plan(plan, graph, cluster), "the plan is not legal")
+        check_limits(plan, graph, cluster, options.partition)
     with step("schedule"):
         programs = schedule(graph, plan, cluster)
     with step("emit"):
@@ -151,6 +155,15 @@ def _files(
     return files | {"manifest.json": manifest(files, str(plan.model["sha256"]))}
 
 
+def _khz(clock_mhz: float | None) -> int | None:
+    """Kilohertz of --clock. Raises FVC512 for what is no number; the device database judges the range."""
+    if clock_mhz is None:
+        return None
+    if not isfinite(clock_mhz):
+        raise FvcError("FVC512", f"a clock of {clock_mhz} MHz makes no sense", help=("1 to 2000 MHz",))
+    return round(clock_mhz * 1000)
+
+
 def _identity(model: Path, graph: Graph) -> dict[str, Any]:
     """What plan.json says of the model: its file name and hashes, no path."""
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -178,6 +191,34 @@ def same_layers(plan: Plan, graph: Graph) -> Plan:
             help=("compile without --locked, or take the plan of this model",),
         )
     return plan
+
+
+def measured(host_ns: dict[str, int], graph: Graph) -> None:
+    """Raises FVC007 if a measured time is of a host segment that the model has not."""
+    known = [s.name for s in graph.host_segments]
+    strange = sorted(set(host_ns) - set(known))
+    if strange:
+        raise FvcError(
+            "FVC007",
+            f"the host profile times '{strange[0]}', which is no host segment of the model",
+            where=tuple(f"{s.name}: {s.reason}" for s in graph.host_segments),
+            help=(f"the model's segments are {', '.join(known)}" if known else "the model has no host segments",),
+        )
+
+
+def overruled(locked: Plan, asked: PartitionOptions) -> list[str]:
+    """One sentence for every option that was asked for and that the locked plan does not follow.
+
+    Limits (--target-fps, --max-latency-ms) are not among them: the locked plan is held to them. How long and with how
+    many threads to solve means nothing where nothing is solved.
+    """
+    wanted, usual = asked.as_json(), PartitionOptions().as_json()
+    silent = {"target_fps_milli", "max_latency_ms_milli", "time_limit_s_milli", "workers"}
+    return [
+        f"--locked: the plan was made with {key} = {locked.options.get(key)!r}; {value!r} is ignored"
+        for key, value in wanted.items()
+        if key not in silent and value != usual.get(key) and value != locked.options.get(key)
+    ]
 
 
 def mismatch(found: VerifyReport) -> FvcError:

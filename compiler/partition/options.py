@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any
 
 from device_db.errors import FvcError
@@ -60,12 +61,14 @@ class PartitionOptions:
             bad(f"{self.cores} cores a device make no sense", "use --cores 1 or more")
         if self.workers < 1:
             bad(f"{self.workers} workers make no sense", "use --workers 1 or more")
-        if self.time_limit_s <= 0:
-            bad("the time limit must be positive", "use --time-limit SECONDS")
-        if self.target_fps is not None and self.target_fps <= 0:
-            bad("the frame rate asked for must be positive")
-        if self.max_latency_ms is not None and self.max_latency_ms <= 0:
-            bad("the latency asked for must be positive")
+        if self.seed < 0:
+            bad(f"seed {self.seed} is negative", "use --seed 0 or more")
+        if not 0 < self.time_limit_s < inf:
+            bad("the time limit must be positive and finite", "use --time-limit SECONDS")
+        if self.target_fps is not None and not 0 < self.target_fps < inf:
+            bad("the frame rate asked for must be positive and finite")
+        if self.max_latency_ms is not None and not 0 < self.max_latency_ms < inf:
+            bad("the latency asked for must be positive and finite")
         if self.interval is not None and self.interval <= 0:
             bad("the interval asked for must be positive")
         for factor, count in self.force_split:

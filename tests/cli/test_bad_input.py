@@ -134,12 +134,23 @@ def test_calibration_and_evaluation_files_that_do_not_fit(folder: Path) -> None:
         ("--host-profile", "missing.json"),
         ("--locked", "missing.json"),
         ("--time-limit", "-1"),
+        ("--time-limit", "nan"),
+        ("--time-limit", "inf"),
         ("--target-fps", "0"),
+        ("--target-fps", "nan"),
+        ("--max-latency-ms", "inf"),
+        ("--seed", "-1"),
         ("--clock", "9999999"),
+        ("--clock", "inf"),
     ],
 )
 def test_options_that_name_what_is_not_there(folder: Path, options: tuple[str, ...]) -> None:
     refused(partition(DIGITS, *options), folder)
+
+
+def test_a_measured_time_of_no_host_segment(folder: Path) -> None:
+    (folder / "profile.toml").write_text('{"segments_ns": {"host7": 1000}}')
+    refused(partition(DIGITS, "--host-profile", folder / "profile.toml"), folder, families="0", says="host7")
 
 
 @pytest.mark.parametrize("options", [("--target-fps", "1e12"), ("--max-latency-ms", "0.0000001")])

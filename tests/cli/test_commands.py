@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,19 @@ def test_a_locked_plan_gives_the_same_binaries(bundle: Path, tmp_path: Path) -> 
     for path in (bundle / "bin").iterdir():
         assert (tmp_path / "again" / "bin" / path.name).read_bytes() == path.read_bytes()
     assert fvc("diff", bundle, tmp_path / "again", "--exit-code").code == 0
+
+
+def test_a_locked_plan_tells_what_it_overrules_and_is_held_to_limits(bundle: Path, tmp_path: Path) -> None:
+    words = ("partition", DIGITS, "--devices", "u280x4", "--calibrate", CALIBRATION, "--locked", bundle / "plan.json")
+    words = (*words, "-o", tmp_path / "out", "--no-verify")
+    found = fvc(*words, "--objective", "latency")
+    assert found.code == 0
+    assert "objective = 'throughput'; 'latency' is ignored" in found.err
+    shutil.rmtree(tmp_path / "out")
+    for limit, code in (("--target-fps", "FVC204"), ("--max-latency-ms", "FVC205")):
+        found = fvc(*words, limit, "1e12" if limit == "--target-fps" else "0.000001")
+        assert (found.code, found.error_code) == (1, code)
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_locked_plan_of_another_model_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -92,6 +92,16 @@ def test_every_single_edit_is_caught(devices: str, options: dict[str, Any]) -> N
     assert not missed, missed
 
 
+def test_limits_that_the_plan_does_not_meet_are_caught() -> None:
+    graph, cluster = residual(blocks=2, channels=32, side=14), load_cluster("u280x2")
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=1, target_fps=1.0, max_latency_ms=1000.0))
+    assert check_plan(plan, graph, cluster) == []
+    for key, value in (("target_fps_milli", 10**12), ("max_latency_ms_milli", 0)):
+        assert plan.options[key] != value
+        other = dataclasses.replace(plan, options=plan.options | {key: value})
+        assert any(key in w for f in check_plan(other, graph, cluster) for w in f.where)
+
+
 def test_a_dropped_channel_slice_or_layer_is_caught() -> None:
     graph, cluster = residual(blocks=2, channels=32, side=14), load_cluster("u280x2")
     plan = partition(graph, cluster, PartitionOptions(time_limit_s=1))

@@ -14,6 +14,10 @@ def check_options(plan: Plan, cluster: Cluster, found: Findings) -> None:
     o = plan.options
     if o.get("replicas") not in (0, plan.replicas):
         found.add("FVC220", f"{plan.replicas} replicas, {o.get('replicas')!r} asked for", "replicas")
+    if plan.predicted["fps"] * 1000 < o.get("target_fps_milli", 0) - 1:
+        found.add("FVC220", f"{plan.predicted['fps']} frames a second, more asked for", "options.target_fps_milli")
+    if plan.predicted["latency_ms"] * 1000 > o.get("max_latency_ms_milli", float("inf")) + 1:
+        found.add("FVC220", f"{plan.predicted['latency_ms']} ms, less asked for", "options.max_latency_ms_milli")
     on = {layer.name: layer.slices for layer in plan.layers}
     places = {e.id: (e.id, e.device, f"{e.device}/{e.die}") for e in plan.engines}
     for name, place in o.get("anchors", ()):
