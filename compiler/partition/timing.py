@@ -19,6 +19,7 @@ from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
 from cost_models.primitives import cycles_ps, ps_cycles, transfer_ps
 
 HOST = "host"
+ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
 CHANNEL_BYTES = 4 * 16 * 1024  # what the scheduler's channels buffer: four messages of 16 KiB
 
 
@@ -84,6 +85,7 @@ class Core:
     last: int = 0
     tx_ps: int = 0
     rx_ps: int = 0
+    ends_ps: list[int] = field(default_factory=list)  # of its iterations so far
 
     def task(self, s: Steps, ready: int, slot: int) -> tuple[int, int]:
         """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the
@@ -125,10 +127,8 @@ class Core:
         return loaded, st
 
     def skip(self, cycles: int) -> None:
-        """Instructions of a frame that does not exist pass in order, a cycle each."""
-        self.ld += cycles
-        self.cx = max(self.cx, self.ld)
-        self.st = max(self.st, self.cx)
+        """Instructions of a frame that does not exist pass in order, a cycle each; credits keep the queues together."""
+        self.ld = self.cx = self.st = max(self.ld, self.cx, self.st) + cycles
 
 
 @dataclass(slots=True)
@@ -244,6 +244,9 @@ class _Run:
             self.done[frame] = max(self.done[frame], tail)
 
     def iteration(self, iteration: int) -> None:
+        for core in self.cores.values():  # stores run at most two iterations ahead of the end of the body
+            if len(core.ends_ps) >= ITERATIONS_AHEAD:
+                core.st = max(core.st, ps_cycles(core.ends_ps[-ITERATIONS_AHEAD], core.clock_khz))
         if iteration < self.frames:
             for i in self.host_sends:
                 self.send(i, iteration, 0)
@@ -273,6 +276,9 @@ class _Run:
             end_ps = cycles_ps(end, core.clock_khz)
             for i in e.sends:
                 self.send(i, frame, end_ps)
+
+        for core in self.cores.values():
+            core.ends_ps.append(max(cycles_ps(core.st, core.clock_khz), core.tx_ps, core.rx_ps))
 
     def _segment(self, e: Event, frame: int) -> None:
         assert e.segment is not None
