@@ -111,6 +111,8 @@ class Player:
         self.once = ((view.head("flags") & Flag.ONCE) != 0).tolist()
         self.group = _groups(view)
         self.copies = [i.op == "VCOPY" for i in view.stream]
+        # A tile may be put together of fills and copies (or loads) that partly cover each other; nothing else may.
+        self.mends = [i.op in ("VCOPY", "VFILL", "LD") for i in view.stream]
 
     def prepare(self, accesses: Accesses) -> Play:
         """Accesses in playing order: by the topological order, reads of an instruction before its writes."""
@@ -164,7 +166,8 @@ class Player:
             mine = frame * GROUPS + (self.group[k] if tiles else 0)
             if tiles:
                 if judge and not used[at].all():
-                    self._in_vain(k, writer[:, at], ~used[at] & (content[at] != mine), at, play)
+                    lost = ~used[at] & (content[at] != mine) if self.mends[k] else ~used[at]
+                    self._in_vain(k, writer[:, at], lost, at, play)
                 used[at] = False
             writer[:, at] = NEVER
             writer[writer_row[queue], at] = here
