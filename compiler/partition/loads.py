@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.isa.program import EngineSpec
+from compiler.ops.base import TaskTimeline
 from compiler.partition.contention import Timeline
 from compiler.partition.pieces import HOST
 from compiler.plan.model import Plan
@@ -73,6 +74,16 @@ class Loads:
             for s in layer.slices:
                 busy[s.engine] += cycles_ps(pipeline_makespan(timelines[s.task]), specs[s.engine].clock_khz)
         return max(busy.values(), default=0)
+
+    def queue_ps(self, specs: Mapping[str, EngineSpec], timelines: Mapping[str, TaskTimeline], plan: Plan) -> int:
+        """The busiest queue of any engine: it does its steps one after another, so no interval is shorter."""
+        busy = {(e, queue): 0 for e in specs for queue in range(3)}
+        for layer in plan.layers:
+            for s in layer.slices:
+                t = timelines[s.task]
+                for queue, cycles in enumerate((t.ld_cycles, t.cx_cycles, t.st_cycles)):
+                    busy[s.engine, queue] += sum(cycles)
+        return max((cycles_ps(c, specs[e].clock_khz) for (e, _), c in busy.items()), default=0)
 
     def crowd(self, plan: Plan, frame_ps: int) -> dict[tuple[str, str], float]:
         """(engine, link) -> share of the time that messages of others than the engine keep the link busy."""

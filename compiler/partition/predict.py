@@ -39,6 +39,7 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     loads = Loads.of(plan, cluster, timelines)
     # First the loads alone, then twice what they make of each other: banks and links that others use are slower.
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
+    least_ps = max(loads.longest_ps, loads.queue_ps(specs, timelines, plan))  # while buffers fill, results come sooner
     staged = any(e.stage for e in events)
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))
@@ -46,7 +47,7 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
         machine = Machine(plan, steps, events, links, crowd)
         frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)
-        frame_ps = max(steady_ps(times, machine.deepest), loads.longest_ps)
+        frame_ps = max(steady_ps(times, machine.deepest), least_ps)
     alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}).play(1)
     latency_ps = max(alone.done_ps, default=0)
     interval_ps = ceil_div(frame_ps, plan.replicas)
