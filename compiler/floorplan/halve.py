@@ -8,7 +8,7 @@ a roomier share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +16,23 @@ import numpy as np
 from compiler.floorplan.budget import Clock
 from compiler.floorplan.ladder import Ladder
 from compiler.floorplan.line_model import LineModel
-from compiler.floorplan.prices import decide
+from compiler.floorplan.prices import decide, least_load
 from compiler.floorplan.problem import JointCase
+from compiler.floorplan.relaxed import sides
 
 LEAF_SLOTS = 3
-TRIES = ((0.75, 0.4), (0.5, 0.7), (0.25, 1.0))  # share of the slack kept back, of the boundary's limit used, in a split
+FREE = 8  # of so many kernels that a linear program places whole, one may still move
+MANY = 60  # kernels from which a linear program is asked first
+TRIES = ((0.5, 0.5), (0.3, 0.8), (0.0, 1.0))  # share of the slack kept back, of the boundary's limit used, in a split
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """Deterministic seconds of one split and of one leaf."""
 
-    split: float = 3.0
-    leaf: float = 2.0
+    split: float = 2.5
+    rounding: float = 0.6
+    leaf: float = 0.8
 
 
 class Halving:
@@ -44,6 +48,8 @@ class Halving:
 
     def slack(self, kernels: Sequence[int], first: int, last: int) -> float | None:
         """Share of the merged capacity of slots [first, last) that the kernels can leave free; None: none fits."""
+        if not kernels:
+            return 1.0
         bounds = np.array(
             [float(sum(self.case.capacity[s][r] for s in range(first, last))) for r in range(len(self.case.resources))]
         )
@@ -51,14 +57,7 @@ class Halving:
         self.clock.charge(1e-4 * len(kernels))
         if decide(amounts, bounds, rounds=100) is False:
             return None
-        low, high = 0.0, 1.0
-        for _ in range(9):
-            middle = (low + high) / 2
-            if decide(amounts, bounds * (1 - middle), rounds=60):
-                low = middle
-            else:
-                high = middle
-        return low
+        return max(0.0, 1.0 - least_load(amounts, bounds))
 
     def _range(
         self, kernels: list[int], first: int, last: int, fixed: dict[int, int]
@@ -73,21 +72,9 @@ class Halving:
         if room is None:
             return None
         middle = self._middle(first, last)
-        for attempt, (keep, load) in enumerate(TRIES):
-            groups = [(first, middle), (middle, last)]
-            model = LineModel(self.case, self.options, kernels, groups, fixed, slack=room * keep, load=load)
-            model.hint(self._in_order(kernels, first, middle, last))
-            _, sides = model.solve(
-                self.clock,
-                self.effort.split,
-                least_cut=False,
-                linearization_level=2,
-                random_seed=self.clock.settings.seed + attempt,
-            )
-            if sides is None:
-                continue
-            left = [v for v in kernels if sides[v][0] == 0]
-            right = [v for v in kernels if sides[v][0] == 1]
+        for side in self._splits(kernels, first, middle, last, fixed, room):
+            left = [v for v in kernels if side[v] == 0]
+            right = [v for v in kernels if side[v] == 1]
             one = self._range(left, first, middle, fixed | dict.fromkeys(right, middle))
             if one is None:
                 continue
@@ -95,6 +82,46 @@ class Halving:
             if two is not None:
                 return one | two
         return None
+
+    def _splits(
+        self, kernels: list[int], first: int, middle: int, last: int, fixed: dict[int, int], room: float
+    ) -> Iterator[dict[int, int]]:
+        """kernel -> 0 (left) or 1 (right), the first to be tried first."""
+        parts = [(first, middle), (middle, last)]
+        for keep, load in TRIES:
+            if len(kernels) >= MANY:
+                self.clock.charge(1e-4 * len(kernels))
+                share = sides(self.case, self.options, kernels, parts, room * keep)
+                found = None if share is None else self._rounded(share, kernels, parts, fixed, load)
+                if found is not None:
+                    yield found
+        for attempt, (keep, load) in enumerate(TRIES):
+            model = LineModel(self.case, self.options, kernels, parts, fixed, slack=room * keep, load=load)
+            model.hint(self._in_order(kernels, first, middle, last))
+            seed = self.clock.settings.seed + attempt
+            _, placed = model.solve(
+                self.clock, self.effort.split, least_cut=False, linearization_level=2, random_seed=seed
+            )
+            if placed is not None:
+                yield {v: g for v, (g, _) in placed.items()}
+
+    def _rounded(
+        self,
+        share: dict[int, float],
+        kernels: list[int],
+        parts: list[tuple[int, int]],
+        fixed: dict[int, int],
+        load: float,
+    ) -> dict[int, int] | None:
+        """Whole kernels from shares: the split ones and every few others are free to choose again."""
+        whole = {v: round(x) for v, x in share.items() if min(x, 1 - x) < 1e-6}
+        stay = {v: g for i, (v, g) in enumerate(sorted(whole.items())) if i % FREE}
+        slots = [frozenset(range(first, last)) for first, last in parts]
+        both = slots[0] | slots[1]
+        offered = {v: slots[stay[v]] if v in stay else both for v in kernels}
+        model = LineModel(self.case, self.options, kernels, parts, fixed, slots_of=offered, load=load)
+        _, placed = model.solve(self.clock, self.effort.rounding, least_cut=False, linearization_level=2)
+        return None if placed is None else {v: g for v, (g, _) in placed.items()}
 
     def _leaf(
         self, kernels: list[int], first: int, last: int, fixed: dict[int, int]

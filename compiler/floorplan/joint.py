@@ -19,7 +19,8 @@ from compiler.floorplan.repair import Placement, repair
 
 FLAT_MOST = 1000  # kernels x slots up to which the flat model is worth while
 FLAT_SECONDS = 6.0
-PROBES = (0.04, 0.01, 0.004, 0.0)  # shares above the bound, for large problems
+PROBES = (0.1, 0.03, 0.01, 0.004, 0.0)  # shares above the bound, for large problems
+GOOD_SHARE, GOOD_SPENT = 0.01, 0.4  # within this of the bound, a search that spent this share of its time ends
 SMALL_PROBES = (0.01, 0.0)
 SMALL = 200  # kernels up to which a probe is quick
 ROUNDS = 60
@@ -79,16 +80,21 @@ class Search:
             share = share * 2 + 0.01
         for share in shares[1:]:
             index = self._index(share)
-            if self.best is not None and self.values[index] < self.best:
+            if self.best is not None and self.values[index] < self.best and not self._good():
                 self._place(index)
         failed = self.low - 1
-        while self.best is not None and self.clock.left > 0 and self.best > self.values[self.low]:
+        while self.best is not None and self.clock.left > 0 and self.best > self.values[self.low] and not self._good():
             top = bisect_left(self.values, self.best)
             middle = (max(failed, self.low) + top) // 2
             if middle >= top or middle <= failed:
                 break
             if not self._place(middle):
                 failed = middle
+
+    def _good(self) -> bool:
+        """A large problem near its bound, late: what is left would buy little."""
+        near = self.best is not None and self.best <= self.values[self.low] * (1 + GOOD_SHARE)
+        return near and len(self.case.versions) > SMALL and self.clock.spent > GOOD_SPENT * self.clock.settings.limit
 
     def _index(self, share: float) -> int:
         """The position of the largest T not more than `share` above the bound."""

@@ -32,3 +32,19 @@ def decide(amounts: NDArray[np.float64], bounds: NDArray[np.float64], rounds: in
         prices = prices * np.exp(3.0 * (load - load.max()))
         prices = np.maximum(prices / prices.sum(), 1e-6)
     return None
+
+
+def least_load(amounts: NDArray[np.float64], bounds: NDArray[np.float64], rounds: int = 300) -> float:
+    """A lower bound on the fullest row's use/bound over fractional choices, near to it after these rounds."""
+    scaled = np.where(np.isinf(amounts), 1e18, amounts / np.maximum(bounds, 0.5))
+    prices = np.full(len(bounds), 1.0 / len(bounds))
+    index = np.arange(len(amounts))
+    best = 0.0
+    for turn in range(rounds):
+        choice = (scaled @ prices).argmin(axis=1)
+        load = scaled[index, choice].sum(axis=0)
+        best = max(best, float(load @ prices))
+        step = 4.0 / (1.0 + 0.1 * turn)
+        prices = prices * np.exp(step * (load - load.max()) / max(1.0, load.max()))
+        prices = np.maximum(prices / prices.sum(), 1e-9)
+    return best

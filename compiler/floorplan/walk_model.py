@@ -148,13 +148,13 @@ class WalkModel:
             if cuts and c.max_bps is not None:
                 self.m.add(sum(edges[i].bps * x for i, x in cuts) <= c.max_bps)
 
-    def solve(self, clock: Clock, seconds: float, spare: int | None) -> Verdict:
-        """Least cost of the other edges within the time."""
+    def solve(self, clock: Clock, seconds: float, spare: int | None, linear: int = 1) -> Verdict:
+        """Least cost of the other edges within the time; `linear`: how much of the model its relaxation holds."""
         if self.cost:
             if spare is not None:
                 self.m.add(sum(self.cost) <= spare)
             self.m.minimize(sum(self.cost))
-        status, solver = clock.solve(self.m, seconds, linearization_level=2)
+        status, solver = clock.solve(self.m, seconds, linearization_level=linear)
         if status not in ("OPTIMAL", "FEASIBLE"):
             return Verdict(status, 0, 0, None)
         plan = [(-1, -1)] * len(self.case.versions)

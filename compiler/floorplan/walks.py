@@ -21,6 +21,7 @@ from compiler.floorplan.walk_model import Plan, Spine, WalkModel
 
 SHORT_SECONDS = 0.4
 LONG_SECONDS = (3.0, 30.0)
+AGAIN = 4  # open walks of a level that get a longer solve before the next level
 FIND_RESERVE = 0.5  # share of the time kept for proofs
 SWAY = 2  # kernels by which a filled walk's steps may shift
 FILLS = 500  # walks of one level that are filled one step after the other
@@ -45,6 +46,7 @@ class _Open:
     walk: tuple[int, ...]
     cost: int
     bound: int
+    seconds: float = 0.0  # of the longest solve so far
 
 
 def spine_of(case: FixedCase, path: list[int]) -> Spine | None:
@@ -140,7 +142,9 @@ class Walks:
                     self._try(_Open(walk, level, level), SHORT_SECONDS)
             if self.clock.left <= reserve:
                 return False, level
-            level = self.next_cost
+            dearer = self.next_cost
+            self._again(LONG_SECONDS[0], reserve, AGAIN)  # dearer levels have more walks and less to say
+            level = dearer
         return level is None, self.best if self.best is not None else 1 << 60
 
     def _level(self, cost: int, *, strict: bool) -> list[tuple[int, ...]]:
@@ -149,13 +153,13 @@ class Walks:
         found = [(w, walk) for walk in self._walks(cost, strict) if (w := self._windows(walk)) is not None]
         return [walk for _, walk in sorted(found, key=_promise)]
 
-    def _again(self, seconds: float, reserve: float) -> None:
-        """Longer solves for the walks that are still open and might beat the best plan."""
-        waiting, self.open = sorted(self.open, key=lambda o: o.bound), []
-        for o in waiting:
+    def _again(self, seconds: float, reserve: float, most: int | None = None) -> None:
+        """Longer solves for the walks that are still open and might beat the best plan, at most so many of them."""
+        waiting, self.open = sorted(self.open, key=lambda o: (o.seconds >= seconds, o.bound)), []
+        for turn, o in enumerate(waiting):
             if self.best is not None and o.bound >= self.best:
                 continue
-            if self.clock.left <= reserve:
+            if self.clock.left <= reserve or o.seconds >= seconds or (most is not None and turn >= most):
                 self.open.append(o)
             else:
                 self._try(o, seconds)
@@ -178,9 +182,11 @@ class Walks:
         if windows is None:
             return
         spare = None if self.best is None else self.best - 1 - o.cost
-        verdict = WalkModel(self.case, self.spine, o.walk, windows).solve(self.clock, seconds, spare)
+        linear = 1 if seconds <= SHORT_SECONDS else 2  # the second look is another one
+        verdict = WalkModel(self.case, self.spine, o.walk, windows).solve(self.clock, seconds, spare, linear)
         if verdict.plan is not None and (self.best is None or o.cost + verdict.cost < self.best):
             self.best, self.plan = o.cost + verdict.cost, verdict.plan
+        o.seconds = seconds
         if not verdict.decided:
             o.bound = max(o.bound, o.cost + verdict.bound)
             if self.best is None or o.bound < self.best:
