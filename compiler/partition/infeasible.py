@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from compiler.partition.problem import Problem
 
 
+# Findings of the checker that say "it does not fit": the constraint family, and what relieves it, the cheapest first.
+CAPACITY = {"FVC203": "resources", "FVC208": "dram_capacity", "FVC209": "bandwidth"}
+LEVERS = {
+    "FVC203": ("--memory external keeps weights off the chip", "use boards with more BRAM or URAM"),
+    "FVC208": ("spread the layers over more devices", "use boards with more DRAM a bank"),
+    "FVC209": ("fewer --cores a device", "use boards with more bandwidth"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Infeasibility:
     """One unmet constraint. demand and bound are in `unit`; contributors largest first."""
@@ -199,15 +208,31 @@ def _devices_needed(plan: Plan, cluster: Cluster, factor: float) -> str:
     return f"fits from about {more} more {cluster.devices[-1].board.name} on"
 
 
-def refused(findings: Sequence[Finding]) -> FvcError:
+def refused(findings: Sequence[Finding], plan: Plan, cluster: Cluster) -> FvcError:
     """The partitioner's own plan did not pass the checker: a plan that does not fit, or a defect."""
-    first = findings[0]
-    capacity = {"FVC203", "FVC208", "FVC209"}
-    code = first.code if first.code in capacity else "FVC290"
-    return FvcError(
-        code,
-        first.what,
-        where=tuple(w for f in findings[:5] for w in f.where),
-        help=first.help or ("this is a defect of fvc; please report the command line and the model",),
-        exit_code=1 if code in capacity else 70,
-    )
+    first = next((f for f in findings if f.code in CAPACITY), findings[0])
+    if first.code not in CAPACITY:
+        return FvcError(
+            "FVC290",
+            first.what,
+            where=tuple(w for f in findings[:5] for w in f.where),
+            help=("this is a defect of fvc; please report the command line and the model",),
+            exit_code=70,
+        )
+    levers = list(LEVERS[first.code])
+    if plan.replicas > 1:
+        levers.insert(0, "--replicas 1 holds one copy of the weights")
+    more = more_devices(findings, plan, cluster)
+    if more:
+        levers.append(f"fits from about {more} more {cluster.devices[-1].board.name} on")
+    where = (f"constraint: {CAPACITY[first.code]}", *(w for f in findings[:5] for w in f.where))
+    return FvcError(first.code, first.what, where=where, help=tuple(levers), exit_code=1)
+
+
+def more_devices(findings: Sequence[Finding], plan: Plan, cluster: Cluster) -> int:
+    """About how many more devices would hold what is over, shared out evenly; 0 if one layer is the cause."""
+    crowded = {s.engine for layer in plan.layers for s in layer.slices if any(s.engine in f.what for f in findings)}
+    layers = [{layer.name for layer in plan.layers for s in layer.slices if s.engine == e} for e in crowded]
+    if any(len(x) < 2 for x in layers):
+        return 0
+    return max(1, len(cluster.devices) * len(crowded) // max(1, len(plan.engines)))

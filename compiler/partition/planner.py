@@ -71,7 +71,7 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, book: Cos
     check_limits(plan, graph, cluster, options)
     findings = check_plan(plan, graph, cluster)
     if findings:
-        raise refused(findings)
+        raise refused(findings, plan, cluster)
     return plan
 
 
