@@ -213,7 +213,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC281": (
         "plan of another model",
-        "The plan given with --locked was made for a model with other layers or another hash.",
+        "The plan given with --locked was made for a model with other layers. A model of the same layers with other contents (trained on, say) may keep its plan: the report says so, and the plan checker judges it anew.",
     ),
     "FVC501": (
         "unknown device",
@@ -301,7 +301,8 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC410": (
         "verification found mismatches",
-        "A tensor computed by the binaries differs from ONNX Runtime on model.int.onnx. The report names the first "
+        "A tensor computed by the binaries, or an accumulator that one was requantised from, differs from ONNX "
+        "Runtime on model.int.onnx. The report names the first "
         "elements, the layer and the engine.",
     ),
     "FVC411": (

@@ -102,7 +102,10 @@ def compile_model(
         locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
         plan = locked or partition(graph, cluster, options.partition)
         told = (*graph.fallbacks, *plan.fallbacks, *([] if locked is None else overruled(locked, options.partition)))
-        plan = replace(plan, model=_identity(model, graph), fallbacks=tuple(dict.fromkeys(told)))
+        identity = _identity(model, graph)
+        if locked is not None and locked.model.get("integer_sha256") != identity["integer_sha256"]:
+            told = (*told, "--locked: the plan was made for a model of the same layers with other contents")
+        plan = replace(plan, model=identity, fallbacks=tuple(dict.fromkeys(told)))
         refuse(check_plan(plan, graph, cluster), "the plan is not legal")
         check_limits(plan, graph, cluster, options.partition)
     with step("schedule"):
@@ -225,7 +228,7 @@ def mismatch(found: VerifyReport) -> FvcError:
     """The binaries do not compute the model's integers: a defect of the compiler, told as a failed verification."""
     return FvcError(
         "FVC410",
-        f"{found.mismatches:,} elements differ from ONNX Runtime on the integer model",
+        f"{found.mismatches:,} mismatches with ONNX Runtime on the integer model",
         where=tuple(f"{t.tensor}: {t.failure()}" for t in found.failures()[:3]),
         help=("this is a defect of fvc: please report it with the model; nothing was written",),
         exit_code=1,

@@ -95,7 +95,10 @@ def _time(nanoseconds: float) -> str:
 def verification_line(found: VerifyReport) -> str:
     """One line: how much was compared and how many mismatches."""
     compared = f"{len(found.tensors):,} tensors, {found.frames} frames, {found.elements:,} elements"
-    return f"{compared}: {found.mismatches:,} mismatches"
+    line = f"{compared}: {found.mismatches:,} mismatches"
+    if not found.accumulators.wanted:
+        return line
+    return f"{line}; {found.accumulators.compared:,} accumulators: {found.accumulators.mismatches:,}"
 
 
 def simulation_text(facts: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from compiler.executor.observe import AccumulatorHook, OutputMap
 from compiler.executor.transfer import build_crc, build_ld, build_rx, build_st, build_tx
 from compiler.executor.vector import BUILDERS, build_vreq
 from compiler.isa.program import CoreProgram, Instruction
-from compiler.isa.table import BY_NAME, Flag, Queue
+from compiler.isa.table import BY_NAME, Flag, Queue, Space
 
 QUEUES = len(Queue)
 MAX_TOKENS = 255
@@ -63,13 +63,17 @@ class Agent:
 class Core:
     """One core of a run: memory, semaphores, and the frames of its replica."""
 
-    def __init__(self, device: str, program: CoreProgram, replica: int, replicas: int, frames: int) -> None:
+    def __init__(
+        self, device: str, program: CoreProgram, replica: int, replicas: int, frames: int, keep_sums: bool = False
+    ) -> None:
         self.device = device
         self.program = program
         self.replica = replica
         self.replicas = replicas
         self.frames = len(range(replica, frames, replicas))
         self.memory: Memory = core_memory(program)
+        if keep_sums:
+            self.memory[Space.ACT].keep_sums()
         marking = program.marking
         if len(marking) != QUEUES or any(len(row) != QUEUES for row in marking):
             raise MachineError(ILLEGAL, "the marking is not 6 x 6", where=(program.engine.id,))

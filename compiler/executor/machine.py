@@ -38,7 +38,8 @@ class Counters:
 class Machine:
     """All cores of a cluster with their programs.
 
-    hooks: `on_output(piece)` for every stored box whose debug row has the role "output"; `on_accumulator(rank, index,
+    hooks: `on_output(piece)` for every stored box whose debug row has the role "output", with the accumulators that its
+    bytes were requantised from; `on_accumulator(rank, index,
     frame, acc)` for the int32 [m][count] that a VREQ reads.
     """
 
@@ -92,7 +93,7 @@ class Machine:
             raise MachineError(fault.code, fault.what) from fault
         replica_of = self._replica_of_rank()
         cores = [
-            Core(p.name, c, replica_of.get(c.rank, 0), self.replicas, len(frames))
+            Core(p.name, c, replica_of.get(c.rank, 0), self.replicas, len(frames), on_output is not None)
             for p in self.programs
             for c in p.cores
         ]

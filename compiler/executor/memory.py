@@ -58,6 +58,7 @@ class Window:
     address: int
     data: Array
     stamps: Array | None
+    requantised: Array | None = None  # flags of Sums, where the region keeps them
 
     def read(self, frame: int) -> Array:
         """The values; Fault unless every byte of them was written for this frame (or ONCE, for all frames)."""
@@ -76,6 +77,8 @@ class Window:
     def mark(self, value: int) -> None:
         if self.stamps is not None:
             self.stamps[...] = value
+        if self.requantised is not None:
+            self.requantised[...] = False
 
     def _unwritten(self, good: Array) -> Fault:
         """The Fault for the first byte of this window, in window order, that the frame may not read."""
@@ -92,6 +95,21 @@ def unwritten(region: str, address: int, mark: int, count: int) -> Fault:
     return Fault(UNWRITTEN, f"reads {region} byte {address}, which {why} ({count} such bytes)")
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Of which accumulator a byte is the requantised value: `values` int32, `known` whether it is one of any."""
+
+    values: Array
+    known: Array
+
+    def copy(self) -> Sums:
+        return Sums(self.values.copy(), self.known.copy())
+
+    def put(self, values: Array, known: Array | bool) -> None:
+        self.values[...] = values
+        self.known[...] = known
+
+
 class Region:
     """One address space of a core: `size` bytes, read-only if `image` is given."""
 
@@ -101,6 +119,21 @@ class Region:
         self.read_only = image is not None
         self.data: Array = np.zeros(size, np.uint8) if image is None else np.frombuffer(image, np.uint8)
         self.stamps: Array | None = None if image is not None else np.zeros(size, np.uint8)
+        self._sums: Sums | None = None
+
+    def keep_sums(self) -> None:
+        """From now on every byte carries the accumulator that it was requantised from; call it before any `box`."""
+        self._sums = Sums(np.zeros(self.size, np.int32), np.zeros(self.size, np.bool_))
+
+    def sums(self, address: int, counts: tuple[int, ...], strides: tuple[int, ...]) -> Sums | None:
+        """The accumulators behind a box of bytes that `box` has found legal; None where none are kept."""
+        if self._sums is None:
+            return None
+        wide = tuple(4 * s for s in strides)
+        return Sums(
+            np.ndarray(counts, np.int32, self._sums.values, 4 * address, wide),
+            np.ndarray(counts, np.bool_, self._sums.known, address, strides),
+        )
 
     def box(
         self,
@@ -138,6 +171,8 @@ class Region:
         if self.stamps is not None:
             c, s = collapse((*counts, dt.itemsize), (*strides, 1))
             stamps = np.ndarray(c, np.uint8, self.stamps, address, s)
+            if self._sums is not None:
+                return Window(self, address, data, stamps, np.ndarray(c, np.bool_, self._sums.known, address, s))
         return Window(self, address, data, stamps)
 
     def dense(

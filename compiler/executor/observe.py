@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from compiler.executor.faults import ILLEGAL, Fault
 from compiler.executor.host import numpy_dtype
-from compiler.executor.memory import Memory, fields_of
+from compiler.executor.memory import Memory, Sums, fields_of
 from compiler.executor.transfer import dram_windows
 from compiler.isa.program import CoreProgram, Instruction, Placement
 from compiler.isa.table import Space
@@ -84,7 +84,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class OutputPiece:
-    """What one store wrote: `values` has the shape of `place.counts`, in the order of `place`."""
+    """What one store wrote: `values` has the shape of `place.counts`, in the order of `place`.
+
+    `sums`: the accumulators that these values were requantised from, where the run keeps them.
+    """
 
     device: str
     engine: str
@@ -95,6 +98,7 @@ class OutputPiece:
     tensor: str
     place: Place
     values: Array
+    sums: Sums | None = None
 
 
 OutputHook = Callable[[OutputPiece], None]
@@ -129,11 +133,15 @@ class OutputMap:
             raise Fault(ILLEGAL, f"stores {row.tensor} with elements of {f['elem']} bytes, its type is {dtype}")
         views = [w.data.view(dtype) for w in windows]
         engine, rank = self.core.engine.id, self.core.rank
+        sums = None
+        if f["scratch_space"] == Space.ACT and f["elem"] == 1:
+            counts, strides = (f["n2"], f["n1"], f["n0"]), (f["scratch_s2"], f["scratch_s1"], 1)
+            sums = memory[Space.ACT].sums(f["scratch_addr"], counts, strides)
 
         def observe(frame: int) -> None:
             user = frame * replicas + replica
             values = views[frame % len(views)]
-            self.hook(OutputPiece(self.device, engine, rank, index, row.node, user, row.tensor, place, values))
+            self.hook(OutputPiece(self.device, engine, rank, index, row.node, user, row.tensor, place, values, sums))
 
         return observe
 

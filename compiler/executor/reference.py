@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.executor.accumulators import CHANNEL_AXIS, add_accumulators
 from compiler.executor.faults import BAD_BUNDLE, HOST, MachineError
 from compiler.executor.host import session
 
@@ -38,25 +40,31 @@ def parse(model: bytes) -> Any:
 
 def expose_all(model: bytes) -> bytes:
     """The same model with the output of every top-level node among its outputs; computes the same."""
+    proto = parse(model)
+    _expose(proto)
+    return bytes(proto.SerializeToString())
+
+
+def _expose(proto: Any) -> None:
     import onnx
 
-    proto = parse(model)
     known = {o.name for o in proto.graph.output}
     for node in proto.graph.node:
         for name in node.output:
             if name and name not in known:
                 known.add(name)
                 proto.graph.output.append(onnx.ValueInfoProto(name=name))
-    return bytes(proto.SerializeToString())
 
 
 class Reference:
     """model.int.onnx with every tensor visible.
 
-    `nodes` in model order; `inputs` name -> (NumPy dtype, shape) of the graph inputs; `outputs` the graph outputs.
+    `nodes` in model order; `inputs` name -> (NumPy dtype, shape) of the graph inputs; `outputs` the graph outputs;
+    `requantised`: which of the tensors `stored` hold the result of a requantised node (under its name or as another
+    shape of it): stored tensor -> node; `accumulators`: those of them whose accumulators are at hand.
     """
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, stored: Collection[str] = ()) -> None:
         import onnx
 
         proto = parse(model)
@@ -75,19 +83,36 @@ class Reference:
             t = i.type.tensor_type
             shape = tuple(d.dim_value for d in t.shape.dim)
             self.inputs[i.name] = (np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.elem_type)), shape)
+        _expose(proto)
+        self.tensors = tuple(o.name for o in proto.graph.output)
+        self.requantised: dict[str, NodeInfo] = {}
+        twins = self.same_bytes()
+        for n in self.nodes:
+            if n.op in CHANNEL_AXIS:
+                y = n.outputs[0]
+                holder = next((t for t in (y, *twins.get(y, ())) if t in stored), None)
+                if holder is not None:
+                    self.requantised[holder] = n
+        made = add_accumulators(proto, {n.outputs[0] for n in self.requantised.values()})
+        self.accumulators = {t: made[n.outputs[0]] for t, n in self.requantised.items() if n.outputs[0] in made}
         try:
-            self.session = session(expose_all(model))
+            self.session = session(proto.SerializeToString())
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise MachineError(BAD_BUNDLE, f"ONNX Runtime does not take model.int.onnx: {error}") from error
-        self.tensors = tuple(o.name for o in self.session.get_outputs())
 
     def run(self, frame: dict[str, Array]) -> dict[str, Array]:
         """Every tensor of the model for one frame."""
+        return self.run_both(frame)[0]
+
+    def run_both(self, frame: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Every tensor of the model for one frame; and by stored tensor the int32 accumulators, flat."""
         try:
-            values = self.session.run(list(self.tensors), frame)
+            values = self.session.run([*self.tensors, *self.accumulators.values()], frame)
         except Exception as error:
             raise MachineError(HOST, f"ONNX Runtime cannot run model.int.onnx on this input: {error}") from error
-        return {name: np.asarray(v) for name, v in zip(self.tensors, values, strict=True)}
+        tensors = {name: np.asarray(v) for name, v in zip(self.tensors, values, strict=False)}
+        sums = (np.ascontiguousarray(v).reshape(-1) for v in values[len(self.tensors) :])
+        return tensors, dict(zip(self.accumulators, sums, strict=True))
 
     def same_bytes(self) -> dict[str, list[str]]:
         """tensor -> the tensors that differ from it in shape only (Reshape and its like, over any number of them)."""

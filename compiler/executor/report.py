@@ -12,7 +12,10 @@ SCHEMA = "fvc.verify/1"
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One element that differs; `index` in the tensor's ONNX shape. `batched`: `frame` counts over the whole run."""
+    """One element that differs; `index` in the tensor's ONNX shape. `batched`: `frame` counts over the whole run.
+
+    `channel`: of an accumulator, the channel whose weights and bias it is made of.
+    """
 
     frame: int
     index: tuple[int, ...]
@@ -21,12 +24,25 @@ class Mismatch:
     node: str
     source: str  # engine and instruction, or the host
     batched: bool = False
+    channel: int | None = None
 
     def shifted(self, first: int) -> Mismatch:
         return replace(self, frame=self.frame + first, batched=True)
 
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "frame": self.frame,
+            "index": list(self.index),
+            "expected": _plain(self.expected),
+            "got": _plain(self.got),
+            "node": self.node,
+            "source": self.source,
+            **({} if self.channel is None else {"channel": self.channel}),
+        }
+
     def __str__(self) -> str:
-        return f"frame {self.frame} {list(self.index)}: expected {self.expected}, got {self.got} ({self.source})"
+        at = f"frame {self.frame} {list(self.index)}" + ("" if self.channel is None else f", channel {self.channel}")
+        return f"{at}: expected {self.expected}, got {self.got} ({self.source})"
 
 
 def _plain(value: int | float | bool) -> int | float | bool | str:
@@ -35,12 +51,34 @@ def _plain(value: int | float | bool) -> int | float | bool | str:
 
 
 @dataclass(slots=True)
+class Accumulators:
+    """The int32 values that a tensor was requantised from: `wanted` over all frames, `compared` of these."""
+
+    wanted: int = 0
+    compared: int = 0
+    mismatches: int = 0
+    first: list[Mismatch] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return self.compared == self.wanted and not self.mismatches
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "wanted": self.wanted,
+            "compared": self.compared,
+            "mismatches": self.mismatches,
+            "first": [m.as_json() for m in self.first],
+        }
+
+
+@dataclass(slots=True)
 class TensorResult:
     """One tensor of the model.
 
     kind: engine (stored by binaries), host (host segment), alias (other shape of a compared tensor), index (of a table
     look-up, part of it on engines), constant, missing (nobody claims it). `elements` over all frames, `compared`
-    of these; `problem` is a difference of type or shape.
+    of these; `problem` is a difference of type or shape. `accumulators`: where engines requantise it.
     """
 
     tensor: str
@@ -52,6 +90,7 @@ class TensorResult:
     problem: str = ""
     engines: set[str] = field(default_factory=set)
     first: list[Mismatch] = field(default_factory=list)
+    accumulators: Accumulators | None = None
 
     @property
     def covered(self) -> bool:
@@ -59,7 +98,8 @@ class TensorResult:
 
     @property
     def passed(self) -> bool:
-        return self.covered and not self.mismatches and not self.problem
+        exact = self.accumulators is None or self.accumulators.passed
+        return self.covered and exact and not self.mismatches and not self.problem
 
     def failure(self) -> str:
         """Why it did not pass, in one line, or ''."""
@@ -71,12 +111,17 @@ class TensorResult:
             return f"{self.mismatches} of {self.elements} elements differ; first: {self.first[0] if self.first else ''}"
         if self.compared != self.elements:
             return f"only {self.compared} of {self.elements} elements were compared"
+        a = self.accumulators
+        if a is not None and a.mismatches:
+            return f"{a.mismatches} of {a.wanted} accumulators differ; first: {a.first[0] if a.first else ''}"
+        if a is not None and not a.passed:
+            return f"only {a.compared} of {a.wanted} accumulators were compared"
         return ""
 
 
 @dataclass(slots=True)
 class VerifyReport:
-    """The verdict. `mismatches` counts differing elements, and each incomplete or untyped tensor as one more."""
+    """The verdict. `mismatches` counts differing elements, and each tensor that fails in another way as one more."""
 
     inputs: list[str]
     tensors: list[TensorResult]
@@ -86,11 +131,16 @@ class VerifyReport:
     levels_possible: int = 0
     mismatches: int = 0
     elements: int = 0
+    accumulators: Accumulators = field(default_factory=Accumulators)
 
     def settle(self) -> None:
         """Adds up the tensors."""
         self.elements = sum(t.compared for t in self.tensors)
         self.mismatches = sum(t.mismatches or int(not t.passed) for t in self.tensors)
+        known = [t.accumulators for t in self.tensors if t.accumulators is not None]
+        self.accumulators = Accumulators(
+            sum(a.wanted for a in known), sum(a.compared for a in known), sum(a.mismatches for a in known)
+        )
 
     @property
     def frames(self) -> int:
@@ -109,18 +159,21 @@ class VerifyReport:
         return {
             "schema": SCHEMA,
             "passed": self.passed,
-            "gate": "A: every element of every tensor of model.int.onnx equals ONNX Runtime at ORT_DISABLE_ALL",
+            "gate": "A: every element of every tensor of model.int.onnx equals ONNX Runtime at ORT_DISABLE_ALL, "
+            "and every accumulator that is requantised",
             "inputs": self.inputs,
             "frames": self.frames,
             "tensors": len(self.tensors),
             "tensors_by_kind": {k: sum(t.kind == k for t in self.tensors) for k in kinds},
             "elements": self.elements,
             "mismatches": self.mismatches,
+            "accumulators": {"elements": self.accumulators.compared, "mismatches": self.accumulators.mismatches},
             "requantiser_levels": {"seen": self.levels_seen, "possible": self.levels_possible},
             "instructions": dict(sorted(self.instructions.items())),
             "macs": self.macs,
             "compared": [
                 {"tensor": t.tensor, "kind": t.kind, "elements": t.compared, "engines": sorted(t.engines)}
+                | ({} if t.accumulators is None else {"accumulators": t.accumulators.compared})
                 for t in self.tensors
             ],
             "failures": [
@@ -131,18 +184,9 @@ class VerifyReport:
                     "elements": t.elements,
                     "compared": t.compared,
                     "mismatches": t.mismatches,
-                    "first": [
-                        {
-                            "frame": m.frame,
-                            "index": list(m.index),
-                            "expected": _plain(m.expected),
-                            "got": _plain(m.got),
-                            "node": m.node,
-                            "source": m.source,
-                        }
-                        for m in t.first
-                    ],
+                    "first": [m.as_json() for m in t.first],
                 }
+                | ({} if t.accumulators is None else {"accumulators": t.accumulators.as_json()})
                 for t in self.failures()
             ],
         }
@@ -159,7 +203,7 @@ class VerifyReport:
             if t.passed:
                 lines.append(head + "/>")
                 continue
-            detail = "\n".join(str(m) for m in t.first)
+            detail = "\n".join(str(m) for m in [*t.first, *(t.accumulators.first if t.accumulators else ())])
             message = quoteattr(t.failure())
             lines.append(f"{head}><failure message={message}>{escape(detail)}</failure></testcase>")
         return "\n".join([*lines, "</testsuite>", ""])
@@ -170,6 +214,8 @@ class VerifyReport:
             f"{len(self.tensors)} tensors, {self.elements} elements over {self.frames} frames "
             f"compared with ONNX Runtime: {self.mismatches} mismatches"
         ]
+        if self.accumulators.wanted:
+            lines.append(f"{self.accumulators.compared} accumulators: {self.accumulators.mismatches} mismatches")
         for t in self.failures()[:10]:
             lines.append(f"  {t.tensor} ({t.kind}): {t.failure()}")
         return "\n".join(lines)

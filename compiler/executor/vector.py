@@ -56,6 +56,7 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
     dst = memory[Space.ACT].dense(f["dst_addr"], (m, count), write=True)
     tab = memory[Space.TAB].dense(f["tab_addr"], (m,), VREQ_ENTRY, align=4)
     zero_point = f["zero_point"]
+    sums = memory[Space.ACT].sums(f["dst_addr"], (m, count), (count, 1))
 
     def fixed(a: NDArray[Any], e: NDArray[Any], frame: int) -> NDArray[np.uint8]:
         if (e["shift"] > 63).any():
@@ -102,12 +103,14 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
             raise Fault(ILLEGAL, f"has requantiser mode {modes[-1]}")
         if len(modes) == 1:
             dst.write(kernels[int(modes[0])](a, e, frame), frame)
-            return
-        out = np.empty(a.shape, np.uint8)
-        for mode in modes:
-            rows = np.flatnonzero(e["mode"] == mode)
-            out[rows] = kernels[int(mode)](a[rows], e[rows], frame)
-        dst.write(out, frame)
+        else:
+            out = np.empty(a.shape, np.uint8)
+            for mode in modes:
+                rows = np.flatnonzero(e["mode"] == mode)
+                out[rows] = kernels[int(mode)](a[rows], e[rows], frame)
+            dst.write(out, frame)
+        if sums is not None:
+            sums.put(a, True)
 
     return run
 
@@ -229,9 +232,19 @@ def build_vcopy(memory: Memory, ins: Instruction) -> Action:
     src = memory[Space.ACT].box(f["src_addr"], counts, tuple(f[f"src_s{i}"] for i in (3, 2, 1, 0)))
     dst = memory[Space.ACT].box(f["dst_addr"], counts, tuple(f[f"dst_s{i}"] for i in (3, 2, 1, 0)), write=True)
     if not ins.flags & Flag.TABLE:
+        src_sums, dst_sums = (
+            memory[Space.ACT].sums(f[f"{side}_addr"], counts, tuple(f[f"{side}_s{i}"] for i in (3, 2, 1, 0)))
+            for side in ("src", "dst")
+        )
 
         def run(frame: int) -> None:
-            dst.write(src.read(frame).copy(), frame)
+            values = src.read(frame).copy()
+            if src_sums is None or dst_sums is None or not src_sums.known.any():
+                dst.write(values, frame)
+                return
+            moved = src_sums.copy()
+            dst.write(values, frame)
+            dst_sums.put(moved.values, moved.known)
 
         return run
     if f["table_stride"] not in (0, 256):

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.executor.accumulators import CHANNEL_AXIS
 from compiler.executor.host import Host, Segment
+from compiler.executor.levels import Levels
 from compiler.executor.machine import Machine
 from compiler.executor.observe import AccumulatorHook, OutputPiece
-from compiler.executor.reference import Reference, expose_all
-from compiler.executor.report import Mismatch, TensorResult, VerifyReport
+from compiler.executor.reference import NodeInfo, Reference, expose_all
+from compiler.executor.report import Accumulators, Mismatch, TensorResult, VerifyReport
 from compiler.executor.stimulus import check_frame, made_inputs
 from compiler.ir.graph import storage4
 from compiler.ir.samples import load_samples
@@ -27,16 +29,25 @@ Array = NDArray[Any]
 Progress = Callable[[int, int], None]
 REFERENCE_BYTES = 1 << 30  # reference tensors held at once; more frames than fit run in further batches
 SHOWN = 5  # mismatches listed for a tensor
-# Operators whose result levels show how much of the requantiser was exercised: op -> channel axis of the result.
-_REQUANTISED = {"QLinearConv": 1, "QLinearGlobalAveragePool": 1, "QLinearMatMul": -1, "QGemm": -1}
 
 
 class _Comparison:
-    """Compares the pieces that engines store with the reference, and remembers which elements were seen."""
+    """Compares the pieces that engines store with the reference, and remembers which elements were seen.
 
-    def __init__(self, expected: list[dict[str, Array]], results: dict[str, TensorResult]) -> None:
+    expected, sums: tensors and their accumulators, a dict each frame.
+    """
+
+    def __init__(
+        self,
+        expected: list[dict[str, Array]],
+        sums: list[dict[str, Array]],
+        results: dict[str, TensorResult],
+        reference: Reference,
+    ) -> None:
         self.expected = expected
+        self.sums = sums
         self.results = results
+        self.requantised = reference.requantised
         self.views: list[dict[str, Array]] = [{} for _ in expected]
         self.seen: list[dict[str, NDArray[np.bool_]]] = [{} for _ in expected]
 
@@ -58,13 +69,42 @@ class _Comparison:
         count = int(np.count_nonzero(wrong))
         if count:
             result.mismatches += count
-            where = piece.place.coordinates().reshape(4, -1)
-            for k in np.flatnonzero(wrong)[: max(0, SHOWN - len(result.first))]:
-                at = np.ravel_multi_index(tuple(where[:, k]), view.shape)
-                index = tuple(int(i) for i in np.unravel_index(at, self.expected[piece.frame][piece.tensor].shape))
-                got, want = piece.values.reshape(-1)[k], wanted.reshape(-1)[k]
-                source = f"{piece.engine}, ST[{piece.index}]"
-                result.first.append(Mismatch(piece.frame, index, want.item(), got.item(), piece.node, source))
+            result.first += self._differences(piece, wrong, piece.values, wanted, SHOWN - len(result.first))
+        if result.accumulators is not None:
+            self._accumulators(piece, result.accumulators, view.shape)
+
+    def _accumulators(self, piece: OutputPiece, result: Accumulators, shape: tuple[int, ...]) -> None:
+        """Compares what the stored bytes were requantised from."""
+        if piece.sums is None or piece.tensor not in self.sums[piece.frame]:
+            return
+        wanted = piece.place.select(self.sums[piece.frame][piece.tensor].reshape(shape))
+        values, known = piece.sums.values.reshape(wanted.shape), piece.sums.known.reshape(wanted.shape)
+        result.compared += int(np.count_nonzero(known))
+        wrong = (values != wanted) & known
+        count = int(np.count_nonzero(wrong))
+        if count:
+            result.mismatches += count
+            node = self.requantised[piece.tensor]
+            result.first += self._differences(piece, wrong, values, wanted, SHOWN - len(result.first), node)
+
+    def _differences(
+        self, piece: OutputPiece, wrong: Array, got: Array, wanted: Array, most: int, node: NodeInfo | None = None
+    ) -> list[Mismatch]:
+        """The first `most` elements that differ; for accumulators with the node that they are made by."""
+        shape = self.expected[piece.frame][piece.tensor].shape
+        where = piece.place.coordinates().reshape(4, -1)
+        found = []
+        for k in np.flatnonzero(wrong)[: max(0, most)]:
+            at = np.ravel_multi_index(tuple(where[:, k]), storage4(shape))
+            index = tuple(int(i) for i in np.unravel_index(at, shape))
+            source = f"{piece.engine}, ST[{piece.index}]"
+            channel = None
+            if node is not None:
+                made = self.expected[piece.frame][node.outputs[0]].shape
+                channel = int(np.unravel_index(at, made)[CHANNEL_AXIS[node.op]])
+            values = wanted.reshape(-1)[k].item(), got.reshape(-1)[k].item()
+            found.append(Mismatch(piece.frame, index, *values, piece.node, source, channel=channel))
+        return found
 
 
 def verify_programs(
@@ -87,7 +127,8 @@ def verify_programs(
     in_flight: frames in one run (default: as many as REFERENCE_BYTES of reference tensors allow). progress(done, total)
     counts frames. Raises MachineError where a binary breaks a rule of the machine, FVC409 for inputs that do not fit.
     """
-    reference = Reference(model)
+    stored = {row.tensor for p in programs for c in p.cores for row in c.debug if row.role == "output"}
+    reference = Reference(model, stored)
     if isinstance(samples, Path):
         samples = load_samples(
             samples, {name: (dtype.name, shape) for name, (dtype, shape) in reference.inputs.items()}
@@ -98,46 +139,46 @@ def verify_programs(
     stimuli = made_inputs(reference, max(2, frames - len(given)) if given else frames, seed) + given
     segments = [Segment(name, expose_all(m)) for name, m in sorted((host or {}).items())]
     machine = Machine(programs)
-    results, order = _tensors(reference, programs, segments)
+    results, order = _tensors(reference, stored, segments)
     report = VerifyReport(inputs=[name for name, _ in stimuli], tensors=order)
-    levels: dict[str, NDArray[np.bool_]] = {}
+    levels = Levels(reference)
 
     done = 0
     while done < len(stimuli):
         batch: list[dict[str, Array]] = []
         expected: list[dict[str, Array]] = []
+        sums: list[dict[str, Array]] = []
         held = 0
         while done + len(batch) < len(stimuli) and len(batch) < (in_flight or len(stimuli)):
             frame = stimuli[done + len(batch)][1]
-            tensors = reference.run(frame)
-            size = sum(t.nbytes for t in tensors.values())
+            tensors, accumulated = reference.run_both(frame)
+            size = sum(t.nbytes for t in (*tensors.values(), *accumulated.values()))
             batch.append(frame)
             expected.append(tensors)
+            sums.append(accumulated)
+            levels.add(tensors)
             held += size
             if held + size > REFERENCE_BYTES:
                 break
-        compare = _Comparison(expected, results)
+        compare = _Comparison(expected, sums, results, reference)
         seen = machine.run_host(batch, segments, compare, order_seed, on_accumulator)
         _count_engine(compare, results, done)
         _compare_host(seen, expected, reference, results, done)
-        _count_levels(reference, expected, levels)
         for op, n in machine.counters.instructions.items():
             report.instructions[op] = report.instructions.get(op, 0) + n
         report.macs += machine.counters.macs
         done += len(batch)
         if progress is not None:
             progress(done, len(stimuli))
-    report.levels_seen = sum(int(v.sum()) for v in levels.values())
-    report.levels_possible = sum(v.size for v in levels.values())
+    report.levels_seen, report.levels_possible = levels.seen, levels.possible
     report.settle()
     return report
 
 
 def _tensors(
-    reference: Reference, programs: list[DeviceProgram], segments: list[Segment]
+    reference: Reference, stored: set[str], segments: list[Segment]
 ) -> tuple[dict[str, TensorResult], list[TensorResult]]:
     """One result row for each tensor of the model, by how it is covered, in model order."""
-    rows = {row.tensor for p in programs for c in p.cores for row in c.debug if row.role == "output"}
     on_host = {name for s in segments for name in s.outputs}
     folded, constant = reference.table_indices(), reference.constant_tensors()
     twins = reference.same_bytes()
@@ -146,7 +187,7 @@ def _tensors(
     for name in reference.tensors:
         if name not in made:
             continue
-        if name in rows:
+        if name in stored:
             kind = "engine"
         elif name in on_host:
             kind = "host"
@@ -159,6 +200,9 @@ def _tensors(
         else:
             kind = "missing"
         results[name] = TensorResult(name, kind)
+    for name in reference.requantised:
+        if name in results and results[name].kind == "engine":
+            results[name].accumulators = Accumulators()
     for result in results.values():
         if result.kind == "alias":
             root = next((t for t in twins[result.tensor] if t in reference.inputs or _made(results.get(t))), None)
@@ -179,10 +223,14 @@ def _count_engine(compare: _Comparison, results: dict[str, TensorResult], first:
             if result.kind == "engine":
                 flags = compare.seen[number].get(name)
                 result.compared += 0 if flags is None else int(np.count_nonzero(flags))
+                if result.accumulators is not None:
+                    result.accumulators.wanted += size
             elif result.kind in ("constant", "index"):
                 result.compared += size
     for result in results.values():
-        result.first = [m if m.batched else m.shifted(first) for m in result.first]
+        for found in (result, result.accumulators):
+            if found is not None:
+                found.first = [m if m.batched else m.shifted(first) for m in found.first]
 
 
 def _compare_host(
@@ -224,20 +272,3 @@ def _differ(result: TensorResult, got: Array, wanted: Array, frame: int, source:
     for at in np.argwhere(wrong)[: max(0, SHOWN - len(result.first))]:
         index = tuple(int(i) for i in at)
         result.first.append(Mismatch(frame, index, wanted[index].item(), got[index].item(), "", source, True))
-
-
-def _count_levels(reference: Reference, expected: list[dict[str, Array]], levels: dict[str, NDArray[np.bool_]]) -> None:
-    """Which of the 256 result levels of each channel occurred: the share of requantiser steps exercised."""
-    for n in reference.nodes:
-        axis = _REQUANTISED.get(n.op)
-        if axis is None:
-            continue
-        for tensors in expected:
-            value = tensors[n.outputs[0]]
-            if value.dtype.itemsize != 1 or value.ndim < 2:
-                continue
-            byte = np.moveaxis(value.view(np.uint8), axis, 0).reshape(value.shape[axis], -1)
-            flat = byte.astype(np.int64) + 256 * np.arange(len(byte))[:, None]
-            hit = np.bincount(flat.ravel(), minlength=256 * len(byte)).astype(np.bool_)
-            known = levels.get(n.outputs[0])
-            levels[n.outputs[0]] = hit if known is None else known | hit

@@ -186,6 +186,16 @@ def test_a_locked_plan_tells_what_it_overrules_and_is_held_to_limits(bundle: Pat
         assert not (tmp_path / "out").exists()
 
 
+def test_a_locked_plan_serves_a_model_of_the_same_layers_and_says_so(bundle: Path, tmp_path: Path) -> None:
+    """Without the calibration file the same network has other scales: another integer model of the same layers."""
+    words = ("partition", DIGITS, "--devices", "u280x4", "--locked", bundle / "plan.json", "-o", tmp_path / "out")
+    found = fvc(*words)
+    assert found.code == 0, found.err
+    said = "the plan was made for a model of the same layers with other contents"
+    assert said in found.err and said in (tmp_path / "out" / "plan.json").read_text("utf-8")
+    assert said not in (bundle / "plan.json").read_text("utf-8")
+
+
 def test_a_locked_plan_of_another_model_is_refused(bundle: Path, tmp_path: Path) -> None:
     from tests.cli.models import conv_model, save
 

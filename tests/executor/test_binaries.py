@@ -52,6 +52,8 @@ def test_every_tensor_in_every_order(graph: Graph, spec: Any, how: dict[str, Any
     for seed in (None, 0, 1, 2):
         report = verify_programs(programs, graph.model, segments(graph), frames=5, order_seed=seed)
         assert report.passed, report.text()
+        stored = sum(t.elements for t in report.tensors if t.accumulators is not None)
+        assert report.accumulators.compared == stored > 0
     assert {t.kind for t in report.tensors} <= {"engine", "host", "alias", "index"}
 
 

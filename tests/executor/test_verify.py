@@ -26,12 +26,12 @@ WS = RNG.uniform(0.001, 0.01, M).astype(np.float32)
 XS, YS, XZ, YZ = np.float32(0.02), np.float32(0.03), 120, 7
 
 
-def model(*, extra: bool = False, table: bool = False) -> bytes:
+def model(*, extra: bool = False, table: bool = False, ws: Any = WS) -> bytes:
     """x (float) -> QuantizeLinear -> QLinearConv 3x3 pad 1 -> Reshape; optionally a node no binary makes."""
     from onnx import TensorProto, helper, numpy_helper
 
     consts = {
-        "xs": XS, "xz": np.uint8(XZ), "w": WEIGHT, "ws": WS, "wz": np.zeros(M, np.int8), "ys": YS, "yz": np.uint8(YZ),
+        "xs": XS, "xz": np.uint8(XZ), "w": WEIGHT, "ws": ws, "wz": np.zeros(M, np.int8), "ys": YS, "yz": np.uint8(YZ),
         "b": BIAS, "shape": np.array([1, M * H * W]), "t": np.arange(256).astype(np.uint8),
     }  # fmt: skip
     nodes = [
@@ -69,11 +69,11 @@ def host_model() -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10).SerializeToString()
 
 
-def program(split: bool = False) -> DeviceProgram:
+def program(split: bool = False, ws: Any = WS) -> DeviceProgram:
     """The convolution on one core, in one tile or in two halves of its rows (the second store separate)."""
     wgt = WEIGHT.tobytes()
     entries = np.zeros(M, [("scale", "<f4"), ("shift", "u1"), ("mode", "u1"), ("steps", "<u2"), ("add", "<i8")])
-    entries["scale"], entries["mode"] = (XS * WS) / YS, MODE_FP32
+    entries["scale"], entries["mode"] = (XS * ws) / YS, MODE_FP32
     # x' = x - 128, so the bias takes (128 - zx) * sum w on.
     bias = BIAS + (128 - XZ) * WEIGHT.astype(np.int32).sum((1, 2, 3))
     constants = wgt + entries.tobytes() + bias.astype(np.int32).tobytes()
@@ -128,7 +128,8 @@ def test_all_tensors_compared(split: bool) -> None:
     }
     data = report.as_json()
     assert data["elements"] == 5 * (N + 2 * M) * H * W and data["failures"] == []
-    assert 0 < data["requantiser_levels"]["seen"] <= data["requantiser_levels"]["possible"] == 256 * M
+    assert 0 < data["requantiser_levels"]["seen"] <= data["requantiser_levels"]["possible"] < 256 * M
+    assert data["accumulators"] == {"elements": 5 * M * H * W, "mismatches": 0}
     assert data["macs"] == 5 * M * N * 9 * H * W
     assert ET.fromstring(report.junit()).get("failures") == "0"
 
@@ -155,6 +156,41 @@ def test_wrong_weight_is_found_and_named() -> None:
     assert {m.frame for t in report.failures() for m in t.first} <= {0, 1, 2, 3}
     tree = ET.fromstring(report.junit())
     assert any(case.get("name") == "yq" and case.find("failure") is not None for case in tree)
+
+
+@pytest.mark.parametrize("byte", [5, 2 * N * 9 + 1])
+def test_wrong_weight_that_no_tensor_shows_is_found_in_the_accumulators(byte: int) -> None:
+    """With a scale so small every result is the zero point, whatever the weights."""
+    small = np.full(M, 1e-9, np.float32)
+    assert verify_programs([program(ws=small)], model(ws=small), HOST).passed
+    p = program(ws=small)
+    raw = bytearray(p.cores[0].constants)
+    raw[byte] ^= 1
+    p.cores[0].constants = bytes(raw)
+    report = verify_programs([p], model(ws=small), HOST, in_flight=1)
+    (row,) = report.failures()
+    assert row.tensor == "yq" and row.mismatches == 0 and row.compared == row.elements and report.mismatches == 1
+    (failure,) = report.as_json()["failures"]
+    found = failure["accumulators"]
+    channel = byte // (N * 9)
+    assert found["compared"] == found["wanted"] == 4 * M * H * W and 0 < found["mismatches"] <= 4 * H * W
+    assert {m["channel"] for m in found["first"]} == {m["index"][1] for m in found["first"]} == {channel}
+    # The weight changed by +-1 at one tap, so the sum does by one value of x - zero point.
+    assert all(1 <= abs(m["got"] - m["expected"]) <= 255 and m["node"] == "conv" for m in found["first"])
+    assert "accumulators differ" in failure["what"] and "channel" in report.junit()
+
+
+def test_result_that_no_requantiser_made_is_a_failure() -> None:
+    """The right bytes, but filled in: with this scale they are all the zero point."""
+    small = np.full(M, 1e-9, np.float32)
+    p = program(ws=small)
+    cx = p.cores[0].queues[Queue.CX]
+    (vreq,) = [k for k, i in enumerate(cx) if i.op == "VREQ"]
+    fill = b.ins("VFILL", dst_addr=cx[vreq].fields["dst_addr"], count=M * H * W, value=YZ)
+    fill.wait, fill.post, cx[vreq].wait, cx[vreq].post = 0, cx[vreq].post, cx[vreq].wait, 0
+    cx.insert(vreq + 1, fill)
+    (row,) = verify_programs([p], model(ws=small), HOST).failures()
+    assert row.mismatches == 0 and row.failure() == f"only 0 of {4 * M * H * W} accumulators were compared"
 
 
 def drop_output_row(p: DeviceProgram) -> None:

@@ -1,0 +1,103 @@
+"""Which results of each requantiser the inputs of a verification exercised, and how many it can give at all.
+
+Both from the integer model: the reachable ones from the range of each channel's accumulator over all inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.executor.accumulators import CHANNEL_AXIS
+from compiler.executor.reference import NodeInfo, Reference
+
+Array = NDArray[Any]
+_TYPE_LEVELS = 256
+
+
+class Levels:
+    """Levels of each channel of each tensor that engines requantise: those that occurred, and how many can."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.reference = reference
+        self._seen: dict[str, NDArray[np.bool_]] = {}
+        self._possible: dict[str, int] = {}
+
+    @property
+    def seen(self) -> int:
+        return sum(int(v.sum()) for v in self._seen.values())
+
+    @property
+    def possible(self) -> int:
+        return sum(self._possible.values())
+
+    def add(self, tensors: dict[str, Array]) -> None:
+        """One frame of the reference."""
+        for n in self.reference.requantised.values():
+            axis = CHANNEL_AXIS[n.op]
+            value = tensors[n.outputs[0]]
+            if value.dtype.itemsize != 1 or value.ndim < 2:
+                continue
+            byte = np.moveaxis(value.view(np.uint8), axis, 0).reshape(value.shape[axis], -1)
+            seen = self._seen.setdefault(n.outputs[0], np.zeros((len(byte), _TYPE_LEVELS), np.bool_))
+            seen[np.arange(len(byte))[:, None], byte] = True
+            if n.outputs[0] not in self._possible:
+                self._possible[n.outputs[0]] = self._count(n, tensors, len(byte))
+
+    def _count(self, n: NodeInfo, tensors: dict[str, Array], channels: int) -> int:
+        """Reachable levels of all channels; every level of the type where a parameter is no constant of the model."""
+        constants, names = self.reference.constants, list(n.inputs)
+        averaged = n.op == "QLinearGlobalAveragePool"
+        bias = names[8:9] if n.op == "QLinearConv" else names[6:7] if n.op == "QGemm" else []
+        bias = [b for b in bias if b]
+        out = names[3:5] if averaged else names[7:9] if n.op == "QGemm" else names[6:8]
+        if any(name not in constants for name in [*names[1 : 3 if averaged else 6], *bias, *out]):
+            return _TYPE_LEVELS * channels
+        x_scale, x_zero = (constants[name] for name in names[1:3])
+        y_scale, y_zero = (constants[name] for name in out)
+        x_range, y_range = np.iinfo(x_zero.dtype), np.iinfo(y_zero.dtype)
+        down, up = int(x_range.min) - int(x_zero), int(x_range.max) - int(x_zero)
+        if averaged:
+            source = tensors.get(names[0])
+            if source is None:
+                return _TYPE_LEVELS * channels
+            pixels = int(np.prod(source.shape[2:]))
+            low, high = np.full(channels, pixels * down), np.full(channels, pixels * up)
+            scale = np.full(channels, np.float32(x_scale) / np.float32(np.float32(y_scale) * np.float32(pixels)))
+        else:
+            w, w_scale, w_zero = (constants[name] for name in names[3:6])
+            real = (w if n.op == "QLinearConv" else np.moveaxis(w, -1, 0)).reshape(channels, -1).astype(np.int16)
+            real -= w_zero.astype(np.int16).reshape(-1, 1)
+            total = real.sum(axis=1, dtype=np.int64)
+            plus = np.maximum(real, 0, out=real).sum(axis=1, dtype=np.int64)
+            minus = total - plus
+            start = constants[bias[0]].astype(np.int64).reshape(-1) if bias else np.zeros(1, np.int64)
+            low, high = start + plus * down + minus * up, start + plus * up + minus * down
+            scale = np.broadcast_to(np.float32(x_scale) * w_scale.reshape(-1) / np.float32(y_scale), channels)
+        return int(reachable_levels(low, high, scale, int(y_zero), int(y_range.min), int(y_range.max)).sum())
+
+
+def reachable_levels(
+    low: NDArray[np.int64], high: NDArray[np.int64], scale: NDArray[np.float32], zero: int, least: int, most: int
+) -> NDArray[np.int64]:
+    """How many results `sat(rint(f32(acc) * scale) + zero)` can give, a channel, for acc in [low, high].
+
+    The result never falls as acc rises (scale > 0), so a level strictly between those of the two ends is reached
+    exactly if the whole number nearest to its real accumulator gives it.
+    """
+    scale = np.asarray(scale, np.float32).reshape(-1, 1)
+
+    def level(acc: NDArray[np.int64]) -> NDArray[np.int64]:
+        real = np.rint(acc.astype(np.float32) * scale).astype(np.float64) + zero
+        out: NDArray[np.int64] = np.clip(real, least, most).astype(np.int64)
+        return out
+
+    first, last = level(low.reshape(-1, 1)), level(high.reshape(-1, 1))
+    v = np.arange(least, most + 1).reshape(1, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nearest = np.nan_to_num(np.rint((v - zero) / scale.astype(np.float64)), posinf=0.0, neginf=0.0)
+    acc = np.clip(nearest, low.reshape(-1, 1), high.reshape(-1, 1)).astype(np.int64)
+    reached = (v == first) | (v == last) | ((v > first) & (v < last) & (level(acc) == v))
+    return np.asarray(reached.sum(axis=1), np.int64)
