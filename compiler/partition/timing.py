@@ -2,10 +2,8 @@
 
 Needs a plan and the timelines of its tasks; gives when each task of each frame begins and ends, in picoseconds.
 A task waits for its core (in order), for its data (messages of its frame), for the layer before it (last store) and for
-the message of two frames ago that still holds its result's slot. A message waits for its sender's TX queue, its
-receiver's RX queue (all in the one global order) and the slot that the reader of the frame before leaves; a channel
-holds CHANNEL_BYTES of it before the receiver takes any. A busy link is slower by the share that others take. This is
-a recurrence over (iteration, order): whatever a task or message waits for comes earlier in that order, so one pass
+the message of two frames ago that still holds its result's slot; messages.py says what messages wait for. This is a
+recurrence over (iteration, order): whatever a task or message waits for comes earlier in that order, so one pass
 suffices.
 """
 
@@ -15,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compiler.partition.contention import Timeline, run
+from compiler.partition.messages import HOST, Calendar, Messages
 from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
-from cost_models.primitives import cycles_ps, ps_cycles, transfer_ps
+from cost_models.primitives import cycles_ps, ps_cycles
 
-HOST = "host"
 ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
-CHANNEL_BYTES = 4 * 16 * 1024  # what the scheduler's channels buffer: four messages of 16 KiB
 
 
 @dataclass(slots=True)
@@ -83,8 +80,6 @@ class Core:
     closed: int = 0
     before: int = 0
     last: int = 0
-    tx_ps: int = 0
-    rx_ps: int = 0
     ends_ps: list[int] = field(default_factory=list)  # of its iterations so far
 
     def task(self, s: Steps, ready: int, slot: int) -> tuple[int, int]:
@@ -186,70 +181,26 @@ class _Run:
     def __init__(self, machine: Machine, frames: int) -> None:
         self.m, self.frames = machine, frames
         plan = machine.plan
-        self.channels = plan.channels
         self.cores = {k: Core(khz) for k, khz in machine.clock.items()}
-        self.host_free = 0
-        self.arrived: dict[tuple[int, int], int] = {}  # (channel, frame) -> ps
-        self.sent: dict[tuple[int, int], int] = {}
-        self.read: dict[tuple[int, int], int] = {}  # (channel, frame) -> when its last reader has loaded it
+        self.host = Calendar()
+        # In one frame, or without stages, many messages set out together.
+        meeting = frames == 1 or machine.deepest == 0
+        self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, meeting)
         self.done = [0] * frames
         self.last: dict[str, int] = {}
         self.busy = dict.fromkeys(self.cores, 0)
         produced = {i for e in machine.events for i in e.sends}
-        self.host_sends = [i for i, c in enumerate(self.channels) if c.source == HOST and i not in produced]
-        self.ways = [
-            (
-                min(
-                    (round(machine.links[k][0] / (1 + machine.crowd.get((c.source, k), 0.0))) for k in c.route),
-                    default=0,
-                ),
-                sum(machine.links[k][1] for k in c.route) * 1000,
-                -(-c.bits_per_frame // 8),
-            )
-            for c in self.channels
-        ]
-        # In one frame, or without stages, the global order is that of time: messages queue on a link as they meet.
-        self.meeting = frames == 1 or machine.deepest == 0
-        self.link_free = dict.fromkeys(machine.links, 0)
-        self.depth = [c.target_stage - c.source_stage + 1 for c in self.channels]
-
-    def send(self, index: int, frame: int, ready_ps: int) -> None:
-        """One message (all its chunks) from its sender's TX queue to its receiver's RX queue."""
-        c = self.channels[index]
-        rate, latency, size = self.ways[index]
-        moving = transfer_ps(size, rate) if rate else 0
-        start = ready_ps
-        source, target = self.cores.get(c.source), self.cores.get(c.target)
-        if source is not None:
-            start = max(start, source.tx_ps)
-        end = start + moving
-        if self.meeting:
-            for link in c.route:
-                self.link_free[link] = max(self.link_free[link], start) + transfer_ps(size, self.m.links[link][0])
-                end = max(end, self.link_free[link])
-        tail = end + latency
-        if target is not None:
-            free = self.read.get((index, frame - max(2, self.depth[index])), 0)
-            begin = max(target.rx_ps, free, start + latency)
-            if size > CHANNEL_BYTES:  # what the channel does not hold waits for the receiver to begin
-                held = transfer_ps(CHANNEL_BYTES, rate) if rate else 0
-                end = max(end, begin + moving - held)
-            tail = max(begin + moving, end + latency)
-            target.rx_ps = tail
-        if source is not None:
-            source.tx_ps = end
-        self.sent[(index, frame)] = end
-        self.arrived[(index, frame)] = tail
-        if c.target == HOST:
-            self.done[frame] = max(self.done[frame], tail)
+        self.host_sends = [i for i, c in enumerate(plan.channels) if c.source == HOST and i not in produced]
+        self.host_takes = [i for i, c in enumerate(plan.channels) if c.target == HOST]
 
     def iteration(self, iteration: int) -> None:
+        messages = self.messages
         for core in self.cores.values():  # stores run at most two iterations ahead of the end of the body
             if len(core.ends_ps) >= ITERATIONS_AHEAD:
                 core.st = max(core.st, ps_cycles(core.ends_ps[-ITERATIONS_AHEAD], core.clock_khz))
         if iteration < self.frames:
             for i in self.host_sends:
-                self.send(i, iteration, 0)
+                messages.send(i, iteration, 0)
         for e in self.m.events:
             frame = iteration - e.stage
             real = 0 <= frame < self.frames
@@ -263,27 +214,36 @@ class _Run:
             if not real:
                 core.skip(steps.skip_cycles)
                 continue
-            ready_ps = max((self.arrived.get((i, frame), 0) for i in e.inputs), default=0)
-            slot_ps = max((self.sent.get((i, frame - 2), 0) for i in e.sends), default=0)
+            ready_ps = self._ready(e, frame)
+            slot_ps = max((messages.sent.get((i, frame - 2), 0) for i in e.sends), default=0)
             ready = ps_cycles(ready_ps, core.clock_khz)
             before = max(core.st, ready)
             loaded, end = core.task(steps, ready, ps_cycles(slot_ps, core.clock_khz))
             for i in e.inputs:
-                self.read[(i, frame)] = max(self.read.get((i, frame), 0), cycles_ps(loaded, core.clock_khz))
+                messages.read[(i, frame)] = max(messages.read.get((i, frame), 0), cycles_ps(loaded, core.clock_khz))
             took = cycles_ps(max(0, end - before), core.clock_khz)
             self.last[e.task.task] = took
             self.busy[e.task.engine] += took
             end_ps = cycles_ps(end, core.clock_khz)
             for i in e.sends:
-                self.send(i, frame, end_ps)
+                messages.send(i, frame, end_ps)
 
-        for core in self.cores.values():
-            core.ends_ps.append(max(cycles_ps(core.st, core.clock_khz), core.tx_ps, core.rx_ps))
+        messages.play_all()
+        for k, core in self.cores.items():
+            core.ends_ps.append(max(cycles_ps(core.st, core.clock_khz), messages.tx_ps[k], messages.rx_ps[k]))
+        for frame in range(max(0, iteration - self.m.deepest), min(self.frames, iteration + 1)):
+            ends = [messages.arrived.get((i, frame), 0) for i in self.host_takes]
+            self.done[frame] = max([self.done[frame], *ends])
+
+    def _ready(self, e: Event, frame: int) -> int:
+        """When all messages that the event waits for have arrived."""
+        keys = [(i, frame) for i in e.inputs]
+        self.messages.play(keys)
+        return max((self.messages.arrived.get(k, 0) for k in keys), default=0)
 
     def _segment(self, e: Event, frame: int) -> None:
         assert e.segment is not None
-        start = max([self.host_free, *(self.arrived.get((i, frame), 0) for i in e.inputs)])
-        self.host_free = start + e.segment.time_ns * 1000
-        self.done[frame] = max(self.done[frame], self.host_free)
+        end = self.host.take(self._ready(e, frame), e.segment.time_ns * 1000)
+        self.done[frame] = max(self.done[frame], end)
         for i in e.sends:
-            self.send(i, frame, self.host_free)
+            self.messages.send(i, frame, end)
