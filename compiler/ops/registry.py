@@ -5,6 +5,7 @@ Costs depend on a node's numbers, not on its weights: tasks of equal shape on eq
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,6 +24,9 @@ __all__ = [
     "Splits", "TaskCost", "input_boxes", "lower", "partial_name", "resident_budget_bytes", "resident_bytes", "splits",
     "tab_slot_bytes", "task_cost", "task_timeline", "wgt_slot_bytes",
 ]  # fmt: skip
+
+
+Stored = Mapping[str, Box]  # by tensor: the box that a core's buffer holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def tab_slot_bytes(engine: EngineSpec) -> int:
 def resident_bytes(graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int]) -> int:
     """WGT bytes that a task with resident weights holds for ever."""
     assert isinstance(node, Conv)
-    return align(weight_bytes(_geometry(graph, node, role, box, reduce_range, "resident")))
+    return align(weight_bytes(_geometry(graph, node, role, box, reduce_range, "resident", {})))
 
 
 def partial_name(layer: str, k: int) -> str:
@@ -125,9 +129,21 @@ def _range(node: Conv, role: str, reduce_range: tuple[int, int]) -> tuple[int, i
     return reduce_range if role == "partial" else (0, node.weight.shape[1])
 
 
-def _geometry(graph: Graph, node: Conv, role: str, box: Box, reduce_range: tuple[int, int], memory: str) -> Geometry:
+def _geometry(
+    graph: Graph, node: Conv, role: str, box: Box, reduce_range: tuple[int, int], memory: str, stored: Stored
+) -> Geometry:
     k0, k1 = _range(node, role, reduce_range)
-    return conv.geometry_of(graph, node, role, box, k0, k1, memory)
+    made = partial_name(node.name, 0) if role == "partial" else node.y
+    x = _stored_view(graph, node.x, stored.get(node.x) or conv.input_box(node, box, k0, k1))
+    return conv.geometry_of(
+        graph, node, role, box, k0, k1, memory, x, _stored_view(graph, made, stored.get(made) or box)
+    )
+
+
+def _stored_view(graph: Graph, name: str, box: Box) -> View:
+    """A buffer at address 0 that holds a box of a tensor, dense; names that the graph does not know: partial sums."""
+    t = graph.tensors.get(name)
+    return View(name, Space.WORK, 0, box, conv.PARTIAL_BYTES if t is None else t.dtype.size_bytes)
 
 
 @lru_cache(maxsize=65536)
@@ -165,9 +181,10 @@ def task_cost(
     """The cost of a task with its best tile, or None if no tile fits the engine's scratchpads.
 
     partials: how many partial sums a reduce slice adds. memory "resident" holds a convolution's weights in WGT.
+    Its operands are taken to lie dense in DRAM, each just the box that the task needs: no buffer is faster to move.
     """
     if isinstance(node, Conv) and role != "reduce":
-        g = _geometry(graph, node, role, box, reduce_range, memory)
+        g = _geometry(graph, node, role, box, reduce_range, memory, {})
         return _conv_cost(_shifted(g), bare(engine))
     if memory == "resident":
         return None
@@ -192,7 +209,7 @@ def _plain_cost(graph: Graph, node: Node, role: str, box: Box, engine: EngineSpe
     tile = _choose(graph, node, role, box, engine, partials)
     if tile is None:
         return None
-    steps, constants = _dense_steps(graph, node, role, box, (0, 0), engine, tile, "stream", partials)
+    steps, constants = _steps(graph, node, role, box, (0, 0), engine, tile, "stream", partials, {})
     return _cost_of(timeline_of(steps), tile, 0, sum(size for _, size in constants.symbols.values()), 0, 0)
 
 
@@ -214,18 +231,18 @@ def _choose(graph: Graph, node: Node, role: str, box: Box, engine: EngineSpec, p
     return argmax.choose_tile(node, engine)
 
 
-def _dense_steps(
+def _steps(
     graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], engine: EngineSpec, tile: Tile,
-    memory: str, partials: int,
+    memory: str, partials: int, stored: Stored,
 ) -> tuple[list[Step], Constants]:  # fmt: skip
-    """Steps with every tensor whole at address 0 and constants only counted."""
+    """Steps with every buffer at address 0 and constants only counted."""
     constants = Constants(keep=False)
     names = tuple(partial_name(node.name, k) for k in range(1 if role == "partial" else partials))
-    own = box if role == "reduce" else whole_box(tensor_shape4(graph, node.y))
+    needed = {**input_boxes(graph, node, role, box, reduce_range), node.y: box} | dict.fromkeys(names, box)
 
     def view(name: str) -> View:
-        if name in names:  # the partial sums of a reduce slice lie dense in its own box
-            return View(name, Space.WORK, 0, own, conv.PARTIAL_BYTES)
+        if name in needed and name not in graph.constants:
+            return _stored_view(graph, name, stored.get(name) or needed[name])
         return dense_view(graph, name)
 
     task = Task(
@@ -244,12 +261,15 @@ def task_timeline(
     tile: Tile,
     memory: str = "stream",
     partials: int = 2,
+    stored: Stored | None = None,
 ) -> TaskTimeline:
-    """Exact durations of every step of a task that obeys `tile`: what the prediction chains, layer by layer."""
+    """Exact durations of every step of a task that obeys `tile`: what the prediction chains, layer by layer.
+
+    stored: the box of each tensor that the core's buffer holds, dense (default: just what the task needs)."""
     if isinstance(node, Conv) and role != "reduce":
-        g = _geometry(graph, node, role, box, reduce_range, memory)
+        g = _geometry(graph, node, role, box, reduce_range, memory, stored or {})
         return conv.task_timeline(g, tile, engine)
-    return timeline_of(_dense_steps(graph, node, role, box, reduce_range, engine, tile, memory, partials)[0])
+    return timeline_of(_steps(graph, node, role, box, reduce_range, engine, tile, memory, partials, stored or {})[0])
 
 
 def lower(task: Task) -> list[Step]:

@@ -48,9 +48,11 @@ class _FirstAhead:
         self.st_bus_bytes = t.st_bus_bytes
 
 
-def bank_bytes_per_cycle(spec: EngineSpec, sharers: int = 1) -> float:
-    """What the bank gives this core in one of its cycles, when `sharers` cores use it alike."""
-    return spec.bank_bytes_per_second / (spec.clock_khz * 1000) / sharers
+def busy_cycles(timeline: Timeline, spec: EngineSpec) -> int:
+    """Cycles from the barrier before a task to its last store with its first weights already there and the bank to
+    itself. Barriers keep these spans of a core's tasks apart, so no interval is shorter than their sum."""
+    rate = spec.bank_bytes_per_second / (spec.clock_khz * 1000)
+    return int(run([_FirstAhead(timeline)], rate).end[0])
 
 
 def shape_key(graph: Graph, node: Node) -> tuple[object, ...]:
@@ -104,23 +106,20 @@ class CostBook:
         reduce_range: tuple[int, int],
         spec: EngineSpec,
         memory: str,
-        sharers: int = 1,
         partials: int = 2,
     ) -> TaskNumbers | None:
         """The task's numbers, or None where the engine cannot hold a tile of it.
 
         partials: how many partial sums a reduce slice adds."""
-        key = (self._shape[node.name], role, box, reduce_range, bare(spec), memory, sharers, partials)
+        key = (self._shape[node.name], role, box, reduce_range, bare(spec), memory, partials)
         if key in self._known:
             return self._known[key]
         got = self.ops.task_cost(self.graph, node, role, box, reduce_range, spec, memory, partials)
         numbers: TaskNumbers | None = None
         if got is not None:
-            rate = bank_bytes_per_cycle(spec, sharers)
-            busy = run([_FirstAhead(got.timeline)], rate).end[0]
             numbers = TaskNumbers(
                 cycles=got.cycles,
-                busy=int(busy),
+                busy=busy_cycles(got.timeline, spec),
                 resident_bytes=got.resident_bytes,
                 constant_bytes=got.constant_bytes,
                 read_bytes=sum(got.timeline.ld_bus_bytes),

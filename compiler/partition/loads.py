@@ -11,7 +11,9 @@ from typing import Any
 
 from compiler.isa.program import EngineSpec
 from compiler.ops.base import TaskTimeline
+from compiler.ops.registry import bare
 from compiler.partition.contention import Timeline
+from compiler.partition.costs import busy_cycles
 from compiler.partition.pieces import HOST
 from compiler.plan.model import Plan
 from cost_models.pipeline import pipeline_makespan
@@ -84,6 +86,18 @@ class Loads:
                 for queue, cycles in enumerate((t.ld_cycles, t.cx_cycles, t.st_cycles)):
                     busy[s.engine, queue] += sum(cycles)
         return max((cycles_ps(c, specs[e].clock_khz) for (e, _), c in busy.items()), default=0)
+
+    def barrier_ps(self, specs: Mapping[str, EngineSpec], timelines: Mapping[str, TaskTimeline], plan: Plan) -> int:
+        """The longest sum over an engine of what its tasks take from barrier to barrier: what the bound is made of."""
+        known: dict[tuple[TaskTimeline, EngineSpec], int] = {}
+        busy = dict.fromkeys(specs, 0)
+        for layer in plan.layers:
+            for s in layer.slices:
+                key = (timelines[s.task], bare(specs[s.engine]))
+                if key not in known:
+                    known[key] = busy_cycles(*key)
+                busy[s.engine] += known[key]
+        return max((cycles_ps(c, specs[e].clock_khz) for e, c in busy.items()), default=0)
 
     def crowd(self, plan: Plan, frame_ps: int) -> dict[tuple[str, str], float]:
         """(engine, link) -> share of the time that messages of others than the engine keep the link busy."""

@@ -155,9 +155,9 @@ def _solver(
     else:
         bound = max(p.bound for p in placed)
     notes = tuple(n for p in placed for n in p.notes)
-    if bound > objective:
-        notes += (f"the bound {bound} of the additive cost model is above the predicted {objective}: taken as met",)
-        bound = objective
+    if bound > objective:  # then it is no bound of what is predicted, and nothing is proved
+        notes += (f"the search's bound {bound} is above the predicted {objective}: no bound is claimed",)
+        bound, proved = 0, "nothing"
     gap = round((objective - bound) / objective, 6) if objective else 0.0
     status = "OPTIMAL" if objective == bound else "FEASIBLE"
     first = placed[0]

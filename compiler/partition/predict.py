@@ -13,11 +13,11 @@ from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.program import EngineSpec
 from compiler.ops import registry
 from compiler.ops.base import TaskTimeline
-from compiler.ops.boxes import intersect
+from compiler.ops.boxes import bounding, intersect
 from compiler.partition.loads import Loads, limiting
 from compiler.partition.pieces import HOST
 from compiler.partition.timing import Event, Machine, Steps, Times
-from compiler.plan.model import LayerPlan, Plan
+from compiler.plan.model import Box, LayerPlan, Plan
 from cost_models.primitives import ceil_div, ps_cycles
 from device_db.model import Cluster
 from device_db.topology import link_specs
@@ -39,7 +39,8 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     loads = Loads.of(plan, cluster, timelines)
     # First the loads alone, then twice what they make of each other: banks and links that others use are slower.
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
-    least_ps = max(loads.longest_ps, loads.queue_ps(specs, timelines, plan))  # while buffers fill, results come sooner
+    # While buffers fill, results come sooner; but neither a queue nor the tasks between barriers ever get shorter.
+    least_ps = max(loads.longest_ps, loads.queue_ps(specs, timelines, plan), loads.barrier_ps(specs, timelines, plan))
     staged = any(e.stage for e in events)
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))
@@ -96,16 +97,31 @@ def steady_ps(times: Times, deepest: int) -> int:
 
 
 def timelines_of(plan: Plan, graph: Graph, specs: dict[str, EngineSpec]) -> dict[str, TaskTimeline]:
-    """The exact tile durations of every slice."""
+    """The exact tile durations of every slice, on the buffers that its core has of what it reads and makes."""
     nodes: dict[str, Node] = {n.name: n for n in graph.nodes}
+    stored = stored_boxes(plan, nodes)
     out: dict[str, TaskTimeline] = {}
     for layer in plan.layers:
         for s in layer.slices:
             out[s.task] = registry.task_timeline(
                 graph, nodes[layer.name], s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.tile,
-                s.memory, partials_of(layer, s.replica),
+                s.memory, partials_of(layer, s.replica), stored[s.engine],
             )  # fmt: skip
     return out
+
+
+def stored_boxes(plan: Plan, nodes: dict[str, Node]) -> dict[str, dict[str, Box]]:
+    """By engine and tensor: the bounding box of what is made there and what arrives there."""
+    stored: dict[str, dict[str, Box]] = {e.id: {} for e in plan.engines}
+    for layer in plan.layers:
+        for s in layer.slices:
+            if s.role != "partial":  # partial sums lie each in a buffer of its own
+                y = nodes[layer.name].y
+                stored[s.engine][y] = bounding(stored[s.engine].get(y), s.box)
+    for c in plan.channels:
+        if c.target != HOST:
+            stored[c.target][c.tensor] = bounding(stored[c.target].get(c.tensor), c.box)
+    return stored
 
 
 def partials_of(layer: LayerPlan, replica: int) -> int:

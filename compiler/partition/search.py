@@ -205,7 +205,7 @@ def decision_of(
             elif s.split == "Pn":
                 lo, hi = ranges["Pn"].bounds(s.first, s.units)
             slot = slots[s.slot]
-            n = book.cost(node, s.option.role, box, (lo, hi), slot.spec, s.option.memory, slot.bank_sharers, partials)
+            n = book.cost(node, s.option.role, box, (lo, hi), slot.spec, s.option.memory, partials)
             if n is None:
                 raise AssertionError(f"{layer.name}: the engine holds the slice's twin but not the slice {box}")
             made.append(Piece(s.option.role, slot.index, box, lo, hi, s.option.memory, n.cycles, n.tile))

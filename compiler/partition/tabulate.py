@@ -124,7 +124,7 @@ class Tabulator:
     ) -> Option | None:
         slot = self.kinds[kind]
         node = self.nodes[layer]
-        n = self.book.cost(node, role, box, reduce_range, slot.spec, memory, slot.bank_sharers)
+        n = self.book.cost(node, role, box, reduce_range, slot.spec, memory)
         if n is None:
             return None
         ticks = max(1, n.busy * self.ref_khz // slot.spec.clock_khz)

@@ -17,6 +17,7 @@ from compiler.partition.messages import HOST, Calendar, Messages
 from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
 from cost_models.primitives import cycles_ps, ps_cycles
 
+WATCHED = 4  # iterations over which the steady durations of tasks are averaged
 ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
 
 
@@ -29,6 +30,7 @@ class Steps:
     head: Sequence[int]
     tail: Sequence[int]
     store: Sequence[int]
+    compute_cycles: int
     skip_cycles: int  # what its instructions take when their frame does not exist
 
     @classmethod
@@ -40,7 +42,7 @@ class Steps:
         ahead, main, store = t.ld_ahead, t.ld_main, t.st
         if factor > 1.0:
             ahead, main, store = (tuple(round(c * factor) for c in x) for x in (ahead, main, store))
-        return cls(ahead, main, t.cx_head, t.cx_tail, store, 2 * len(t.st))
+        return cls(ahead, main, t.cx_head, t.cx_tail, store, sum(t.cx_head) + sum(t.cx_tail), 2 * len(t.st))
 
 
 def _stretch(t: Timeline, plain: float, real: float) -> float:
@@ -80,18 +82,17 @@ class Core:
     closed: int = 0
     before: int = 0
     last: int = 0
+    open: int = 0  # from when on this iteration may store
     ends_ps: list[int] = field(default_factory=list)  # of its iterations so far
 
-    def task(self, s: Steps, ready: int, slot: int) -> tuple[int, int]:
+    def task(self, s: Steps, ready: int, slot: int) -> tuple[int, int, int]:
         """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the
-        cycles of its last load of data and of its last store."""
+        cycles of its last load of data and of its last store, and how long its first result waited for the slot."""
         ld, cx, st = self.ld, self.cx, self.st
         closed, before, last = self.closed, self.before, self.last
         barrier = st if st > ready else ready
         waiting = True
-        group = loaded = 0
-        if slot > st:
-            st = slot
+        group = loaded = held = 0
         for ahead, main, head, tail, store in zip(s.ahead, s.main, s.head, s.tail, s.store, strict=True):
             if ahead or main:
                 if closed > ld:
@@ -113,17 +114,22 @@ class Core:
                 if before > cx:
                     cx = before
                 cx += tail
-                st = (cx if cx > st else st) + store
+                if cx > st:
+                    st = cx
+                if slot > st:
+                    held += slot - st
+                    st = slot
+                st += store
                 before, last = last, st
             else:
                 cx += tail
         self.ld, self.cx, self.st = ld, cx, st
         self.closed, self.before, self.last = closed, before, last
-        return loaded, st
+        return loaded, st, held
 
     def skip(self, cycles: int) -> None:
         """Instructions of a frame that does not exist pass in order, a cycle each; credits keep the queues together."""
-        self.ld = self.cx = self.st = max(self.ld, self.cx, self.st) + cycles
+        self.ld = self.cx = self.st = max(self.ld, self.cx, self.st, self.open) + cycles
 
 
 @dataclass(slots=True)
@@ -141,8 +147,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Of one run: completion of each frame; duration of each task in the last frame, from when its core turns to it and
-    its data is there to its last store; busy time of each engine over the whole run. All in ps."""
+    """Of one run: completion of each frame; duration of each task (the mean over the last iterations in which every
+    stage has a frame), from when its core turns to it and its data is there to its last store, less what its result
+    waited for its slot; busy time of each engine over the whole run. All in ps."""
 
     done_ps: tuple[int, ...]
     task_ps: dict[str, int]
@@ -172,7 +179,8 @@ class Machine:
         run = _Run(self, frames)
         for iteration in range(frames + self.deepest + 1):
             run.iteration(iteration)
-        return Times(tuple(run.done), run.last, run.busy)
+        times = 1 if frames == 1 else len(run.watched)
+        return Times(tuple(run.done), {t: ps // times for t, ps in run.took.items()}, run.busy)
 
 
 class _Run:
@@ -187,7 +195,8 @@ class _Run:
         meeting = frames == 1 or machine.deepest == 0
         self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, meeting)
         self.done = [0] * frames
-        self.last: dict[str, int] = {}
+        self.took: dict[str, int] = {}
+        self.watched = range(frames - WATCHED, frames)  # iterations in which every stage has a frame
         self.busy = dict.fromkeys(self.cores, 0)
         produced = {i for e in machine.events for i in e.sends}
         self.host_sends = [i for i, c in enumerate(plan.channels) if c.source == HOST and i not in produced]
@@ -197,7 +206,7 @@ class _Run:
         messages = self.messages
         for core in self.cores.values():  # stores run at most two iterations ahead of the end of the body
             if len(core.ends_ps) >= ITERATIONS_AHEAD:
-                core.st = max(core.st, ps_cycles(core.ends_ps[-ITERATIONS_AHEAD], core.clock_khz))
+                core.open = ps_cycles(core.ends_ps[-ITERATIONS_AHEAD], core.clock_khz)
         if iteration < self.frames:
             for i in self.host_sends:
                 messages.send(i, iteration, 0)
@@ -218,12 +227,14 @@ class _Run:
             slot_ps = max((messages.sent.get((i, frame - 2), 0) for i in e.sends), default=0)
             ready = ps_cycles(ready_ps, core.clock_khz)
             before = max(core.st, ready)
-            loaded, end = core.task(steps, ready, ps_cycles(slot_ps, core.clock_khz))
+            slot = max(core.open, ps_cycles(slot_ps, core.clock_khz))
+            loaded, end, held = core.task(steps, ready, slot)
             for i in e.inputs:
                 messages.read[(i, frame)] = max(messages.read.get((i, frame), 0), cycles_ps(loaded, core.clock_khz))
-            took = cycles_ps(max(0, end - before), core.clock_khz)
-            self.last[e.task.task] = took
-            self.busy[e.task.engine] += took
+            if iteration in self.watched or self.frames == 1:
+                took = cycles_ps(max(steps.compute_cycles, end - before - held), core.clock_khz)
+                self.took[e.task.task] = self.took.get(e.task.task, 0) + took
+            self.busy[e.task.engine] += cycles_ps(max(0, end - before), core.clock_khz)
             end_ps = cycles_ps(end, core.clock_khz)
             for i in e.sends:
                 messages.send(i, frame, end_ps)

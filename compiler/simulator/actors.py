@@ -9,9 +9,9 @@ from typing import NamedTuple
 from compiler.simulator.flows import Flow, Route
 
 FIXED, DMA, TX, RX, SEGMENT = range(5)
-# What the engine notes at a step: the first (last) of its task in this queue, the first load of activations,
-# and the last thing that this queue does for a frame.
-FIRST, LAST, INPUT, CLOSES = 1, 2, 4, 8
+# What the engine notes at a step: the first (last) of its task in this queue, a load that waits for messages, the last
+# thing that this queue does for a frame, a store that waits until an earlier frame's message has left its place.
+FIRST, LAST, INPUT, CLOSES, SLOT = 1, 2, 4, 8, 16
 
 
 class Semaphore:

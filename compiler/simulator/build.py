@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from compiler.isa.program import Channel, CoreProgram, DeviceProgram, HostMessage, Instruction
-from compiler.isa.table import HOST_RANK, Flag, Queue, Space
+from compiler.isa.table import HOST_RANK, Flag, Queue
 from compiler.simulator.actors import (
     CLOSES,
     DMA,
@@ -20,6 +20,7 @@ from compiler.simulator.actors import (
     LAST,
     RX,
     SEGMENT,
+    SLOT,
     TX,
     Actor,
     Semaphore,
@@ -41,6 +42,7 @@ class TaskName:
     rank: int
     task: str
     node: str
+    compute_ps: int = 0  # what its instructions on CX take in all
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Built:
     mac_operations: list[int] = field(default_factory=list)  # a frame, by core
     frame_bytes: dict[str, int] = field(default_factory=dict)  # a frame, by resource
     instructions: int = 0
+    floor_ps: int = 0  # what the longest queue takes a frame without any waiting: no interval is shorter
 
 
 def broken(what: str, *where: str) -> FvcError:
@@ -103,6 +106,7 @@ class _Builder:
         for index, core in enumerate(out.cores):
             self._core(index, core, homes[index])
         self._host()
+        out.floor_ps = max((sum(map(alone_ps, actor.body)) for actor in out.actors), default=0)
         if not out.closings:
             self._close_by_queues()
         return out
@@ -181,16 +185,18 @@ class _Builder:
                 self._task(index, core, ins, tasks) if works and not ins.flags & Flag.ONCE else -1 for ins in listed
             ]
             first, last = {t: k for k, t in reversed(list(enumerate(owners)))}, {t: k for k, t in enumerate(owners)}
-            inputs: set[int] = set()
             self.out.instructions += len(listed)
             for k, ins in enumerate(listed):
                 task, mark = owners[k], 0
                 if task >= 0:
                     mark = (FIRST if first[task] == k else 0) | (LAST if last[task] == k else 0)
-                    if ins.op == "LD" and ins.fields.get("dram_space", 0) == Space.WORK and task not in inputs:
-                        inputs.add(task)
+                    if queue == Queue.LD and ins.wait >> Queue.RX & 1:
                         mark |= INPUT
+                    if queue == Queue.ST and ins.wait & (1 << Queue.TX | 1 << Queue.CTL):
+                        mark |= SLOT
                 step = self._step(index, core, program, ins, k, mark, task)
+                if queue == Queue.CX and task >= 0:
+                    self.out.tasks[task].compute_ps += step.duration_ps
                 if actor.body and not self.detail and _joins(actor.body[-1], step):
                     actor.body[-1] = _joined(actor.body[-1], step)
                 else:
@@ -358,6 +364,15 @@ class _Builder:
                 at = max(k for k, step in enumerate(actor.body) if step.stage == deepest)
                 actor.body[at] = actor.body[at]._replace(mark=actor.body[at].mark | CLOSES)
                 self.out.closings += 1
+
+
+def alone_ps(step: Step) -> int:
+    """What a step takes a frame with every resource to itself; nothing if only frame 0 has it."""
+    if step.once:
+        return step.skip_ps
+    if step.kind in (DMA, TX) and step.route is not None:
+        return step.route.alone_ps + (step.duration_ps if step.kind == DMA else 0)
+    return step.duration_ps if step.kind != RX else 0
 
 
 def bank_key(program: DeviceProgram, core: CoreProgram) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from compiler.simulator.actors import CLOSES, DMA, FIRST, INPUT, LAST, RX, SEGMENT, TX, Actor, Step
+from compiler.simulator.actors import CLOSES, DMA, FIRST, INPUT, LAST, RX, SEGMENT, SLOT, TX, Actor, Step
 from compiler.simulator.build import Built, broken
 from compiler.simulator.flows import Network
 
@@ -25,7 +25,8 @@ _TOLERANCE = 1e-3
 class Log:
     """What a run leaves behind. Times in picoseconds.
 
-    done: when frame f was complete. tasks: (task, frame) -> [first start, last end, when its input had arrived].
+    done: when frame f was complete. tasks: (task, frame) -> [first start, last end, when its input had
+    arrived, how long its stores stood before a full place].
     events: (actor, instruction, name, frame, start, end), only if asked for."""
 
     done: list[int] = field(default_factory=list)
@@ -108,10 +109,13 @@ class Engine:
                 cause = ""
                 for semaphore in waits:
                     time = semaphore.times.popleft()
+                    if mark and effect:
+                        if mark & INPUT and semaphore.cause == "RX":
+                            self._note_input(step, frame, time)
+                        elif mark & SLOT and semaphore.cause in ("TX", "CTL"):
+                            self._note_slot(step, frame, max(0, time - start))
                     if time > start:
                         start, cause = time, semaphore.cause
-                    if mark & INPUT and effect and semaphore.cause == "RX":
-                        self._note_input(step, frame, time)
                 if start > free and actor.iteration >= self.window:
                     actor.stalls[cause] = actor.stalls.get(cause, 0) + start - free
             if effect and kind:
@@ -217,7 +221,7 @@ class Engine:
         if step.mark & (FIRST | LAST):
             entry = self.log.tasks.get((step.task, frame))
             if entry is None:
-                self.log.tasks[step.task, frame] = [start, end, 0]
+                self.log.tasks[step.task, frame] = [start, end, 0, 0]
             else:
                 if start < entry[0]:
                     entry[0] = start
@@ -227,8 +231,11 @@ class Engine:
             self._close(frame, end)
 
     def _note_input(self, step: Step, frame: int, time: int) -> None:
-        entry = self.log.tasks.setdefault((step.task, frame), [1 << 62, 0, 0])
+        entry = self.log.tasks.setdefault((step.task, frame), [1 << 62, 0, 0, 0])
         entry[2] = max(entry[2], time)
+
+    def _note_slot(self, step: Step, frame: int, waited_ps: int) -> None:
+        self.log.tasks.setdefault((step.task, frame), [1 << 62, 0, 0, 0])[3] += waited_ps
 
     def _close(self, frame: int, end: int) -> None:
         entry = self._closing.setdefault(frame, [0, 0])
@@ -241,7 +248,9 @@ class Engine:
             self.stop = self.enough < self.frames
         if self.settle and not self.stop and len(done) > self.first + 2 * _MEAN_OF:
             now, middle, before = done[-1], done[-1 - _MEAN_OF], done[-1 - 2 * _MEAN_OF]
-            if abs((now - middle) - (middle - before)) <= _TOLERANCE * (now - middle):
+            steady = abs((now - middle) - (middle - before)) <= _TOLERANCE * (now - middle)
+            # While buffers fill, results come sooner than the longest queue can go on giving them.
+            if steady and (now - middle) * (1 + _TOLERANCE) >= _MEAN_OF * self.built.floor_ps:
                 self.stop = self.log.settled = True
 
     def _check_finished(self) -> None:

@@ -12,7 +12,8 @@ SCHEMA = "fvc.simulation/1"
 
 @dataclass(frozen=True, slots=True)
 class TaskTime:
-    """One layer slice on one core. Durations run from when the core turns to it and its input has arrived, to its end.
+    """One layer slice on one core. Durations run from when the core turns to it and its input has arrived, to its end,
+    less the time that its result waited for its place (an earlier frame's message may still hold it).
 
     start_ps, end_ps, latency_ps: in the run of one frame; steady_ps: mean over the frames of the steady state."""
 
@@ -136,15 +137,18 @@ def steady_interval(done: list[int], skip: int) -> int:
 
 
 def task_durations(built: Built, log: Log) -> dict[tuple[int, int], int]:
-    """(task, frame) -> picoseconds from when its core was free for it and its first input there, to its end."""
-    by_core: dict[int, list[tuple[int, int, tuple[int, int]]]] = {}
-    for key, (start, end, arrived) in log.tasks.items():
-        by_core.setdefault(built.tasks[key[0]].core, []).append((end, max(start, arrived), key))
+    """(task, frame) -> picoseconds from when its core was free for it and its input there, to its end, without the time
+    in which its first finished tile waited for a message that still held the place of its result; never less than its
+    arithmetic (tiles behind the one that waits are computed meanwhile)."""
+    by_core: dict[int, list[tuple[int, int, int, tuple[int, int]]]] = {}
+    for key, (start, end, arrived, held) in log.tasks.items():
+        by_core.setdefault(built.tasks[key[0]].core, []).append((end, max(start, arrived), held, key))
     out = {}
     for entries in by_core.values():
         before = 0
-        for end, start, key in sorted(entries):
-            out[key] = end - max(before, start) if before < end else 0
+        for end, start, held, key in sorted(entries):
+            alone = end - max(before, start) - held if before < end else 0
+            out[key] = max(alone, built.tasks[key[0]].compute_ps)
             before = max(before, end)
     return out
 
@@ -160,7 +164,7 @@ def collect(built: Built, log: Log, single: Built, single_log: Log, window: int,
     first = min(window, max(last - 1, 0))
     tasks = []
     for k, name in enumerate(built.tasks):
-        entry = single_log.tasks.get((k, 0), [0, 0, 0])
+        entry = single_log.tasks.get((k, 0), [0, 0, 0, 0])
         seen = [often[k, f] for f in range(first, last) if (k, f) in often]
         engine = built.cores[name.core].engine.id
         tasks.append(

@@ -10,7 +10,7 @@ from compiler.ir.graph import Conv, DType, storage4
 from compiler.ops import input_boxes, resident_budget_bytes, splits, task_cost, task_timeline
 from compiler.ops.base import timeline_of
 from compiler.ops.boxes import whole_box
-from compiler.ops.registry import _dense_steps
+from compiler.ops.registry import _steps
 from cost_models.pipeline import pipeline_makespan
 from tests.ops.graphs import Builder, random_graph
 from tests.schedule.toy import BIG, SMALL, TINY
@@ -40,7 +40,7 @@ def test_priced_times_are_those_of_the_instructions(seed: int) -> None:
                 if cost is None:
                     assert memory == "resident"
                     continue
-                lowered = timeline_of(_dense_steps(g, node, role, box, reach, spec, cost.tile, memory, 2)[0])
+                lowered = timeline_of(_steps(g, node, role, box, reach, spec, cost.tile, memory, 2, {})[0])
                 priced = task_timeline(g, node, role, box, reach, spec, cost.tile, memory)
                 for name in ("ld_main", "cx_head", "cx_tail", "st", "st_bus_bytes"):
                     assert getattr(priced, name) == getattr(lowered, name), (name, role, memory)

@@ -25,6 +25,13 @@ def test_against_the_simulator(devices: str, objective: str) -> None:
     said = predict(plan, graph, cluster)
     assert said["latency_ns"] == pytest.approx(real.latency_ns, rel=0.05)
     assert said["interval_ns"] == pytest.approx(real.interval_ns, rel=0.05)
+    clock = {e.id: e.parameters["clock_khz"] for e in plan.engines}
+    for kind in ("steady", "latency"):
+        off = sorted(
+            abs(said["tasks"][t.task][f"{kind}_cycles"] * 10**9 / clock[t.engine] / getattr(t, f"{kind}_ps") - 1)
+            for t in real.tasks
+        )
+        assert off[int(0.95 * (len(off) - 1))] <= 0.15, kind
 
 
 def test_prediction_is_what_the_plan_says() -> None:
@@ -42,6 +49,15 @@ def test_no_interval_is_shorter_than_the_busiest_queue(monkeypatch: pytest.Monke
     hurried = dataclasses.replace(plan, predicted=predict(plan, graph, cluster))
     assert hurried.predicted["interval_ns"] < plan.predicted["interval_ns"]
     assert not [f for f in check_plan(hurried, graph, cluster) if "predicted.interval_ns" in f.where]
+
+
+@pytest.mark.parametrize("devices", ["u280x4", "zcu102x2", "pynq-z2"])
+def test_no_bound_is_above_what_is_predicted(devices: str) -> None:
+    """The bound is made of what lies between barriers, which the prediction never goes below."""
+    graph, cluster = residual(blocks=4), load_cluster(devices)
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=1))
+    assert 0 < plan.solver.bound <= plan.solver.objective
+    assert plan.solver.proved_by != "nothing"
 
 
 def test_a_slower_host_is_felt() -> None:

@@ -239,6 +239,28 @@ def test_layers_are_timed_from_free_core_and_arrived_input() -> None:
     assert (cycles(first.steady_ps), cycles(second.steady_ps)) == (184, 294)
 
 
+def test_a_layer_is_not_charged_for_a_full_place() -> None:
+    """A message of 200 cycles holds the one place of the result: the next result, done after 142, waits 58 for it."""
+    wires = [Channel(0, 0, 0xFFFF, 4, 4096, "PCIE", ("out",))]
+    program = device(
+        core(
+            0,
+            load(640, bits(CX, ST), bits(CX)),
+            vector(100, bits(LD, ST), bits(LD, ST)),
+            store(640, bits(CX, TX), bits(CX, LD, TX)),
+            message("TX", 0, 1600, wait=bits(ST), post=bits(ST)),
+            tokens=marking(CX_LD=2, ST_CX=2, ST_LD=1, TX_ST=1),
+            debug=[DebugRow("c", "c#0", "", (), "")],
+        ),
+        channels=wires,
+        links=[link("out", 8, 10)],
+        host=[host_message(0, "y", 1600, False)],
+    )
+    result = simulate([program])
+    assert cycles(result.interval_ps) == 200 + 42
+    assert cycles(result.tasks[0].latency_ps) == cycles(result.tasks[0].steady_ps) == 42 + 100 + 42
+
+
 def test_a_deadlock_is_an_error_that_says_who_waits() -> None:
     program = core(0, load(64, bits(CX), bits(CX)), vector(100, bits(LD), bits(LD)))
     with pytest.raises(FvcError) as error:

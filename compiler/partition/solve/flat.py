@@ -43,21 +43,25 @@ class Model:
     placed: dict[int, dict[tuple[int, str, int], tuple[Any, Option]]]
 
     @classmethod
-    def of(cls, problem: Problem, allocation: Allocation, engine: tuple[int, ...], slots: list[int]) -> Model:
+    def of(
+        cls, problem: Problem, allocation: Allocation, engine: tuple[int, ...], slots: list[int], *, least: bool = False
+    ) -> Model:
+        """least: no engine is charged more than its options must cost (weights on chip wherever one fits alone, no
+        messages, no layers that may not move), so that what the solver proves holds for every plan."""
         from ortools.sat.python import cp_model
 
         inside = set(slots)
         pinned = {x for g in problem.stuck for x in g} | set(problem.forced)
         free = [x for x, shares in allocation.items() if x not in pinned and all(s.slot in inside for s in shares)]
         free = [x for x in free if all(s.split in ("", "Pm") for s in allocation[x])]
-        base = {e: engine[e] for e in slots}
-        for x in free:
+        base = {e: 0 if least else engine[e] for e in slots}
+        for x in () if least else free:
             for s in allocation[x]:
                 base[s.slot] -= s.option.ticks
         m = cp_model.CpModel()
         interval = m.new_int_var(max(base.values()), max(engine[e] for e in slots), "T")
         load: dict[int, list[Any]] = {e: [] for e in slots}
-        placed = {x: _choose(m, problem, x, slots, allocation[x], load) for x in free}
+        placed = {x: _choose(m, problem, x, slots, allocation[x], load, least) for x in free}
         for e in slots:
             m.add(sum(load[e]) + base[e] <= interval)
         return cls(cp_model, m, interval, load, placed)
@@ -87,13 +91,13 @@ class Model:
 def exact(problem: Problem, start: Allocation, budget: Budget) -> tuple[Allocation, int]:
     """(the best allocation found, a proven bound in ticks or 0): the flat model of all layers and engines.
 
-    Only for small problems whose table has no Pn slices and that nothing is pinned in; (start, 0) otherwise.
+    Only for small problems whose table has no Pn slices; (start, 0) otherwise.
     """
     table = problem.table
     if len(table.layers) * problem.slots > EXACT_SIZE or any(o.role == "partial" for o in table.options):
         return start, 0
     load = load_of(problem, start)
-    model = Model.of(problem, start, load.engine, list(range(problem.slots)))
+    model = Model.of(problem, start, load.engine, list(range(problem.slots)), least=True)
     model.model.minimize(model.interval)
     got, solver = model.solve(problem, start, budget)
     if got is None:
@@ -109,6 +113,7 @@ def _choose(
     slots: list[int],
     now: tuple[Share, ...],
     load: dict[int, list[Any]],
+    least: bool,
 ) -> dict[tuple[int, str, int], tuple[Any, Option]]:
     """One layer's booleans: whole on an engine, or Pm slices that add up to all its units."""
     out: dict[tuple[int, str, int], tuple[Any, Option]] = {}
@@ -140,7 +145,8 @@ def _choose(
         m.add(sum(k * b for k, b in every) == split.units * used)
     m.add_exactly_one(modes)
     for key, (b, o) in out.items():
-        load[key[0]].append(o.ticks * b)
+        kept = problem.table.resident(layer, problem.kind_of[key[0]]) if least and not key[1] else None
+        load[key[0]].append(min(o.ticks, kept.ticks if kept else o.ticks) * b)
         m.add_hint(b, key in begun)
     return out
 
