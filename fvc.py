@@ -7,7 +7,6 @@ print(result.plan.predicted["fps"])
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,6 +45,6 @@ def diff(old: str, new: str) -> Any:
 
 
 if __name__ == "__main__":
-    from cli.main import main
+    from cli.main import process
 
-    sys.exit(main())
+    process()

@@ -34,7 +34,7 @@ def leave_on_interrupt() -> Iterator[None]:
                 return
             if signal.SIGINT in data and not done.wait(GRACE_SECONDS):
                 with contextlib.suppress(OSError):
-                    os.write(2, b"interrupted: nothing was written\n")
+                    os.write(2, b"interrupted: nothing is half-written\n")
                 os._exit(130)
 
     before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)

@@ -10,10 +10,23 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from device_db.errors import FvcError
+
+
+def process() -> NoReturn:
+    """`main` as the whole of a process, which ends here and now.
+
+    The interpreter's own way out would meet a late Ctrl-C with its default handler, and turns an interrupt that once
+    passed through an import into death by signal, although it was caught."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _judged(words)
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted: nothing is half-written", file=sys.stderr)
         return 130
 
 
@@ -49,6 +62,8 @@ def _judged(words: list[str]) -> int:
         output.error(short, as_json=_wants_json(words))
         return short.exit_code
     except Exception as defect:
+        if _interrupted(defect):
+            raise KeyboardInterrupt from None
         output.error(_defect(defect, words), as_json=_wants_json(words))
         return 70
 
@@ -64,8 +79,19 @@ def _run(words: list[str]) -> int:
         raise usage_problem(problem) from None
     except typer.Abort:
         raise KeyboardInterrupt from None
+    if result == 130:  # typer's word for an interrupt
+        raise KeyboardInterrupt
     sys.stdout.flush()
     return result if isinstance(result, int) else 0
+
+
+def _interrupted(problem: BaseException | None) -> bool:
+    """Whether an interrupt stands behind an error: Python wraps one that comes while a class is made."""
+    while problem is not None:
+        if isinstance(problem, KeyboardInterrupt):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
 
 
 def _reader_went_away() -> int:

@@ -17,7 +17,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC103": (
         "dynamic dimensions",
-        "A compiled program has static shapes. Give one for every input with an open dimension: --shape NAME=1,3,224,224.",
+        "A compiled program has static shapes without a 0. Give one for every input with an open or empty dimension: --shape NAME=1,3,224,224.",
     ),
     "FVC104": (
         "--shape does not fit",
@@ -41,7 +41,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC109": (
         "unsupported input type",
-        "A graph input is no tensor of known type, or a constant is sparse.",
+        "A graph input is no tensor of numbers, a constant is sparse, or a node makes a sequence or strings where engines and host segments exchange tensors.",
     ),
     "FVC110": (
         "quantization options",
@@ -54,6 +54,10 @@ CATALOG: dict[str, tuple[str, str]] = {
     "FVC112": (
         "unknown architecture",
         "`fvc zoo` without a name lists the architectures there are.",
+    ),
+    "FVC113": (
+        "ONNX Runtime refuses the model",
+        "The model keeps ONNX's rules but no runtime can run it: a bias or scale of the wrong length or type, or an operator without a kernel. Host segments and the verification need one that runs.",
     ),
     "FVC300": (
         "not a binary of fvc",
@@ -194,7 +198,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "bad data file",
         "A file of inputs, calibration samples or labels is no .npz, lacks an array, or has an array of the wrong name, shape or type. Arrays bear the ONNX names of the graph inputs; several samples are stacked along the first axis.",
     ),
-    "FVC008": ("out of memory", "The machine that runs fvc has not enough memory for this model."),
+    "FVC008": (
+        "out of memory",
+        "The machine that runs fvc has not enough memory for this model: all tensors of a frame are held at once to calibrate and to verify. Smaller shapes (--shape) need less.",
+    ),
     "FVC380": (
         "not a bundle",
         "The folder has no manifest.json, or its manifest cannot be read: it was not written by `fvc partition`, or something removed the file.",

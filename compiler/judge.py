@@ -57,21 +57,15 @@ def run_bundle(folder: Path, inputs: Path, output: Path) -> dict[str, Any]:
 
     Needs bin/ and host/ alone; checks the hashes of what it reads if the manifest is there.
     """
-    import io
-
-    import numpy as np
-
     from compiler.executor.run import input_specs, run_programs
-    from compiler.ir.samples import join, load_samples
+    from compiler.ir.samples import join, load_samples, npz_bytes
 
     binaries, host = _runnable(folder)
     programs = programs_of(binaries)
     frames = load_samples(inputs, input_specs(programs, host))
     results = run_programs(programs, host, frames)
     arrays: dict[str, Any] = {name: join([r[name] for r in results]) for name in results[0]}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_file(output, buffer.getvalue())
+    write_file(output, npz_bytes(arrays))
     return {"frames": len(frames), "output": output.name, "outputs": {n: list(a.shape) for n, a in arrays.items()}}
 
 

@@ -25,7 +25,7 @@ def load_model(path: Path, options: ImportOptions | None = None) -> Graph:
     In a notebook or a test, without a file:
         from compiler.frontend import ImportOptions, load_proto, zoo
         graph = load_proto(zoo.build("tiny"), ImportOptions(per_channel=True))
-    What could not be done as asked stands in `graph.fallbacks`. Raises FvcError 101-111 on bad input.
+    What could not be done as asked stands in `graph.fallbacks`. Raises FvcError 101-113 on bad input.
     """
     from compiler.frontend.load import read_model
 
@@ -35,11 +35,13 @@ def load_model(path: Path, options: ImportOptions | None = None) -> Graph:
 def load_proto(model: onnx.ModelProto, options: ImportOptions | None = None, *, where: str = "model") -> Graph:
     """`load_model` of a ModelProto in memory."""
     from compiler.frontend.reader import read
+    from compiler.frontend.refusal import blamed_on
     from compiler.ir.spec import check
 
     report = ImportReport()
-    graph = read(canonical(model, options or ImportOptions(), report, where=where), report)
-    check(graph)
+    with blamed_on(model, where):
+        graph = read(canonical(model, options or ImportOptions(), report, where=where), report)
+        check(graph)
     return graph
 
 
@@ -52,13 +54,17 @@ def canonical(
     from compiler.frontend.fuse import fuse, one_dequantize_a_reader
     from compiler.frontend.load import clean, name_nodes
     from compiler.frontend.normalise import normalise
+    from compiler.frontend.products import regular_products
     from compiler.frontend.quantize import is_float, quantize
+    from compiler.frontend.refusal import runs
     from compiler.frontend.simplify import fold_float_weights
 
     graph = clean(model, options, report, where)
-    if is_float(graph):
+    was_float = is_float(graph)
+    if was_float:
         graph = quantize(graph, options, report)
     else:
+        regular_products(graph)
         fold_float_weights(graph)
     fuse(graph, report)
     shapes.infer(graph)
@@ -68,4 +74,6 @@ def canonical(
     one_dequantize_a_reader(graph)
     name_nodes(graph)
     shapes.measure(graph)
+    if not was_float:  # a float model has run for its calibration
+        runs(graph, where)
     return graph

@@ -57,14 +57,15 @@ def output_plan(node: Node, spatial: tuple[int, ...], kernel: tuple[int, ...]) -
     for k in range(n):
         full = strides[k] * (spatial[k] - 1) + extra[k] + (kernel[k] - 1) * dilations[k] + 1
         begin, end = pads[k], pads[k + n]
+        out = full - begin - end
         if wanted or auto in ("SAME_UPPER", "SAME_LOWER"):
             out = wanted[k] if wanted else spatial[k] * strides[k]
             total = max(full - out, 0)
             begin = total // 2 if auto == "SAME_UPPER" else total - total // 2
-            end = total - begin
+            out = wanted[k] if wanted else full - total  # a wanted shape beyond the full one ends in zeros
         elif auto == "VALID":
-            begin = end = 0
-        axes.append(axis_plan(spatial[k], kernel[k], strides[k], dilations[k], begin, full - begin - end))
+            begin, out = 0, full
+        axes.append(axis_plan(spatial[k], kernel[k], strides[k], dilations[k], begin, out))
     return axes
 
 

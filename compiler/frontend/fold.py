@@ -7,6 +7,7 @@ DequantizeLinear is kept: it says that its constant is an integer weight. Guaran
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import numpy_helper
 
 from compiler.frontend import ort, shapes
 from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, elem_type
+from compiler.frontend.sizes import FOLD_LIMIT_ELEMENTS
 from compiler.frontend.windows import window
 
 _KEEP = {
@@ -169,6 +171,10 @@ def _explicit_ceil(graph: OnnxGraph) -> bool:
     return False
 
 
+def _too_large(graph: OnnxGraph, n: Node) -> bool:
+    return any(prod(graph.shape(o) or ()) > FOLD_LIMIT_ELEMENTS for o in n.outputs if o)
+
+
 def _evaluate(graph: OnnxGraph) -> bool:
     known = set(graph.constants)
     chosen: list[Node] = []
@@ -183,7 +189,7 @@ def _evaluate(graph: OnnxGraph) -> bool:
             )
         ):
             continue
-        if all(i in known for i in n.uses) and n.outputs:
+        if all(i in known for i in n.uses) and n.outputs and not _too_large(graph, n):
             chosen.append(n)
             known.update(o for o in n.outputs if o)
     if not chosen:

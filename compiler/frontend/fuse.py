@@ -164,8 +164,8 @@ class Fuser:
         return movement.moves_exactly(n, self.graph)
 
     def hoist(self, n: Node, f: str, qp: QP, y: str) -> bool:
-        """Quantize(move(x)) = move(Quantize(x))."""
-        if len(n.outputs) != 1 or movement.pad_value(n, self.graph) not in (None, 0.0):
+        """Quantize(move(x)) = move(Quantize(x)); a value that Pad writes is quantised like the rest."""
+        if len(n.outputs) != 1:
             return False
         x = self.emitter.graph.fresh(f"{n.inputs[0]}_q")
         if not self.match(n.inputs[0], qp, x, n.name):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from compiler.frontend import convtranspose
 from compiler.frontend.integer import QP, QT, S8, U8, Emitter, Unfit
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph
-from compiler.frontend.weights import Weight, int_bias, integers, range_of, transposed
+from compiler.frontend.weights import Weight, int_bias, integers, range_of, scaled, transposed
 from compiler.frontend.windows import Window, window
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def _conv_transpose(f: Fuser, n: Node, qp: QP, y: str) -> None:
 
 
 def _gemm(f: Fuser, n: Node, qp: QP, y: str) -> None:
-    if n.real("alpha", 1.0) != 1.0 or (n.input(2) and n.real("beta", 1.0) != 1.0):
-        raise Unfit("Gemm with alpha or beta other than 1")
+    alpha, beta = n.real("alpha", 1.0), n.real("beta", 1.0)
+    if alpha <= 0:
+        raise Unfit("Gemm with an alpha of 0 or less")
     if n.integer("transA", 0):
         raise Unfit("Gemm with transA")
     x, w = source(f, n, n.inputs[0]), f.weight(n.inputs[1])
@@ -81,6 +82,10 @@ def _gemm(f: Fuser, n: Node, qp: QP, y: str) -> None:
         raise Unfit("matrix product of two activations")
     if n.integer("transB", 0):
         w = transposed(w)
+    if alpha != 1:
+        w = scaled(w, alpha)
+    if bias is not None and beta != 1:
+        bias = scaled(bias, beta)
     _product(f, n, x, w, bias, qp, y)
 
 

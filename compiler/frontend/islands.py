@@ -42,7 +42,7 @@ class Island:
 
 def is_elementwise(node: Node) -> bool:
     if node.domain == "":
-        return node.op in ELEMENTWISE
+        return node.op in ELEMENTWISE and not node.integer("training_mode", 0)
     return node.domain == "com.microsoft" and node.op in MS_UNARY and len(node.uses) == 1
 
 

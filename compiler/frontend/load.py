@@ -6,7 +6,7 @@ can be computed without the inputs is a constant, every type that can be known i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from compiler.frontend import ort, shapes, upgrade
+from compiler.frontend import ort, shapes, sizes, upgrade
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, from_proto, type_of
 from compiler.frontend.options import ImportOptions, ImportReport
@@ -124,6 +124,8 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
         model, opsets[""] = upgrade.down(model, opsets[""], where)
     constants = {}
     for t in model.graph.initializer:
+        if t.name in constants:
+            raise FvcError("FVC105", f"invalid graph: constant '{t.name}' is given twice", where=(where,))
         constants[t.name] = _array(t, where)
     if model.graph.sparse_initializer:
         raise FvcError("FVC109", "sparse initializers are not supported", where=(where,), help=("make them dense",))
@@ -162,12 +164,27 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
     _check(graph, where)
     if half_to_single(graph):
         report.fallback("16-bit floats of the model are read as float32")
+    if double_to_single(graph):
+        report.fallback("64-bit floats of the model, its inputs among them, are read as float32")
     graph.sort()
     fold_constants(graph)
     _check_finite(graph, where)
     graph.output_info = {}
     shapes.infer(graph)
+    sizes.fits_memory(graph, where)
+    _only_tensors(graph, where)
     return graph
+
+
+def _only_tensors(graph: OnnxGraph, where: str) -> None:
+    for n in graph.nodes:
+        if not n.domain and n.op in _NO_TENSORS:
+            raise FvcError(
+                "FVC109",
+                f"node '{n.name}' ({n.op}) makes or reads a sequence, not a tensor",
+                where=(where,),
+                help=("export the model without sequences (Split and Concat do most of it)",),
+            )
 
 
 def has_subgraphs(graph: onnx.GraphProto) -> bool:
@@ -214,15 +231,19 @@ def name_nodes(graph: OnnxGraph) -> None:
         used.add(name)
 
 
+def _dimension(d: onnx.TensorShapeProto.Dimension) -> str:
+    """A dimension as the model states it: its name, its extent, or ? if it is not stated."""
+    if d.dim_param:
+        return str(d.dim_param)
+    return str(d.dim_value) if d.HasField("dim_value") else "?"
+
+
 def _fix_shapes(graph: OnnxGraph, model: onnx.ModelProto, options: ImportOptions, where: str) -> None:
     for name in options.shapes:
         if name not in graph.inputs:
             known = ", ".join(f"'{i}'" for i in graph.inputs)
             raise FvcError("FVC104", f"--shape names no graph input: '{name}'", where=(f"inputs are {known}",))
-    params = {
-        i.name: [d.dim_param or ("?" if d.dim_value <= 0 else str(d.dim_value)) for d in i.type.tensor_type.shape.dim]
-        for i in model.graph.input
-    }
+    params = {i.name: [_dimension(d) for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
     dynamic: list[str] = []
     for name in graph.inputs:
         t, given = graph.types[name], options.shapes.get(name)
@@ -243,10 +264,12 @@ def _fix_shapes(graph: OnnxGraph, model: onnx.ModelProto, options: ImportOptions
             dynamic.append(name)
     if dynamic:
         need = [f"input '{n}' has shape ({', '.join(params[n]) or 'unknown rank'})" for n in dynamic]
-        example = " ".join(f"--shape {n}=" + ",".join(d if d.isdigit() else "N" for d in params[n]) for n in dynamic)
+        example = " ".join(
+            f"--shape {n}=" + ",".join(d if d.isdigit() and d != "0" else "N" for d in params[n]) for n in dynamic
+        )
         raise FvcError(
             "FVC103",
-            "the model has dynamic dimensions; a compiled program needs static ones",
+            "the model has dynamic or empty dimensions; a compiled program needs static ones of 1 or more",
             where=tuple(need),
             help=(f"give {example} with a number for every N",),
         )
@@ -273,23 +296,42 @@ def _check(graph: OnnxGraph, where: str) -> None:
 def half_to_single(graph: OnnxGraph) -> bool:
     """float16 and bfloat16 weights and activations become float32; whether there were any."""
     halves = any(graph.types[i].elem in _HALVES for i in graph.inputs)
-    halves = halves or any(v.dtype in (np.float16,) or str(v.dtype) == "bfloat16" for v in graph.constants.values())
-    if not halves:
+    if halves or any(_is_half(v.dtype) for v in graph.constants.values()):
+        _to_single(graph, _HALVES, _is_half)
+        return True
+    return False
+
+
+def double_to_single(graph: OnnxGraph) -> bool:
+    """A model whose inputs are float64 becomes a float32 one; whether it was such."""
+    if not any(graph.types[i].elem == TensorProto.DOUBLE for i in graph.inputs):
         return False
+    _to_single(graph, (TensorProto.DOUBLE,), lambda dtype: dtype == np.float64)
+    return True
+
+
+def _is_half(dtype: np.dtype[Any]) -> bool:
+    return dtype == np.float16 or str(dtype) == "bfloat16"
+
+
+def _to_single(graph: OnnxGraph, elems: tuple[int, ...], chosen: Callable[[np.dtype[Any]], bool]) -> None:
+    """Every constant, input, cast and attribute of these element types becomes float32."""
     for name, v in graph.constants.items():
-        if v.dtype == np.float16 or str(v.dtype) == "bfloat16":
-            graph.constants[name] = v.astype(np.float32)
+        if chosen(v.dtype):
+            with np.errstate(over="ignore"):  # what leaves float32 becomes Inf, and is refused as that
+                graph.constants[name] = v.astype(np.float32)
     for name in graph.inputs:
-        if graph.types[name].elem in _HALVES:
+        if graph.types[name].elem in elems:
             graph.types[name] = Type(TensorProto.FLOAT, graph.types[name].shape)
+    graph.output_info = {}
     for n in graph.nodes:
-        if n.op == "Cast" and n.integer("to", 0) in _HALVES:
-            n.attributes["to"] = int(TensorProto.FLOAT)
+        for key in ("to", "dtype"):
+            if key in n.attributes and n.integer(key, 0) in elems:
+                n.attributes[key] = int(TensorProto.FLOAT)
         for key, a in n.attributes.items():
-            if isinstance(a, onnx.AttributeProto) and a.HasField("t") and a.t.data_type in _HALVES:
+            if isinstance(a, onnx.AttributeProto) and a.HasField("t") and a.t.data_type in elems:
                 value = np.asarray(numpy_helper.to_array(a.t)).astype(np.float32)
                 n.attributes[key] = onnx.helper.make_attribute(key, numpy_helper.from_array(value))
-    return True
 
 
 def _check_finite(graph: OnnxGraph, where: str) -> None:
@@ -313,6 +355,11 @@ def _check_finite(graph: OnnxGraph, where: str) -> None:
 
 
 _NOT_FINITE_OK = {"Clip", "Where", "Min", "Max", "Pad", "IsNaN", "IsInf", "Identity"}
+_NO_TENSORS = {
+    "SequenceEmpty", "SequenceConstruct", "SequenceAt", "SequenceErase", "SequenceInsert", "SequenceLength",
+    "SequenceMap", "SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement",
+    "StringSplit", "StringConcat", "StringNormalizer",
+}  # fmt: skip
 _FINITE = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "QuantizeLinear", "DequantizeLinear",
     "QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul", "LSTM", "GRU", "RNN",

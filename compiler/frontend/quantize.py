@@ -17,6 +17,7 @@ from onnx import TensorProto
 
 from compiler.frontend import islands, ort, shapes
 from compiler.frontend.fuse import is_dequantize, is_quantize
+from compiler.frontend.movement import clamp_bounds, is_clamp
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, numpy_dtype
 from compiler.frontend.options import ImportOptions, ImportReport
 from compiler.frontend.simplify import simplify
@@ -62,10 +63,10 @@ def _random(rng: np.random.Generator, graph: OnnxGraph, name: str) -> Array:
     t = graph.types[name]
     dtype = numpy_dtype(t.elem)
     if dtype.kind == "f":
-        return rng.standard_normal(t.dims).astype(dtype)
+        return np.asarray(rng.standard_normal(t.dims), dtype)
     if dtype.kind == "b":
-        return rng.integers(0, 2, t.dims).astype(dtype)
-    return rng.integers(0, 2 if dtype.itemsize > 1 else 128, t.dims).astype(dtype)
+        return np.asarray(rng.integers(0, 2, t.dims), dtype)
+    return np.asarray(rng.integers(0, 2 if dtype.itemsize > 1 else 128, t.dims), dtype)
 
 
 def _name_captured(graph: OnnxGraph) -> None:
@@ -82,27 +83,54 @@ def _name_captured(graph: OnnxGraph) -> None:
         graph.nodes.insert(graph.nodes.index(owner) + 1, Node("Identity", [inner], [name], graph.fresh(f"{name}_copy")))
 
 
-def excluded(graph: OnnxGraph) -> list[str]:
-    """Names of nodes that stay float: island interiors, products of two activations, shape arithmetic."""
+ACTIVATIONS = {"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Swish"}
+_AFFINE = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Identity", "BatchNormalization"}
+
+
+def excluded(graph: OnnxGraph, *, whole: bool = False) -> tuple[list[str], list[str]]:
+    """Names of the nodes that stay float, and tensors to quantise although no quantised node makes or reads them.
+
+    Float stay island interiors, products of two activations, shape arithmetic, and what stands better on the host: a
+    tail of concatenations, movement that no layer feeds. An activation function that ends the graph behind a layer is
+    a table on the engine. With `whole` nothing is left out that an engine could do: for a graph that would otherwise
+    have no layer at all.
+    """
     made, users = graph.producers(), graph.consumers()
     names: dict[str, None] = {}
     inside: set[int] = set()
+    tails: list[islands.Island] = []
     for n in reversed(graph.nodes):
         if id(n) in inside or not islands.is_elementwise(n):
             continue
         island = _largest(graph, made, users, n.outputs[0])
         if island is None:
             continue
-        absorbed = len(island.nodes) == 1 and n.op in ("Relu", "Clip") and _absorbs(made.get(island.source))
+        absorbed = len(island.nodes) == 1 and _saturates(graph, n) and _absorbs(made.get(island.source))
         inside.update(map(id, island.nodes))
         if not absorbed:
             names.update(dict.fromkeys(m.name for m in island.nodes))
+            if _is_activation(graph, island, whole):
+                tails.append(island)
     for n in graph.nodes:
         if n.op in QUANTIZED and n.name not in names and _float_only(graph, n):
             names[n.name] = None
-    _exclude_tail_concats(graph, users, names)
-    _exclude_host_moves(graph, names, inside)
-    return list(names)
+    if not whole:
+        _exclude_tail_concats(graph, users, names)
+        _exclude_host_moves(graph, names, inside)
+    ends: dict[str, None] = {}
+    for island in tails:
+        before = made.get(island.source)
+        if whole or (before is not None and before.op in QUANTIZED and before.name not in names):
+            ends |= dict.fromkeys((island.source, island.result))
+    return list(names), list(ends)
+
+
+def _is_activation(graph: OnnxGraph, island: islands.Island, whole: bool) -> bool:
+    """Whether an island is an activation function that ends the graph; its 8 bits then cost little."""
+    if island.result not in graph.outputs or 1 not in {graph.elem(island.source), graph.elem(island.result)}:
+        return False
+    ops = {n.op for n in island.nodes}
+    return ops <= ACTIVATIONS | _AFFINE and bool(ops & ACTIVATIONS or (whole and ops == {"BatchNormalization"}))
 
 
 def _finite(value: Array) -> bool:
@@ -113,6 +141,8 @@ def _float_only(graph: OnnxGraph, n: Node) -> bool:
     """Whether an operator of QUANTIZED has no integer form with these arguments."""
     if any(i in graph.constants and not _finite(graph.constants[i]) for i in n.uses) and n.op not in ("Clip", "Pad"):
         return True
+    if any(i in graph.constants and not graph.constants[i].size for i in n.uses):
+        return True
     if any(graph.elem(i) != 1 for i in [*n.outputs[:1], *n.uses[:1]] if i) and n.op != "ArgMax":
         return True
     if n.op in ("MatMul", "Gemm"):
@@ -120,6 +150,8 @@ def _float_only(graph: OnnxGraph, n: Node) -> bool:
         if w is None or w.ndim != 2 or n.inputs[0] in graph.constants:
             return True
         return n.op == "Gemm" and (n.real("alpha", 1) != 1 or n.real("beta", 1) != 1 or bool(n.integer("transA", 0)))
+    if n.op == "Clip":
+        return not _saturates(graph, n)
     if n.op in ("Conv", "ConvTranspose"):
         return n.inputs[1] not in graph.constants or graph.constants[n.inputs[1]].ndim > 4
     if n.op in ("MaxPool", "AveragePool", "GlobalAveragePool"):
@@ -155,6 +187,14 @@ def _exclude_host_moves(graph: OnnxGraph, names: dict[str, None], inside: set[in
             result = n.op in QUANTIZED and n.name not in names
         for o in n.outputs:
             fed[o] = result
+
+
+def _saturates(graph: OnnxGraph, n: Node) -> bool:
+    """Whether an 8-bit range, which always holds zero, does what this clamp does."""
+    if n.op not in ("Relu", "Clip") or not is_clamp(n, graph):
+        return False
+    low, high = clamp_bounds(n, graph)
+    return low <= 0 <= high and low < high
 
 
 def _absorbs(n: Node | None) -> bool:
@@ -198,12 +238,21 @@ def quantize(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> 
         raise FvcError("FVC110", f"unknown activation type '{options.activations}'", help=("u8 or s8",))
     simplify(graph)
     _name_captured(graph)
-    keep = excluded(graph)
-    skip = set(keep)
-    if not any(n.op in QUANTIZED and n.name not in skip for n in graph.nodes):
+    keep, ends = excluded(graph)
+    if not ends and not _any_left(graph, keep):
+        keep, ends = excluded(graph, whole=True)
+    if not ends and not _any_left(graph, keep):
         return graph
-    model = _quantize_static(graph, options, keep, calibration(graph, options, report))
-    return _reload(graph, model, report)
+    outputs = graph.outputs  # an input that is an output as well is nothing to quantise
+    graph.outputs = [o for o in outputs if o not in graph.inputs]
+    new = _reload(graph, _quantize_static(graph, options, keep, ends, calibration(graph, options, report), report))
+    new.outputs = outputs
+    return new
+
+
+def _any_left(graph: OnnxGraph, keep: list[str]) -> bool:
+    skip = set(keep)
+    return any(n.op in QUANTIZED and n.name not in skip for n in graph.nodes)
 
 
 def ranges(graph: OnnxGraph, model: onnx.ModelProto, feeds: list[Feeds]) -> dict[str, tuple[Array, Array]]:
@@ -219,7 +268,7 @@ def ranges(graph: OnnxGraph, model: onnx.ModelProto, feeds: list[Feeds]) -> dict
         run = ort.session(data)
         del data
         for feed in feeds:
-            values = dict(zip(made, run.run(made, feed), strict=True))
+            values = dict(zip(made, run.run(made, feed), strict=True)) if made else {}
             values.update({i: feed[i] for i in graph.inputs if graph.elem(i) == TensorProto.FLOAT})
             for name, v in values.items():
                 if v.size:
@@ -236,7 +285,34 @@ def ranges(graph: OnnxGraph, model: onnx.ModelProto, feeds: list[Feeds]) -> dict
     return found
 
 
-def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], feeds: list[Feeds]) -> onnx.ModelProto:
+def _infinite(
+    graph: OnnxGraph, stays: set[str], found: dict[str, tuple[Array, Array]], report: ImportReport
+) -> list[str]:
+    """Names of nodes that meet an infinite value: masks, which stay float. Raises FVC111 for a NaN."""
+    names = []
+    for n in graph.nodes:
+        if n.op not in QUANTIZED or n.name in stays:
+            continue
+        for i in [*n.uses, *n.outputs]:
+            if i not in found or np.isfinite(found[i]).all():
+                continue
+            if np.isnan(found[i]).any():
+                raise FvcError(
+                    "FVC111",
+                    f"tensor '{i}' is NaN on the calibration data",
+                    where=(f"node '{n.name}' ({n.op})",),
+                    help=("calibrate with data that suits the model (--calibrate FILE.npz)",),
+                )
+            report.fallback(f"node '{n.name}' ({n.op}) stays float on the host: '{i}' is infinite")
+            report.reasons.setdefault(n.name, f"'{i}' is infinite on the calibration data")
+            names.append(n.name)
+            break
+    return names
+
+
+def _quantize_static(
+    graph: OnnxGraph, options: ImportOptions, keep: list[str], ends: list[str], feeds: list[Feeds], report: ImportReport
+) -> onnx.ModelProto:
     """The static QDQ quantizer of onnxruntime.quantization, in memory (its front door writes the model four times)."""
     import logging
 
@@ -246,16 +322,7 @@ def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], 
 
     model = graph.to_model()
     found = ranges(graph, model, feeds)
-    stays = set(keep)
-    for n in graph.nodes:
-        for i in [*n.uses, *n.outputs]:
-            if n.op in QUANTIZED and n.name not in stays and i in found and not np.isfinite(found[i]).all():
-                raise FvcError(
-                    "FVC111",
-                    f"tensor '{i}' is NaN or infinite on the calibration data",
-                    where=(f"node '{n.name}' ({n.op})",),
-                    help=("calibrate with data that suits the model (--calibrate FILE.npz)",),
-                )
+    keep = [*keep, *_infinite(graph, set(keep), found, report)]
     known = {*graph.inputs, *graph.outputs}
     model.graph.value_info.extend(graph.value_info(k) for k, t in graph.types.items() if t.static and k not in known)
     kind = QuantType.QUInt8 if options.activations == "u8" else QuantType.QInt8
@@ -273,6 +340,9 @@ def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], 
         quantizer = QDQQuantizer(
             model, options.per_channel, False, kind, kind, data, [], keep, list(QUANTIZED), settings
         )
+        for name in ends:
+            if name in data.keys():  # noqa: SIM118  (TensorsData is no mapping)
+                quantizer.quantize_activation_tensor(name)
         quantizer.quantize_model()
     except Exception as e:
         text = (str(e).strip().splitlines() or [type(e).__name__])[0]
@@ -283,7 +353,7 @@ def _quantize_static(graph: OnnxGraph, options: ImportOptions, keep: list[str], 
     return made
 
 
-def _reload(graph: OnnxGraph, model: Any, report: ImportReport) -> OnnxGraph:
+def _reload(graph: OnnxGraph, model: Any) -> OnnxGraph:
     from onnx import numpy_helper
 
     from compiler.frontend.load import name_nodes

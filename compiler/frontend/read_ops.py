@@ -34,7 +34,10 @@ def read(r: Reading, n: Node) -> tuple[ir.Node, ...]:
 
 
 def _quant(r: Reading, n: Node, scale: int, zero: int) -> ir.Quant:
-    return ir.Quant(r.scalar(n.input(scale)), r.zero(n.input(zero)))
+    value = r.scalar(n.input(scale))
+    if not 0 < value < float("inf"):
+        raise Unfit(f"its scale {value:g} is no positive number")
+    return ir.Quant(value, r.zero(n.input(zero)))
 
 
 def table(r: Reading, n: Node, entry: tuple[str, NDArray[Any] | None]) -> ir.Table:
@@ -63,9 +66,13 @@ def table(r: Reading, n: Node, entry: tuple[str, NDArray[Any] | None]) -> ir.Tab
 
 
 def requant_scale(xs: NDArray[Any], ws: NDArray[Any], ys: NDArray[Any], m: int) -> NDArray[np.float32]:
-    """f32(f32(xs*ws)/ys) for every channel."""
-    product = (xs.astype(F32).reshape(-1) * ws.astype(F32).reshape(-1)).astype(F32)
-    return np.ascontiguousarray(np.broadcast_to((product / ys.astype(F32).reshape(-1)).astype(F32), (m,)))
+    """f32(f32(xs*ws)/ys) for every channel. Raises Unfit for what no requantiser takes."""
+    with np.errstate(all="ignore"):
+        product = (xs.astype(F32).reshape(-1) * ws.astype(F32).reshape(-1)).astype(F32)
+        scale = (product / ys.astype(F32).reshape(-1)).astype(F32)
+    if not np.isfinite(scale).all() or (scale < 0).any():
+        raise Unfit("its scales give a factor that is negative or not finite")
+    return np.ascontiguousarray(np.broadcast_to(scale, (m,)))
 
 
 def _one_zero(r: Reading, name: str) -> int:

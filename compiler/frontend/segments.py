@@ -138,7 +138,7 @@ def _segment(
     from_engine = any(i in made and id(made[i]) in engine for i in inputs)
     to_engine = any(id(n) in engine and any(i in inside for i in n.uses) for n in graph.nodes)
     kind = "head" if not from_engine else ("middle" if to_engine else "tail")
-    cause = next((n for n in nodes if n.op not in _PLAIN), nodes[0])
+    cause = min(nodes, key=lambda n: (n.op in _PLAIN) + (n.op in ("QuantizeLinear", "DequantizeLinear")))
     reason = f"{kind}: node '{cause.name}' ({cause.op}): {reasons.get(id(cause), 'float')}"
     step = ir.HostSegment(
         name=name,

@@ -1,8 +1,9 @@
 """Exact float simplifications before quantization: fewer roundings, fewer layers.
 
 Needs a clean float OnnxGraph. Does: BatchNormalization, and Mul/Add/Sub/Div by one constant a channel, into the Conv,
-ConvTranspose or Gemm before it; MatMul + bias into Gemm; ReduceMean over the spatial axes into GlobalAveragePool;
-zero Pad into the Conv behind it. Guarantees the same function up to float rounding, outputs under their names.
+ConvTranspose or Gemm before it; matrix products into their regular form; MatMul + bias into Gemm; ReduceMean over the
+spatial axes into GlobalAveragePool; zero Pad into the Conv and Pad with the least float into the MaxPool behind it.
+Guarantees the same function up to float rounding, outputs under their names.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from compiler.frontend import shapes
 from compiler.frontend.fuse_ops import reduce_axes
 from compiler.frontend.onnxgraph import Node, OnnxGraph
+from compiler.frontend.products import regular_products
 
 Array = NDArray[Any]
 _LINEAR = ("Conv", "ConvTranspose", "Gemm")
@@ -23,6 +25,7 @@ _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 def simplify(graph: OnnxGraph) -> None:
     """Rewrite `graph` in place until nothing changes."""
     _means(graph)
+    regular_products(graph)
     _biased_products(graph)
     while _fold_affine(graph) or _fold_pads(graph):
         pass
@@ -111,6 +114,8 @@ def _affine(graph: OnnxGraph, n: Node, x: str, channels: int, rank: int) -> tupl
         parts = [graph.constants.get(i) for i in n.inputs[1:5]]
         if any(p is None or p.size != channels for p in parts) or len([o for o in n.outputs if o]) > 1:
             return None
+        if n.integer("training_mode", 0):
+            return None  # it normalises by the statistics of the frame
         gamma, beta, mean, var = (np.asarray(p, np.float64).reshape(-1) for p in parts)
         factor = gamma / np.sqrt(var + n.real("epsilon", 1e-5))
         return factor, beta - mean * factor
@@ -186,10 +191,17 @@ def _fold_affine(graph: OnnxGraph) -> bool:
     return changed
 
 
+def _neutral(n: Node, value: Array) -> bool:
+    """Whether a padded value changes nothing: 0 in a sum, the least float (as exporters write it) in a maximum."""
+    if n.op == "Conv":
+        return not np.any(value)
+    return bool(np.all(value <= np.finfo(np.float32).min)) and not n.integer("ceil_mode", 0) and len(n.outputs) == 1
+
+
 def _fold_pads(graph: OnnxGraph) -> bool:
     users, made = graph.consumers(), graph.producers()
     for n in graph.nodes:
-        pad = made.get(n.inputs[0]) if n.op == "Conv" and n.domain == "" else None
+        pad = made.get(n.inputs[0]) if n.op in ("Conv", "MaxPool") and n.domain == "" else None
         if pad is None or pad.op != "Pad" or pad.text("mode", "constant") != "constant" or pad.domain:
             continue
         if _only_user(graph, users, pad.outputs[0]) is not n or n.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
@@ -197,14 +209,17 @@ def _fold_pads(graph: OnnxGraph) -> bool:
         pads = graph.constants.get(pad.input(1))
         value = graph.constants.get(pad.input(2)) if pad.input(2) else np.zeros(1)
         shape = graph.shape(pad.inputs[0])
-        if pads is None or value is None or np.any(value) or shape is None or pad.input(3):
+        if pads is None or value is None or shape is None or pad.input(3) or not _neutral(n, value):
             continue
         rank = len(shape)
         p = [int(v) for v in pads.reshape(-1)]
         if len(p) != 2 * rank or min(p) < 0 or any(p[k] or p[k + rank] for k in (0, 1)):
             continue
         own = n.ints("pads", [0] * 2 * (rank - 2)) if n.text("auto_pad", "NOTSET") == "NOTSET" else [0] * 2 * (rank - 2)
-        n.attributes["pads"] = [a + b for a, b in zip(own, p[2:rank] + p[rank + 2 :], strict=True)]
+        both = [a + b for a, b in zip(own, p[2:rank] + p[rank + 2 :], strict=True)]
+        if n.op == "MaxPool" and any(b >= k for b, k in zip(both, 2 * n.ints("kernel_shape", []), strict=True)):
+            continue  # ONNX Runtime wants the pads of a pool below its kernel
+        n.attributes["pads"] = both
         n.attributes.pop("auto_pad", None)
         n.inputs[0] = pad.inputs[0]
         graph.nodes = [m for m in graph.nodes if m is not pad]

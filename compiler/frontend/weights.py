@@ -180,3 +180,10 @@ def transposed(w: Weight) -> Weight:
     axis = w.axis if w.axis < 0 else 1 - w.axis
     floats = None if w.floats is None else w.floats.T
     return Weight(floats, None if w.q is None else w.q.T, w.scale, w.zero, axis)
+
+
+def scaled(w: Weight, factor: float) -> Weight:
+    """The reals of `w` times a factor above 0: the same integers at another scale."""
+    if w.q is None or w.scale is None:
+        return Weight((w.real.astype(np.float64) * factor).astype(np.float32))
+    return Weight(None, w.q, (w.scale.astype(np.float64) * factor).astype(np.float32), w.zero, w.axis)

@@ -17,6 +17,7 @@ from compiler.ops.boxes import align, box_sizes, whole_box
 from compiler.plan.model import Box
 
 Tile = dict[str, int]
+COUNT_LIMIT = 0xFFFF  # channels, rows, columns and taps of a tile stand in instruction fields of 16 bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from compiler.ir.graph import Conv, Shape4
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import VREQ_ENTRY_BYTES
-from compiler.ops.base import Tile
+from compiler.ops.base import COUNT_LIMIT, Tile
 from compiler.ops.boxes import align
 from compiler.plan.model import Box
 from cost_models.primitives import best_mac_mode, ceil_div
@@ -245,6 +245,14 @@ def slots(g: Geometry, tile: Tile) -> Slots:
         align(m * per_channel),
         align(m * rows * cols * 4),
     )
+
+
+def encodable(g: Geometry, tile: Tile) -> bool:
+    """Whether the counts of a tile's MAC stand in their fields."""
+    m, depth = min(tile["m"], g.m1 - g.m0), min(tile["n"], g.k1 - g.k0)
+    rows, cols = min(tile["r"], g.h1 - g.h0), min(tile["c"], g.w1 - g.w0)
+    counts = (rows * cols,) if g.last else (g.height(rows), g.width(cols), g.sh, g.sw, g.dh, g.dw)
+    return max(m, depth, *counts) <= COUNT_LIMIT
 
 
 def fits(s: Slots, engine: EngineSpec, wgt_ring_bytes: int, partial: bool) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.isa.program import EngineSpec
-from compiler.ops.base import Tile
+from compiler.ops.base import COUNT_LIMIT, Tile
 from compiler.ops.boxes import align
 from compiler.ops.conv_geometry import (
     CHANNELS_OUTER,
     ROWS_OUTER,
     Geometry,
     balanced,
+    encodable,
     fits,
     m_quantum,
     mac_mode,
@@ -81,7 +82,7 @@ def candidates(g: Geometry, engine: EngineSpec, ring: int, partial: bool) -> lis
         m = min(total, align(ceil_div(total, split), quantum))
         if g.groups > 1 and split >= _M_SPLITS[-1] and g.group_m > engine.tm:
             m = min(m, align(ceil_div(g.group_m, split), engine.tm))
-        room = depth if g.resident else min(depth, ring // 2 // 64 * 64 // (m * taps))
+        room = depth if g.resident else min(depth, COUNT_LIMIT, ring // 2 // 64 * 64 // (m * taps))
         if room < 1:
             continue
         n = depth if g.resident else balanced(depth, room, engine.tn)
@@ -93,7 +94,7 @@ def candidates(g: Geometry, engine: EngineSpec, ring: int, partial: bool) -> lis
             break
     if (not found and g.groups == 1) or (not found and g.group_m > 1):
         for m in (min(total, g.group_m, engine.tm), 1):
-            room = depth if g.resident else min(depth, ring // 2 // 64 * 64 // (m * taps))
+            room = depth if g.resident else min(depth, COUNT_LIMIT, ring // 2 // 64 * 64 // (m * taps))
             for n in (room, min(room, engine.tn), 1):
                 if n >= 1 and not (g.resident and n != depth):
                     _add_rows(found, g, engine, ring, partial, m, n)
@@ -108,7 +109,8 @@ def _add_rows(
         return  # channels of several groups, each cut short, would not lie together
 
     def fit(r: int, c: int) -> bool:
-        return fits(slots(g, {"m": m, "n": n, "r": r, "c": c, "order": 0}), engine, ring, partial)
+        tile = {"m": m, "n": n, "r": r, "c": c, "order": 0}
+        return encodable(g, tile) and fits(slots(g, tile), engine, ring, partial)
 
     c = width
     while c > 1 and not fit(1, c):

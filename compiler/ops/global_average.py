@@ -9,7 +9,7 @@ import numpy as np
 from compiler.ir.graph import GlobalAverage
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import VREQ_ENTRY_BYTES, Flag, Space
-from compiler.ops.base import Proto, Step, Task, Tile, limits, unsigned_flag
+from compiler.ops.base import COUNT_LIMIT, Proto, Step, Task, Tile, limits, unsigned_flag
 from compiler.ops.blocks import uniform_makespan
 from compiler.ops.boxes import align, box_sizes
 from compiler.ops.conv_const import instruction_zero_point
@@ -42,7 +42,7 @@ def choose_tile(node: GlobalAverage, box: Box, engine: EngineSpec) -> Tile | Non
     """{"ch": channels a tile, "p": pixels a step}."""
     n, channels = box_sizes(box)[:2]
     plane = pixels(node)
-    most = min(channels, engine.tab_bytes // 2 // 64 * 64 // _CHANNEL_BYTES, engine.acc_bytes // 4)
+    most = min(channels, engine.tab_bytes // 2 // 64 * 64 // _CHANNEL_BYTES, engine.acc_bytes // 4, COUNT_LIMIT)
     slot = engine.act_bytes // 2 // 64 * 64
     best: tuple[int, Tile] | None = None
     if most < 1:

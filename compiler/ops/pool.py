@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from compiler.ir.graph import Graph, Pool
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import POOL_AVERAGE, POOL_MAX, Flag, Space
-from compiler.ops.base import Proto, Step, Task, Tile, View, limits, unsigned_flag
+from compiler.ops.base import COUNT_LIMIT, Proto, Step, Task, Tile, View, limits, unsigned_flag
 from compiler.ops.blocks import uniform_makespan
 from compiler.ops.boxes import align, box_sizes, dense_strides
 from compiler.ops.dma import load, load_const, load_time, padded_load, store, store_time
@@ -91,6 +91,9 @@ def choose_tile(node: Pool, box: Box, engine: EngineSpec) -> Tile | None:
     best: tuple[int, Tile] | None = None
 
     def fit(tile: Tile) -> bool:
+        rows, cols = (tile["r"] - 1) * node.strides[0] + windows(node)[0], (tile["c"] - 1) * node.strides[1]
+        if max(tile["ch"], rows, cols + windows(node)[1], *node.strides, *node.dilations) > COUNT_LIMIT:
+            return False
         return 2 * sum(slots(node, box, tile)) <= engine.act_bytes
 
     columns = width

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from compiler.ir.graph import Conv
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import VREQ_ENTRY_BYTES, Flag, Space
-from compiler.ops.base import Proto, Step, Task, Tile, View, limits, unsigned_flag
+from compiler.ops.base import COUNT_LIMIT, Proto, Step, Task, Tile, View, limits, unsigned_flag
 from compiler.ops.blocks import uniform_makespan
 from compiler.ops.boxes import align, box_sizes
 from compiler.ops.conv_const import instruction_zero_point, requant_plan
@@ -45,7 +45,8 @@ def choose_tile(node: Conv, box: Box, partials: int, engine: EngineSpec) -> Tile
 
     def fit(m: int, r: int, c: int) -> bool:
         return (
-            2 * partials * align(m * r * c * WORD) <= engine.acc_bytes
+            m <= COUNT_LIMIT
+            and 2 * partials * align(m * r * c * WORD) <= engine.acc_bytes
             and 2 * align(m * r * c) <= engine.act_bytes
             and 2 * align(m * VREQ_ENTRY_BYTES) <= engine.tab_bytes
         )

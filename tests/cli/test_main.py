@@ -202,4 +202,31 @@ sys.exit(main(["zoo"]))
 
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (found.returncode, found.stdout) == (130, ""), found.stderr
-    assert found.stderr == "interrupted: nothing was written\n"
+    assert found.stderr == "interrupted: nothing is half-written\n"
+
+
+def test_an_interrupt_that_python_wrapped_is_still_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrapped(words: list[str]) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as stop:
+            raise RuntimeError("Error calling __set_name__") from stop
+
+    monkeypatch.setattr("cli.main._run", wrapped)
+    assert fvc("zoo").code == 130
+
+
+def test_an_interrupt_at_any_moment_of_a_process_is_130() -> None:
+    import signal
+    import subprocess
+    import time
+
+    words = [sys.executable, "-m", "fvc", "partition", "examples/digits.onnx", "-d", "u280x4", "-o", os.devnull + "/x"]
+    for delay in (0.12, 0.16, 0.2):
+        process = subprocess.Popen(
+            [*words, "--frames", "3000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        )
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode in (2, 130)  # never death by the signal itself
