@@ -136,11 +136,11 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC331": (
         "devices disagree",
-        "Ranks, channels, links, outputs or replicas of the binaries of one bundle contradict each other.",
+        "Ranks, channels, links, outputs or replicas of the binaries of one bundle contradict each other, or the links of a channel do not lead from its source to its target.",
     ),
     "FVC332": (
         "constants without symbol",
-        "Symbols overlap or leave CONST, a load reads constants of no symbol or of two, or bytes between symbols are not zero.",
+        "Symbols overlap, leave CONST, are read by no load or are not named after the task that reads them; a load reads constants of no symbol or of two; or bytes between symbols are not zero.",
     ),
     "FVC333": (
         "bad packet table",
@@ -148,7 +148,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC334": (
         "bad debug row",
-        "A debug index does not exist, its row is of another task than the packet, or a transfer does not move the box that its row names.",
+        "A debug index does not exist, its row is of another task than the packet, names what its role does not have, or a transfer does not move the box that its row names.",
     ),
     "FVC335": (
         "bad output placement",
@@ -165,6 +165,10 @@ CATALOG: dict[str, tuple[str, str]] = {
     "FVC338": (
         "stage too deep",
         "An instruction or host message has a stage, or a replica, beyond what the cluster says.",
+    ),
+    "FVC339": (
+        "bad folding metadata",
+        "The folding metadata of a binary has other tasks than its packets, or says another engine, die, fold, stage, number of tiles or memory of one.",
     ),
     "FVC313": (
         "link map does not fit",

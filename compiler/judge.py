@@ -15,6 +15,7 @@ from device_db.errors import FvcError
 if TYPE_CHECKING:
     from compiler.executor.report import VerifyReport
     from compiler.isa.program import DeviceProgram
+    from device_db.model import Cluster
 
 Progress = Callable[[str, int, int], None]
 
@@ -96,11 +97,12 @@ def check_all(bundle: Bundle) -> tuple[list[str], list[FvcError]]:
         programs = programs_of(bundle.binaries())
     except FvcError as problem:
         return [*checked, "binaries"], [problem]
-    findings = [as_error(f) for f in [*check_programs(programs), *_check_plan(bundle)]]
+    findings = [as_error(f) for f in [*check_programs(programs), *_check_plan(bundle, programs)]]
     return [*checked, "binaries", "plan"], findings
 
 
-def _check_plan(bundle: Bundle) -> list[Any]:
+def _check_plan(bundle: Bundle, programs: list[DeviceProgram]) -> list[Any]:
+    """The plan and the links of the binaries against the bundle's own cluster."""
     import tempfile
 
     from compiler.frontend import ImportOptions, load_model
@@ -114,7 +116,26 @@ def _check_plan(bundle: Bundle) -> list[Any]:
         path.write_bytes(bundle.read("model.int.onnx"))
         graph = load_model(path, ImportOptions())
     cluster = parse_cluster(bundle.read("cluster.json").decode("utf-8", "replace"))
-    return list(check_plan(plan, graph, cluster))
+    return [*check_plan(plan, graph, cluster), *_check_links(programs, cluster)]
+
+
+def _check_links(programs: list[DeviceProgram], cluster: Cluster) -> list[FvcError]:
+    """FVC331 for a link that is not as the cluster has it."""
+    from device_db.topology import link_specs
+
+    known = link_specs(cluster)
+    return [
+        FvcError(
+            "FVC331",
+            f"link {link.id} has {link.bits_per_second} bit/s and {link.latency_ns} ns, in the cluster "
+            f"{'{} bit/s and {} ns'.format(*known[link.id]) if link.id in known else 'there is none'}",
+            where=(p.name,),
+            exit_code=1,
+        )
+        for p in programs
+        for link in p.links
+        if known.get(link.id) != (link.bits_per_second, link.latency_ns)
+    ]
 
 
 def as_error(finding: Any) -> FvcError:

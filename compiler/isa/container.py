@@ -6,7 +6,7 @@ What each section holds is declared in sections.py and specified for other reade
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import numpy as np
 from compiler.isa.encoding import columns_of, pack
 from compiler.isa.file import write_file
 from compiler.isa.fingerprint import fingerprint
-from compiler.isa.golden import core_rows, placeless, text_rows
+from compiler.isa.golden import METADATA_SECTIONS, core_rows, metadata_rows, placeless, text_rows
 from compiler.isa.program import CoreProgram, DeviceProgram, EngineSpec, Instruction
 from compiler.isa.reader import read_device
 from compiler.isa.records import StringTable, write_table
@@ -103,8 +103,10 @@ def _core_sections(program: DeviceProgram, strings: StringTable) -> dict[int, by
     }
 
 
-def _text_sections(program: DeviceProgram, strings: StringTable) -> dict[int, bytes]:
-    """TEXT, QUEUES, RELOCATIONS, GOLDEN."""
+def _text_sections(
+    program: DeviceProgram, strings: StringTable, metadata: Mapping[SectionType, bytes]
+) -> dict[int, bytes]:
+    """TEXT, QUEUES, RELOCATIONS, GOLDEN; `metadata`: the METADATA_SECTIONS as written."""
     stream: list[Instruction] = []
     runs: list[tuple[int, int, int]] = []  # core, queue, instructions
     for k, core in enumerate(program.cores):
@@ -124,6 +126,7 @@ def _text_sections(program: DeviceProgram, strings: StringTable) -> dict[int, by
     relocations = find_relocations(columns, core_of)
     rows = [row for k, c in enumerate(program.cores) for row in core_rows(k, c)]
     rows += text_rows(columns, placeless(text, relocations), core_of, [c.packets for c in program.cores])
+    rows += metadata_rows(metadata)
     return {
         SectionType.TEXT: text.astype("<u8").tobytes(),
         SectionType.QUEUES: write_table(
@@ -187,6 +190,6 @@ def write_device(program: DeviceProgram) -> bytes:
     strings = StringTable()
     sections = _device_sections(program, strings)
     sections |= _core_sections(program, strings)
-    sections |= _text_sections(program, strings)
+    sections |= _text_sections(program, strings, {s: sections[s] for s in METADATA_SECTIONS})
     sections[SectionType.STRINGS] = strings.to_bytes()
     return write_file(sections, fingerprint([c.engine for c in program.cores]))

@@ -6,7 +6,7 @@ Text CRCs are taken over section-relative text with ranks and channels zero, so 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from compiler.isa.encoding import Columns, Words
 from compiler.isa.program import CoreProgram, Packet
 from compiler.isa.relocate import RANK, Relocations, scatter
+from compiler.isa.sections import SectionType
 
-SYMBOL, TASK, WHOLE, MARKING = 0, 1, 2, 3
+SYMBOL, TASK, WHOLE, MARKING, METADATA = 0, 1, 2, 3, 4
 Row = tuple[int, int, str, int]  # core, kind, name, crc
+Buffer = bytes | memoryview
+METADATA_SECTIONS = (SectionType.LINKS, SectionType.FOLDING, SectionType.NOTE)
 
 
 def core_rows(k: int, core: CoreProgram) -> list[Row]:
@@ -29,6 +32,11 @@ def core_rows(k: int, core: CoreProgram) -> list[Row]:
     view = memoryview(core.constants)
     rows += [(k, SYMBOL, name, zlib.crc32(view[at : at + size])) for name, (at, size) in core.symbols.items()]
     return rows
+
+
+def metadata_rows(sections: Mapping[SectionType, Buffer]) -> list[Row]:
+    """CRC-32 of the METADATA_SECTIONS that are there: what no other part of the file repeats."""
+    return [(0, METADATA, s.name, zlib.crc32(sections[s])) for s in METADATA_SECTIONS if s in sections]
 
 
 def placeless(text: Words, relocations: Relocations) -> Words:

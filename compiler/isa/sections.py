@@ -152,8 +152,8 @@ TABLES: dict[SectionType, tuple[Column, ...]] = {
     SectionType.LINKS: _columns("id str", "bits_per_second u64", "latency_ns u64"),
     SectionType.GOLDEN: _columns(
         "core u32",
-        "kind u32 | 0 symbol's constants, 1 task's text, 2 the core's whole CONST, 3 its marking",
-        "name str | symbol, task or empty",
+        "kind u32 | 0 symbol's constants, 1 task's text, 2 the core's whole CONST, 3 its marking, 4 a section",
+        "name str | symbol, task, section or empty",
         "crc u32 | CRC-32 (IEEE)",
     ),
     SectionType.DEBUG: _columns("core u32", "node str", "task str", "tensor str", "box list", "role str"),

@@ -7,6 +7,7 @@ the rings: addresses in WGT and TAB are relative to the step's block, all others
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -136,20 +137,26 @@ class Constants:
         self.keep = keep
         self.image = bytearray()
         self.symbols: dict[str, tuple[int, int]] = {}
+        self._known: dict[str, int] = {}
+        self._numbers: Counter[str] = Counter()
         self._size = 0
 
-    def add(self, name: str, size_bytes: int, make: Callable[[], bytes]) -> int:
-        """Offset of a new region of `size_bytes`, aligned to 64; the same name gives the same region again."""
-        known = self.symbols.get(name)
+    def add(self, key: str, size_bytes: int, make: Callable[[], bytes], label: str = "") -> int:
+        """Offset of a new region of `size_bytes`, aligned to 64; the same key gives the same region again.
+
+        Its symbol is the key, or `label` with the number of regions that had the label before."""
+        known = self._known.get(key)
         if known is not None:
-            return known[0]
-        offset = align(self._size)
+            return known
+        offset = self._known[key] = align(self._size)
+        name = f"{label}{self._numbers[label]}" if label else key
+        self._numbers[label] += 1
         self.symbols[name] = (offset, size_bytes)
         self._size = offset + size_bytes
         if self.keep:
             data = make()
             if len(data) != size_bytes:
-                raise AssertionError(f"constant {name}: {len(data)} bytes made, {size_bytes} announced")
+                raise AssertionError(f"constant {key}: {len(data)} bytes made, {size_bytes} announced")
             self.image.extend(bytes(offset - len(self.image)))
             self.image.extend(data)
         return offset

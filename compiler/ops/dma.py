@@ -184,7 +184,7 @@ def load_const(
     flags: int = 0,
 ) -> Proto:  # fmt: skip
     """One LD of a constant region as a single burst run; it needs no earlier result."""
-    offset = task.constants.add(f"{task.name}/{name}", data_bytes, make)
+    offset = task.constants.add(f"{task.name}/{name}", data_bytes, make, f"{task.name}/{role}")
     view = View("", Space.CONST, offset, (0, 1, 0, 1, 0, 1, 0, data_bytes), 1)
     (proto,) = load(
         task.engine, view, offset, space, scratch_addr, ((data_bytes, 1, 1),), role, ahead=True, flags=flags

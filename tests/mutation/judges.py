@@ -1,5 +1,5 @@
-"""The judges of a broken binary, in the order in which a user meets them: reader, static checker, the rules of the
-machine executor, comparison of every tensor with ONNX Runtime."""
+"""The judges of a broken binary, in the order in which a user meets them: reader, static checker, the device (which
+refuses another hardware description than its own), the rules of the machine executor, comparison with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ import numpy as np
 from compiler.executor.verify import verify_programs
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
+from compiler.isa.fingerprint import compare_hardware
 from device_db.errors import FvcError
 from tests.mutation.mutants import KINDS, Kind, Programs, Unchanged, mutate
 
 Accumulators = dict[tuple[int, int], bytes]
-JUDGES = ("reader", "checker", "machine", "comparison", "survivor")
+DRAWS = 20  # of one kind, before the next one is tried
+JUDGES = ("reader", "checker", "device", "machine", "comparison", "survivor")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """judge: who caught it, or "survivor". equal: whether a survivor's accumulators are all those of the original."""
+    """judge: who caught it, or "survivor". equal: whether a survivor's accumulators are all those of the original.
+
+    digest: SHA-256 of the mutant's files, code: the error that refused them."""
 
     kind: str
     judge: str
     what: str
     equal: bool = False
+    digest: str = ""
+    code: str = ""
 
 
 class Bench:
@@ -35,15 +41,12 @@ class Bench:
 
     def __init__(self, programs: Programs, model: bytes, host: dict[str, bytes], frames: int = 8) -> None:
         self.programs, self.model, self.host, self.frames = programs, model, host, frames
-        self.seen = {self._digest([write_device(p) for p in programs])}
+        self.hardware = [c.engine for p in programs for c in p.cores]
+        self.original = [write_device(p) for p in programs]
         findings = check_programs(programs)
         assert not findings, findings
         passed, self.accumulators = self.compare(programs)
         assert passed
-
-    @staticmethod
-    def _digest(files: list[bytes]) -> bytes:
-        return sha256(b"".join(files)).digest()
 
     def compare(self, programs: Programs, order_seed: int | None = None) -> tuple[bool, Accumulators]:
         """Does every tensor agree; and the accumulators of each (rank, frame) in program order."""
@@ -58,16 +61,19 @@ class Bench:
         return report.passed, {k: b"".join(a for _, a in sorted(v)) for k, v in seen.items()}
 
     def mutant(self, seed: int, kinds: tuple[Kind, ...]) -> tuple[str, str, list[bytes]]:
-        """Kind, what was done and the files of mutant `seed`; no two mutants of a bench are equal."""
-        rng, kind = random.Random(seed), kinds[seed % len(kinds)]
-        while True:
-            try:
-                what, files = mutate(kind, rng, self.programs)
-            except Unchanged:
-                continue
-            if (digest := self._digest(files)) not in self.seen:
-                self.seen.add(digest)
-                return kind.__name__, what, files
+        """Kind, what was done and the files of mutant `seed`: of the kind that the seed asks for, or of the next one
+        that has something to change in this bundle."""
+        rng = random.Random(seed)
+        for turn in range(len(kinds)):
+            kind = kinds[(seed + turn) % len(kinds)]
+            for _ in range(DRAWS):
+                try:
+                    what, files = mutate(kind, rng, self.programs)
+                except Unchanged:
+                    continue
+                if files != self.original:
+                    return kind.__name__, what, files
+        raise AssertionError("nothing to change")
 
     def judge(
         self,
@@ -78,19 +84,27 @@ class Bench:
     ) -> Verdict:
         """Without the checker, the executor has to judge what the checker would have refused."""
         kind, what, files = self.mutant(seed, kinds)
+        digest = sha256(b"".join(files)).hexdigest()
+
+        def by(judge: str, code: str = "", equal: bool = False) -> Verdict:
+            return Verdict(kind, judge, what, equal, digest, code)
+
         try:
             programs = [read_device(f) for f in files]
         except FvcError as error:
-            return Verdict(kind, "reader", f"{what} ({error.code})")
+            return by("reader", error.code)
         if checker and (findings := check_programs(programs)):
-            return Verdict(kind, "checker", f"{what} ({findings[0].code})")
+            return by("checker", findings[0].code)
+        found = [c.engine for p in programs for c in p.cores]
+        if compare_hardware(self.hardware, found):
+            return by("device")
         equal = True
         for order in orders:
             try:
                 passed, accumulators = self.compare(programs, order)
             except FvcError as error:
-                return Verdict(kind, "machine", f"{what} ({error.code})")
+                return by("machine", error.code)
             if not passed:
-                return Verdict(kind, "comparison", what)
+                return by("comparison")
             equal = equal and accumulators == self.accumulators
-        return Verdict(kind, "survivor", what, equal)
+        return by("survivor", equal=equal)

@@ -31,8 +31,6 @@ LENGTHS = (
     *("dram_s1", "dram_s2", "scratch_s1", "scratch_s2"),
 )
 SHIFTS = (1, 4, 8, 16, 64, 128, 256, 1024, 4096)
-# What only reports read; everything else in a file is the program, or names what the judges look for.
-REPORTS = (SectionType.FOLDING, SectionType.NOTE)
 
 
 class Unchanged(Exception):
@@ -72,7 +70,7 @@ def flip_text(rng: random.Random, programs: Programs) -> str:
         changed = decode(words)
     except FvcError:
         changed = []
-    if len(changed) == 1:
+    if len(changed) == 1 and changed[0].queue == queue[k].queue:
         queue[k] = changed[0]
         return what
     device = next(d for d, p in enumerate(programs) if any(c is core for c in p.cores))
@@ -87,7 +85,7 @@ def flip_file(rng: random.Random, programs: Programs) -> str:
     """One bit of a section, all SHA-256s repaired; a small section is as likely as a large one."""
     device = rng.randrange(len(programs))
     data = bytearray(write_device(programs[device]))
-    section = rng.choice([e for e in read_header(bytes(data)).sections if e.size and e.type not in REPORTS])
+    section = rng.choice([e for e in read_header(bytes(data)).sections if e.size])
     at, bit = rng.randrange(section.size), rng.randrange(8)
     data[section.offset + at] ^= 1 << bit
     raise Damaged(f"byte {at} bit {bit} of {section.name}", device, repair_hashes(bytes(data)))
@@ -250,10 +248,113 @@ def host_message(rng: random.Random, programs: Programs) -> str:
     return f"host message of {m.tensor}: {next(iter(change))}"
 
 
+def _respelt(rng: random.Random, name: str, others: list[str]) -> str:
+    """Another name: one character different, or one that stands elsewhere in the program."""
+    others = sorted({o for o in others if o != name})
+    if others and rng.random() < 0.3:
+        return rng.choice(others)
+    at = rng.randrange(len(name))
+    return name[:at] + rng.choice([c for c in "aZ0/#_" if c != name[at]]) + name[at + 1 :]
+
+
+def rename(rng: random.Random, programs: Programs) -> str:
+    """One name, in one place or in all of its device: of a table row, a task, a tensor, a node, a symbol, a link."""
+    d = rng.randrange(len(programs))
+    known: list[str] = []
+    _each_name(programs[d], lambda place, name: (known.append(name), name)[1])
+    target = rng.randrange(len(known))
+    old, new = known[target], _respelt(rng, known[target], known)
+    everywhere, where, k = rng.random() < 0.5, "", -1
+
+    def change(place: str, name: str) -> str:
+        nonlocal k, where
+        k += 1
+        if k == target:
+            where = place
+        return new if k == target or (everywhere and name == old) else name
+
+    programs[d] = _each_name(programs[d], change)
+    return f"{where} {old!r} to {new!r}{' everywhere' if everywhere else ''}"
+
+
+def _each_name(p: DeviceProgram, change: Callable[[str, str], str]) -> DeviceProgram:
+    """The program with every name that is not empty replaced by change(place, name), in a fixed order."""
+
+    def row(place: str, record: Any, *names: str) -> Any:
+        new = {n: change(f"{place} {n}", getattr(record, n)) for n in names if getattr(record, n)}
+        return replace(record, **new)
+
+    for core in p.cores:
+        core.engine = row("engine", core.engine, "id", "die", "bank")
+        core.symbols = {change("symbol", name): span for name, span in core.symbols.items()}
+        core.packets = [row("packet", x, "task") for x in core.packets]
+        core.debug = [row("debug row", x, "node", "task", "tensor", "role") for x in core.debug]
+        core.memory_map = [row("placement", x, "tensor", "dtype") for x in core.memory_map]
+    channels = [
+        replace(row("channel", c, "transport"), links=tuple(change("channel link", x) for x in c.links))
+        for c in p.channels
+    ]
+    return replace(
+        p,
+        name=change("device", p.name),
+        channels=channels,
+        links=[row("link", x, "id") for x in p.links],
+        host=[row("host message", x, "tensor", "dtype") for x in p.host],
+        outputs={change("output", a): change("output root", b) for a, b in p.outputs.items()},
+        aliases={change("alias", a): (change("alias root", b), s) for a, (b, s) in p.aliases.items()},
+    )
+
+
+def metadata(rng: random.Random, programs: Programs) -> str:
+    """A row of the folding metadata says something else of what tables and text say too, or is missing."""
+    core = rng.choice([c for p in programs for c in p.cores if c.folding])
+    k = rng.randrange(len(core.folding))
+    row = core.folding[k]
+    if rng.random() < 0.1:
+        del core.folding[k]
+        if not core.folding:
+            raise Unchanged  # a binary without this metadata is whole
+        return f"row {k} dropped"
+    name = rng.choice(
+        [n for n in ("task", "layer", "engine", "die", "memory", "tm", "tn", "tiles", "stage") if n in row]
+    )
+    old = row[name]
+    row[name] = _respelt(rng, old, []) if isinstance(old, str) else int(str(old)) + rng.choice((-1, 1))
+    return f"{name} {old!r} to {row[name]!r}"
+
+
+def geometry(rng: random.Random, programs: Programs) -> str:
+    """A number of a table: a placement, a debug box, a packet's tile, a channel, a symbol, the hardware."""
+    p = rng.choice(programs)
+    core = rng.choice(p.cores)
+    tables: list[tuple[str, list[Any], tuple[str, ...]]] = [
+        ("placement", core.memory_map, ("address", "bytes", "depth", "box")),
+        ("debug row", core.debug, ("box",)),
+        ("packet", core.packets, ("id", "tile")),
+        ("channel", p.channels, ("id", "source_rank", "target_rank", "capacity", "max_bytes")),
+    ]
+    place, records, names = rng.choice([t for t in tables if t[1]])
+    k, name = rng.randrange(len(records)), rng.choice(names)
+    value = getattr(records[k], name)
+    by = rng.choice((-1, 1)) * rng.choice((1, 1, 2, 64))
+    if isinstance(value, tuple):
+        if not value:
+            raise Unchanged
+        at = rng.randrange(len(value))
+        new: Any = (*value[:at], max(0, value[at] + by), *value[at + 1 :])
+    else:
+        new = max(0, value + by)
+    if new == value:
+        raise Unchanged
+    records[k] = replace(records[k], **{name: new})
+    return f"{place} {name} {value} to {new}"
+
+
 Kind = Callable[[random.Random, Programs], str]
 KINDS: tuple[Kind, ...] = (
-    flip_text, flip_text, flip_text, flip_file, flip_file, flip_constant, drop_token, add_token, drop_pair, marking,
-    swap, shift_address, wrong_length, drop_instruction, repeat_instruction, host_message,
+    flip_text, flip_text, flip_text, flip_file, flip_file, flip_constant, flip_constant, drop_token, add_token,
+    drop_pair, marking, swap, shift_address, wrong_length, drop_instruction, repeat_instruction, host_message, rename,
+    metadata, geometry,
 )  # fmt: skip
 LOOSENING: tuple[Kind, ...] = (drop_pair, marking)  # what takes away order and leaves the rest as it is
 

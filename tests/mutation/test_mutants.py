@@ -35,7 +35,8 @@ def run(
     name: str, seeds: range, kinds: tuple[Kind, ...], orders: tuple[int | None, ...], out: pytest.CaptureFixture[str]
 ) -> list[Verdict]:
     """Judges the mutants, prints the counts, and gives the survivors; each must have every accumulator equal."""
-    judged = [bench(name).judge(seed, kinds, orders) for seed in seeds]
+    every = {v.digest: v for v in (bench(name).judge(seed, kinds, orders) for seed in seeds)}
+    judged = list(every.values())  # the same mutant twice counts once
     survivors = [v for v in judged if v.judge == "survivor"]
     count = Counter((v.kind, v.judge) for v in judged)
     with out.disabled():

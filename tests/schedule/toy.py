@@ -113,9 +113,10 @@ class Toy:
                         made[root] = [(whole_box(storage4(self.graph.tensors[root].shape)), "host", stage)]
                 continue
             home = k // self.spread
-            layers.setdefault(step.name, []).extend(self._layer(step, home, engines, r, made, stage_of, room))
+            known = layers.setdefault(step.name, [])
+            known.extend(self._layer(step, home, engines, r, made, stage_of, room, len(known)))
 
-    def _layer(self, node: Node, home, engines, r, made, stage_of, room) -> list[SlicePlan]:
+    def _layer(self, node: Node, home, engines, r, made, stage_of, room, first: int) -> list[SlicePlan]:
         box = whole_box(storage4(self.graph.tensors[node.y].shape))
         sp = splits(self.graph, node)
         out: list[SlicePlan] = []
@@ -136,7 +137,7 @@ class Toy:
             assert cost is not None, (node.name, role, b)
             out.append(
                 SlicePlan(
-                    f"{node.name}#{r}.{len(out)}",
+                    f"{node.name}#{first + len(out)}",
                     engine.id,
                     role,
                     b,

@@ -15,6 +15,7 @@ from compiler.isa.check.exact import check_exact
 from compiler.isa.check.fields import check_fields
 from compiler.isa.check.findings import Finding, Findings
 from compiler.isa.check.memory import check_memory
+from compiler.isa.check.names import check_folding, check_routes, check_rows, check_symbol_names
 from compiler.isa.check.tables import (
     OutputCoverage,
     check_control,
@@ -51,7 +52,8 @@ def check_programs(programs: Sequence[DeviceProgram]) -> list[Finding]:
     if views is None:
         return findings.result()
     _check_stages(programs, findings)
-    orders = [_check_core(view, findings) for view in views]
+    check_routes(programs, findings)
+    orders = [_check_core(view, programs[0].replicas, findings) for view in views]
     if any(order is None for order in orders):
         return findings.result()
     traffic = gather_traffic(programs, views, channels, findings)
@@ -101,7 +103,7 @@ def _check_stages(programs: Sequence[DeviceProgram], findings: Findings) -> None
                 findings.add("FVC338", f"host message of {m.tensor}: stage {m.stage}, replica {m.replica}", p.name)
 
 
-def _check_core(view: CoreView, findings: Findings) -> LocalOrder | None:
+def _check_core(view: CoreView, replicas: int, findings: Findings) -> LocalOrder | None:
     """All proofs that need one core alone."""
     before = sum(findings.counts.values())
     check_hardware(view, findings)
@@ -116,8 +118,11 @@ def _check_core(view: CoreView, findings: Findings) -> LocalOrder | None:
     check_order(view, findings)
     check_roles(view, findings)
     check_names(view, findings)
+    check_rows(view, replicas, findings)
+    check_folding(view, findings)
     check_control(view, findings)
     check_symbols(view, accesses, findings)
+    check_symbol_names(view, findings)
     check_placements(view, accesses, findings)
     check_transports(view, findings)
     if order is None:

@@ -31,6 +31,7 @@ class End:
     stage: int
     tensor: str
     box: tuple[int, ...]
+    task: str
     node: Node | None
     where: tuple[str, ...]
 
@@ -79,6 +80,9 @@ def check_devices(programs: Sequence[DeviceProgram], findings: Findings) -> dict
             missing = [name for name in c.links if name not in known]
             if missing:
                 findings.add("FVC331", f"the channel runs over link {missing[0]}, which is not described", where)
+    sizes = sorted({(c.capacity, c.max_bytes) for c in channels.values()})
+    if len(sizes) > 1:
+        findings.add("FVC331", f"channels differ in capacity or message size: {sizes[0]} and {sizes[1]}")
     _same_everywhere(programs, findings)
     return channels
 
@@ -86,11 +90,9 @@ def check_devices(programs: Sequence[DeviceProgram], findings: Findings) -> dict
 def _same_everywhere(programs: Sequence[DeviceProgram], findings: Findings) -> None:
     first = programs[0]
     for p in programs[1:]:
-        for name in ("outputs", "replicas", "stages"):
+        for name in ("outputs", "aliases", "replicas", "stages"):
             if getattr(p, name) != getattr(first, name):
                 findings.add("FVC331", f"{p.name} and {first.name} disagree on {name}", p.name)
-        if any(first.aliases[a] != p.aliases[a] for a in p.aliases.keys() & first.aliases.keys()):
-            findings.add("FVC331", f"{p.name} and {first.name} disagree on an alias", p.name)
     if first.replicas < 1:
         findings.add("FVC331", "there must be at least one replica", first.name)
 
@@ -121,8 +123,8 @@ def gather_traffic(
                 if f["bytes"] > c.max_bytes:
                     findings.add("FVC330", f"{f['bytes']} bytes, the channel takes {c.max_bytes}", *view.where(k))
                 row = view.core.debug[i.debug] if i.debug < len(view.core.debug) else None
-                end = End(f["tag"], f["bytes"], i.stage, row.tensor if row else "", row.box if row else (), (v, k),
-                          view.where(k))  # fmt: skip
+                end = End(f["tag"], f["bytes"], i.stage, row.tensor if row else "", row.box if row else (),
+                          row.task if row else "", (v, k), view.where(k))  # fmt: skip
                 ends.setdefault(c.id, []).append(end)
     for p in programs:
         for m in p.host:
@@ -132,7 +134,7 @@ def gather_traffic(
                 findings.add("FVC330", "the host message names a channel that is not the host's", *where)
                 continue
             side = traffic.sent if m.to_core else traffic.taken
-            side.setdefault(c.id, []).append(End(m.tag, _host_size(m), m.stage, m.tensor, (), None, where))
+            side.setdefault(c.id, []).append(End(m.tag, _host_size(m), m.stage, m.tensor, (), "", None, where))
     idle = sorted(channels.keys() - traffic.sent.keys() - traffic.taken.keys())
     if idle:
         findings.add("FVC331", f"no message ever passes channel {idle[0]}")
@@ -156,6 +158,9 @@ def check_pairs(traffic: Traffic, findings: Findings) -> None:
             if a.tensor != b.tensor or (a.box and b.box and a.box != b.box):
                 what = f"channel {channel}: sent as {a.tensor} {a.box}, taken as {b.tensor} {b.box}"
                 findings.add("FVC330", what, *a.where, *b.where)
+            # A message to the host is of the task that made it; one from the host is of none.
+            if a.task != b.task and b.node is not None:
+                findings.add("FVC330", f"channel {channel}: sent by task {a.task!r}, taken as of {b.task!r}", *b.where)
 
 
 def check_deadlock(

@@ -113,10 +113,9 @@ def check_names(view: CoreView, findings: Findings) -> None:
         findings.add("FVC331", f"engine {e.id} does not stand on {view.device}/{e.die}", view.name)
     next_tile: dict[str, int] = {}
     for p in view.core.packets:
-        if p.task and p.tile != next_tile.get(p.task, 0):
-            findings.add(
-                "FVC333", f"packet {p.id} is tile {p.tile} of {p.task}, {next_tile.get(p.task, 0)} expected", view.name
-            )
+        wanted = next_tile.get(p.task, 0) if p.task else 0
+        if p.tile != wanted:
+            findings.add("FVC333", f"packet {p.id} is tile {p.tile} of {p.task!r}, {wanted} expected", view.name)
         next_tile[p.task] = p.tile + 1
     end = max((p.address + p.depth * -(-p.bytes // 64) * 64 for p in view.core.memory_map), default=0)
     if view.core.work_bytes != end:

@@ -17,7 +17,7 @@ from compiler.isa.program import HostMessage, Placement
 from compiler.isa.table import Queue, Space
 
 ELEMENT_BYTES = {"u8": 1, "s8": 1, "i32": 4, "i64": 8}
-OUTPUT = "output"
+RESULTS = ("output", "partial")  # roles of stores
 _MOST_SCRATCH = 1 << 30
 _MOST_ELEMENTS = 1 << 33  # of one tensor; bounds what a proof of a hostile file costs
 
@@ -213,7 +213,7 @@ class Coverage:
 
 
 class OutputCoverage:
-    """Adds up the "output" stores of all cores and says what is missing, double or outside its box (FVC335)."""
+    """Adds up the stores of results and partial sums of all cores; says what is missing, double or outside (FVC335)."""
 
     def __init__(self, views: Sequence[CoreView]) -> None:
         self.tensors: dict[str, Coverage] = {}
@@ -225,7 +225,7 @@ class OutputCoverage:
                     known.shape = [max(a, b) for a, b in zip(known.shape, ends, strict=True)]
 
     def add(self, view: CoreView, findings: Findings) -> None:
-        """The stores of one core whose debug rows say "output"."""
+        """The stores of one core whose debug rows say "output" or "partial"."""
         group = view.group("ST")
         if group is None:
             return
@@ -236,7 +236,7 @@ class OutputCoverage:
         places: dict[int, Placement] = {}
         for k in group.index.tolist():
             row = view.core.debug[view.stream[k].debug]
-            if row.role != OUTPUT:
+            if row.role not in RESULTS:
                 continue
             f = view.stream[k].fields
             place = next((p for p in by_tensor.get(row.tensor, ()) if _holds(p, f)), None)
@@ -257,10 +257,11 @@ class OutputCoverage:
             shape = (f["n2"], f["n1"], f["n0"])
             flat = counts.reshape(-1)
             np.ndarray(shape, np.uint8, flat, start, steps)[...] += 1
-            if row.box and not _within_box(counts.shape, place.box, row.box, start, shape, steps):
-                findings.add(
-                    "FVC335", f"stores elements of {row.tensor} outside its debug box {row.box}", *view.where(k)
-                )
+            if not row.box:
+                continue
+            exact = prod(shape) == prod(sizes(row.box))
+            if not exact or not _within_box(counts.shape, place.box, row.box, start, shape, steps):
+                findings.add("FVC335", f"does not store its debug box {row.box} of {row.tensor}", *view.where(k))
         for key, counts in local.items():
             place = places[key]
             whole = self.tensors[place.tensor]
