@@ -59,6 +59,18 @@ CATALOG: dict[str, tuple[str, str]] = {
         "ONNX Runtime refuses the model",
         "The model keeps ONNX's rules but no runtime can run it: a bias or scale of the wrong length or type, or an operator without a kernel. Host segments and the verification need one that runs.",
     ),
+    "FVC120": (
+        "a scale cannot be absorbed",
+        "A quantiser's scale or zero point is not constant, not positive or not whole, or varies along what a layer sums up, so that no factor can be taken out of the integer sum. Quantise with one scale a tensor, or one an output channel for weights.",
+    ),
+    "FVC121": (
+        "bit width",
+        "A quantiser's bit width must be one constant whole number from 1 to 32 that leaves at least two levels.",
+    ),
+    "FVC122": (
+        "QONNX or FINN operator not known",
+        "The model has an operator of the QONNX or FINN domains, or a rounding mode, layout or table of one, that fvc does not know. Take the model before FINN's hardware steps: Quant, BipolarQuant, Trunc, MultiThreshold, Im2Col, MaxPoolNHWC and QuantAvgPool2d are read.",
+    ),
     "FVC300": (
         "not a binary of fvc",
         "The file is no .fvcb container, or it is cut off: its length is not what its header says.",

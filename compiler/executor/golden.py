@@ -24,6 +24,7 @@ from compiler.ir.graph import (
     Node,
     Pool,
     Table,
+    Thresholds,
     storage4,
 )
 
@@ -168,7 +169,19 @@ def requantize(acc: Array, scale: Array, zero_point: int, dtype: np.dtype[Any]) 
     return out
 
 
+def step_function(acc: Array, thresholds: Thresholds, dtype: np.dtype[Any]) -> Array:
+    """base + step * (number of a channel's thresholds <= acc); channels on axis 1."""
+    y = np.empty(acc.shape, dtype)
+    for channel, row in enumerate(thresholds.values):
+        count = np.searchsorted(row, acc[:, channel], side="right")
+        y[:, channel] = thresholds.base + thresholds.step * count
+    return y
+
+
 def _conv(node: Conv, x: Array, dtype: np.dtype[Any]) -> Array:
+    if node.thresholds is not None:
+        y = step_function(accumulate(node, x), node.thresholds, dtype)
+        return np.ascontiguousarray(y.transpose(np.argsort(node.axes)))
     y = requantize(accumulate(node, x), node.scale.reshape(1, -1, 1, 1), node.y_zero_point, dtype)
     return np.ascontiguousarray(y.transpose(np.argsort(node.axes)))
 

@@ -25,7 +25,7 @@ def load_model(path: Path, options: ImportOptions | None = None) -> Graph:
     In a notebook or a test, without a file:
         from compiler.frontend import ImportOptions, load_proto, zoo
         graph = load_proto(zoo.build("tiny"), ImportOptions(per_channel=True))
-    What could not be done as asked stands in `graph.fallbacks`. Raises FvcError 101-113 on bad input.
+    What could not be done as asked stands in `graph.fallbacks`. Raises FvcError 101-122 on bad input.
     """
     from compiler.frontend.load import read_model
 
@@ -49,7 +49,7 @@ def canonical(
     model: onnx.ModelProto, options: ImportOptions, report: ImportReport, *, where: str = "model"
 ) -> OnnxGraph:
     """The canonical integer model as an OnnxGraph."""
-    from compiler.frontend import shapes
+    from compiler.frontend import lowbit, shapes, sizes
     from compiler.frontend.fold import copy_constant_outputs, fold_constants
     from compiler.frontend.fuse import fuse, one_dequantize_a_reader
     from compiler.frontend.load import clean, name_nodes
@@ -60,13 +60,18 @@ def canonical(
     from compiler.frontend.simplify import fold_float_weights
 
     graph = clean(model, options, report, where)
-    was_float = is_float(graph)
-    if was_float:
-        graph = quantize(graph, options, report)
+    was_float = graph.grids is None and is_float(graph)
+    if graph.grids is not None:
+        runs(graph, where)  # written out in standard operators, which ONNX Runtime can judge
+        lowbit.convert(graph, report)
+        sizes.fits_memory(graph, where)
     else:
-        regular_products(graph)
-        fold_float_weights(graph)
-    fuse(graph, report)
+        if was_float:
+            graph = quantize(graph, options, report)
+        else:
+            regular_products(graph)
+            fold_float_weights(graph)
+        fuse(graph, report)
     shapes.infer(graph)
     normalise(graph, report)
     fold_constants(graph)

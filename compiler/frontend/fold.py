@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from compiler.frontend import ort, shapes
-from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, elem_type
+from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, elem_type
 from compiler.frontend.sizes import FOLD_LIMIT_ELEMENTS
 from compiler.frontend.windows import window
 
@@ -36,6 +36,9 @@ _KEEP = {
     "SequenceAt",
     "Optional",
 }
+
+
+_KNOWN_DOMAINS = ("", MS, "ai.onnx.ml")
 
 
 def constant_value(node: Node) -> NDArray[Any] | None:
@@ -181,6 +184,7 @@ def _evaluate(graph: OnnxGraph) -> bool:
     for n in graph.nodes:
         if (
             n.op in _KEEP
+            or n.domain not in _KNOWN_DOMAINS
             or n.captured
             or n.op == "Constant"
             or any(

@@ -6,6 +6,7 @@ can be computed without the inputs is a constant, every type that can be known i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,10 +16,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from compiler.frontend import ort, shapes, sizes, upgrade
+from compiler.frontend import functions, lowbit, ort, shapes, sizes, upgrade
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, from_proto, type_of
 from compiler.frontend.options import ImportOptions, ImportReport
+from compiler.frontend.reader import REASONS
 from device_db.errors import FvcError
 
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -109,8 +111,10 @@ def load_graph(path: Path, options: ImportOptions, report: ImportReport) -> Onnx
 
 def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, where: str = "model") -> OnnxGraph:
     """The clean OnnxGraph of a ModelProto."""
-    if model.functions:
+    _remember(model, report)
+    if any(not functions.is_ours(f) for f in model.functions):
         model = _inline(model)
+    defined = {f.name for f in model.functions}
     opsets = {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in model.opset_import}
     if not opsets.get(""):
         if any(n.domain in ("", "ai.onnx") for n in model.graph.node):
@@ -159,8 +163,20 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
             raise FvcError("FVC105", f"invalid graph: output '{o}' is never made", where=(where,))
     name_nodes(graph)
     graph.sort()
+    strange = next((n for n in graph.nodes if n.domain == functions.DOMAIN and n.op not in defined), None)
+    if strange is not None:
+        raise FvcError(
+            "FVC105",
+            f"invalid graph: nothing defines the operator {strange.op}",
+            where=(where, f"node '{strange.name}'"),
+        )
     upgrade.to_13(graph)
     upgrade.sums_to_adds(graph)
+    if lowbit.is_lowbit(graph):
+        lowbit.refuse_unknown(graph)
+        fold_constants(graph)
+        graph.grids = lowbit.expand(graph, model)
+        graph.sort()
     _check(graph, where)
     if half_to_single(graph):
         report.fallback("16-bit floats of the model are read as float32")
@@ -171,7 +187,8 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
     _check_finite(graph, where)
     graph.output_info = {}
     shapes.infer(graph)
-    sizes.fits_memory(graph, where)
+    if graph.grids is None:  # the tables of a low-bit model leave no such tensors behind
+        sizes.fits_memory(graph, where)
     _only_tensors(graph, where)
     return graph
 
@@ -187,6 +204,19 @@ def _only_tensors(graph: OnnxGraph, where: str) -> None:
             )
 
 
+def _remember(model: onnx.ModelProto, report: ImportReport) -> None:
+    """Reasons that an earlier import wrote into the model (`reader.with_reasons`); anything else there is ignored."""
+    for p in model.metadata_props:
+        if p.key != REASONS:
+            continue
+        try:
+            known = json.loads(p.value)
+        except ValueError:
+            continue
+        if isinstance(known, dict):
+            report.reasons.update({k: v for k, v in known.items() if isinstance(v, str)})
+
+
 def has_subgraphs(graph: onnx.GraphProto) -> bool:
     return any(
         a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for n in graph.node for a in n.attribute
@@ -196,7 +226,8 @@ def has_subgraphs(graph: onnx.GraphProto) -> bool:
 def _inline(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx.inliner
 
-    return onnx.inliner.inline_local_functions(model)
+    others = [(f.domain, f.name) for f in model.functions if not functions.is_ours(f)]
+    return onnx.inliner.inline_selected_functions(model, others)
 
 
 def _array(t: TensorProto, where: str) -> NDArray[Any]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from compiler.frontend import functions
 from device_db.errors import FvcError
+
+if TYPE_CHECKING:
+    from compiler.frontend.lowbit.grid import Grids
 
 IR_VERSION = 10
 MAX_IR_VERSION = 13
@@ -100,6 +104,7 @@ class OnnxGraph:
     counter: int = 0
     output_info: dict[str, onnx.ValueInfoProto] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    grids: Grids | None = None  # of a low-bit model
 
     def fresh(self, base: str) -> str:
         """A tensor or node name derived from `base` that was never taken, from now on taken."""
@@ -215,7 +220,16 @@ class OnnxGraph:
         opsets += [helper.make_opsetid(d, v) for d, v in sorted(self.domains.items())]
         if any(n.domain == MS for n in self.nodes) and MS not in self.domains:
             opsets.append(helper.make_opsetid(MS, 1))
-        return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version_of(self.opset), producer_name="fvc")
+        own = sorted({n.op for n in self.nodes if n.domain == functions.DOMAIN})
+        if own and functions.DOMAIN not in self.domains:
+            opsets.append(helper.make_opsetid(functions.DOMAIN, functions.VERSION))
+        return helper.make_model(
+            graph,
+            opset_imports=opsets,
+            functions=[functions.definition(op) for op in own],
+            ir_version=ir_version_of(self.opset),
+            producer_name="fvc",
+        )
 
     def value_info(self, name: str) -> onnx.ValueInfoProto:
         t = self.types[name]

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from compiler.frontend import islands, ort, shapes
+from compiler.frontend import functions, islands, ort, shapes
 from compiler.frontend.fuse import is_dequantize, is_quantize
 from compiler.frontend.movement import clamp_bounds, is_clamp
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, numpy_dtype
@@ -39,12 +39,24 @@ _MOVES = {"Split", "Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze",
 def is_float(graph: OnnxGraph) -> bool:
     """Whether no node of the graph is quantised yet."""
     return not any(
-        is_quantize(n) or is_dequantize(n) or n.op.startswith("QLinear") or n.op in ("QGemm", "ConvInteger",
-        "MatMulInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QAttention", "DynamicQuantizeMatMul",
-        "MatMulNBits") or (n.op == "Gather" and n.inputs[0] in graph.constants and graph.constants[n.inputs[0]].dtype in
-        (np.uint8, np.int8))
+        is_quantize(n)
+        or is_dequantize(n)
+        or n.op.startswith("QLinear")
+        or n.op in _INTEGER_OPS
+        or n.domain == functions.DOMAIN
+        or (n.op == "Gather" and _is_table(graph, n.inputs[0]))
         for n in graph.nodes
-    )  # fmt: skip
+    )
+
+
+_INTEGER_OPS = {
+    "QGemm", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QAttention",
+    "DynamicQuantizeMatMul", "MatMulNBits",
+}  # fmt: skip
+
+
+def _is_table(graph: OnnxGraph, name: str) -> bool:
+    return name in graph.constants and graph.constants[name].dtype in (np.uint8, np.int8)
 
 
 def calibration(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> list[Feeds]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.frontend import read_moves
+from compiler.frontend import functions, read_moves
 from compiler.frontend.integer import DTYPE, S8, U8, Unfit
 from compiler.frontend.onnxgraph import MS, Node
 from compiler.frontend.windows import Window, window
@@ -27,6 +27,8 @@ def read(r: Reading, n: Node) -> tuple[ir.Node, ...]:
     rule = _RULES.get((n.domain, n.op))
     if rule is not None:
         return (rule(r, n),)
+    if functions.is_threshold(n.domain, n.op):
+        return (_threshold(r, n),)
     moved = read_moves.read(r, n)
     if moved is None:
         raise Unfit(f"no engine operator for {n.op}")
@@ -179,6 +181,62 @@ def _matrix(r: Reading, n: Node, bias_at: int, y_at: int) -> ir.Node:
     )
 
 
+def _threshold(r: Reading, n: Node) -> ir.Node:
+    """ConvThreshold or MatMulThreshold (compiler/frontend/functions.py)."""
+    x, y = r.activation(n.inputs[0]), n.outputs[0]
+    w = _weight(r, n.inputs[1])
+    _same_elem(r, x, n.inputs[1])
+    table = r.const(n.inputs[4])
+    base, step = int(r.scalar(n.inputs[6])), int(r.scalar(n.inputs[7]))
+    conv = functions.base_name(n.op) == functions.CONV
+    m = int(w.shape[0] if conv else w.shape[-1])
+    width = (1 << functions.search_bits(n.op)) - 1
+    if table.dtype != np.int32 or table.shape != (m, width) or (np.diff(table.astype(np.int64), axis=1) < 0).any():
+        raise Unfit("its thresholds are no table of ascending rows")
+    if not np.array_equal(r.const(n.inputs[5]).reshape(-1), np.arange(m) * width):
+        raise Unfit("its rows of thresholds do not follow one another")
+    used = np.flatnonzero((table != np.iinfo(np.int32).max).any(axis=0))
+    count = int(used[-1]) + 1 if len(used) else 1
+    info = np.iinfo(DTYPE[r.graph.elem(y)])
+    if step <= 0 or base < info.min or base + step * count > info.max:
+        raise Unfit("its levels leave the 8-bit type of its result")
+    thresholds = ir.Thresholds(base, step, np.ascontiguousarray(table[:, :count]))
+    shape, out = r.shape(x), r.shape(y)
+    axes = (0, 1, 2, 3) if conv or len(shape) <= 2 else MATRIX_AXES
+    full = w if conv else np.ascontiguousarray(w.T)[:, :, None, None]
+    if conv:
+        if len(shape) not in (3, 4):
+            raise Unfit(f"convolution with {len(shape) - 2} spatial dimensions")
+        win = window(n, shape[2:], tuple(int(d) for d in w.shape[2:]))
+        strides, pads = _pair(win.strides, 1), _pads(win.begin, win.end)
+        dilations = _pair(win.dilations, 1)
+        full = w if w.ndim == 4 else w[:, :, None, :]
+    else:
+        if w.ndim != 2 or not shape:
+            raise Unfit(f"matrix product with a constant of rank {w.ndim}")
+        strides, pads, dilations = (1, 1), (0, 0, 0, 0), (1, 1)
+    return ir.Conv(
+        name=n.name,
+        op=functions.base_name(n.op),
+        x=x,
+        y=y,
+        weight=np.ascontiguousarray(full),
+        weight_zero_point=_one_zero(r, n.inputs[3]),
+        bias=np.zeros(m, np.int32),
+        scale=np.ones(m, F32),
+        x_zero_point=r.zero(n.inputs[2]),
+        y_zero_point=0,
+        x_shape=_four(ir.storage4(shape), axes),
+        y_shape=_four(ir.storage4(out), axes),
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        groups=n.integer("group", 1),
+        axes=axes,
+        thresholds=thresholds,
+    )
+
+
 def _four(shape: ir.Shape4, axes: tuple[int, int, int, int]) -> ir.Shape4:
     return (shape[axes[0]], shape[axes[1]], shape[axes[2]], shape[axes[3]])
 
@@ -195,6 +253,14 @@ def _fma(a: np.float32, b: np.float32, c: np.float32) -> np.float32:
             toward = np.inf if error > 0 else -np.inf
             total = float(np.nextafter(np.float64(total), toward))
     return F32(total)
+
+
+def add_constants(
+    sa: np.float32, za: int, sb: np.float32, zb: int, sy: np.float32, zy: int
+) -> tuple[np.float32, np.float32, np.float32]:
+    """ra, rb, c of QLinearAdd for scales and zero points of a, b and y."""
+    ra, rb = F32(sa / sy), F32(sb / sy)
+    return ra, rb, F32(F32(zy) - _fma(ra, F32(za), F32(rb * F32(zb))))
 
 
 def _binary(r: Reading, n: Node) -> ir.Node:
@@ -214,8 +280,7 @@ def _binary(r: Reading, n: Node) -> ir.Node:
     sa, sb, sy = F32(qa.scale), F32(qb.scale), F32(qy.scale)
     params: dict[str, float]
     if n.op == "QLinearAdd":
-        ra, rb = F32(sa / sy), F32(sb / sy)
-        c = F32(F32(qy.zero_point) - _fma(ra, F32(qa.zero_point), F32(rb * F32(qb.zero_point))))
+        ra, rb, c = add_constants(sa, qa.zero_point, sb, qb.zero_point, sy, qy.zero_point)
         params = {"ra": float(ra), "rb": float(rb), "c": float(c)}
     else:
         params = {"s": float(F32(F32(sa * sb) / sy))}

@@ -6,13 +6,15 @@ segments with the reason; Reshape-like nodes are aliases, or a Move where a read
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from compiler.frontend import ort, read_ops, segments
+from compiler.frontend import levels, ort, read_ops, segments
 from compiler.frontend.integer import DTYPE, S8, U8, Unfit
 from compiler.frontend.islands import is_elementwise
 from compiler.frontend.onnxgraph import Node, OnnxGraph
@@ -20,6 +22,7 @@ from compiler.frontend.options import ImportReport
 from compiler.frontend.views import resolve
 from compiler.ir import graph as ir
 
+REASONS = "fvc.reasons"  # metadata: host node -> why it is there, as JSON
 ALIASES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 _FLOAT_FORMS = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Transpose",
@@ -103,11 +106,20 @@ def read(graph: OnnxGraph, report: ImportReport) -> ir.Graph:
     return _build(r, engine, reasons)
 
 
+def with_reasons(graph: OnnxGraph, host: set[str], report: ImportReport) -> onnx.ModelProto:
+    """The model, with what the import found out about its host nodes: reading it again gives the same reasons."""
+    model = graph.to_model()
+    known = {name: why for name, why in report.reasons.items() if name in host}
+    if known:
+        model.metadata_props.add(key=REASONS, value=json.dumps(known, sort_keys=True))
+    return model
+
+
 def _why(graph: OnnxGraph, n: Node, why: Unfit) -> str:
     if n.op == "QuantizeLinear":
-        return "floats become integers on the host"
+        return segments.CONVERSIONS[0]
     if n.op == "DequantizeLinear":
-        return "integers become floats on the host"
+        return segments.CONVERSIONS[1]
     if n.uses and graph.elem(n.uses[0]) == 1 and (is_elementwise(n) or n.op in _FLOAT_FORMS):
         return f"{n.op} of floats: its input or its result is not quantised"
     return str(why)
@@ -188,11 +200,12 @@ def _build(r: Reading, engine: dict[int, tuple[ir.Node, ...]], reasons: dict[int
         else:
             steps.extend(views.nodes.get(id(item), ()))
     tensors: dict[str, ir.Tensor] = {}
+    few = levels.derive(graph, steps, aliases)
 
     def tensor(name: str) -> None:
         if name not in tensors:
-            t = IR_DTYPE[graph.elem(name)]
-            tensors[name] = ir.Tensor(name, r.shape(name), t, r.quant.get(name) or r.quant.get(aliases.get(name, "")))
+            t, quant = IR_DTYPE[graph.elem(name)], r.quant.get(name) or r.quant.get(aliases.get(name, ""))
+            tensors[name] = ir.Tensor(name, r.shape(name), t, quant, few.get(name))
 
     boundary = {*graph.inputs, *graph.outputs}
     for s in steps:
@@ -228,6 +241,6 @@ def _build(r: Reading, engine: dict[int, tuple[ir.Node, ...]], reasons: dict[int
         outputs=tuple(graph.outputs),
         aliases=aliases,
         host_tensors=host_tensors,
-        model=ort.serialize(graph.to_model()),
+        model=ort.serialize(with_reasons(graph, {n.name for n in graph.nodes if id(n) in reasons}, r.report)),
         fallbacks=tuple(r.report.fallbacks),
     )

@@ -14,6 +14,7 @@ from compiler.frontend import ort
 from compiler.frontend.onnxgraph import Node, OnnxGraph, numpy_dtype
 from compiler.ir import graph as ir
 
+CONVERSIONS = ("floats become integers on the host", "integers become floats on the host")
 _PLAIN = {"QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity",
           "Cast", "Slice", "Concat", "Split", "Pad"}  # fmt: skip
 
@@ -138,7 +139,13 @@ def _segment(
     from_engine = any(i in made and id(made[i]) in engine for i in inputs)
     to_engine = any(id(n) in engine and any(i in inside for i in n.uses) for n in graph.nodes)
     kind = "head" if not from_engine else ("middle" if to_engine else "tail")
-    cause = min(nodes, key=lambda n: (n.op in _PLAIN) + (n.op in ("QuantizeLinear", "DequantizeLinear")))
+
+    def rank(n: Node) -> int:
+        """What causes a segment is neither data movement nor, least of all, a conversion."""
+        converts = n.op in ("QuantizeLinear", "DequantizeLinear") or reasons.get(id(n)) in CONVERSIONS
+        return (n.op in _PLAIN or converts) + converts
+
+    cause = min(nodes, key=rank)
     reason = f"{kind}: node '{cause.name}' ({cause.op}): {reasons.get(id(cause), 'float')}"
     step = ir.HostSegment(
         name=name,

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from compiler.frontend import ort
+from compiler.frontend import functions, ort
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, elem_type, numpy_dtype, type_of
 
 _SHADOW_UNARY = {"QLinearLeakyRelu", "QLinearSigmoid", "QLinearSoftmax"}
+_LOWBIT = {"Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold"}
 _SAME_AS_FIRST = {
     "Gelu",
     "FastGelu",
@@ -28,6 +29,11 @@ _SAME_AS_FIRST = {
 
 def _shadow(node: Node, graph: OnnxGraph) -> Node:
     """A standard node with the same output shape (element types are repaired by the caller)."""
+    if node.op in _LOWBIT and node.domain not in ("", MS):
+        return Node("Identity", [node.inputs[0]], [node.outputs[0]], node.name)
+    if node.op == "QuantAvgPool2d" and node.text("data_layout", "NCHW") == "NCHW":
+        window = {"kernel_shape": [node.integer("kernel", 1)] * 2, "strides": [node.integer("stride", 1)] * 2}
+        return Node("AveragePool", [node.inputs[0]], node.outputs, node.name, "", window)
     if node.domain != MS:
         return node
     i, name = node.inputs, node.name
@@ -57,6 +63,8 @@ def _shadow(node: Node, graph: OnnxGraph) -> Node:
 def output_elem(node: Node, graph: OnnxGraph) -> int:
     """Element type of an integer operator's result, from its output zero point; 0 if the rule does not apply."""
     i = node.inputs
+    if functions.is_threshold(node.domain, node.op):
+        return node.integer("to", 0)
     at = {
         "QLinearConv": 7,
         "QLinearMatMul": 7,

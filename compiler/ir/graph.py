@@ -47,13 +47,48 @@ class Quant:
 
 
 @dataclass(frozen=True, slots=True)
+class Levels:
+    """The only integers that a tensor can hold: lo, lo + step, …, hi. Derived from the graph, never merely claimed."""
+
+    lo: int
+    hi: int
+    step: int = 1
+
+    @property
+    def signed(self) -> bool:
+        return self.lo < 0
+
+    @property
+    def bipolar(self) -> bool:
+        """-1 and +1: one bit, where a streaming engine multiplies by XNOR."""
+        return (self.lo, self.hi, self.step) == (-1, 1, 2)
+
+    @property
+    def bits(self) -> int:
+        """Bits of the narrowest integer type that holds them; 1 for bipolar."""
+        if self.bipolar:
+            return 1
+        if self.signed:
+            return max((-self.lo - 1).bit_length(), self.hi.bit_length() if self.hi > 0 else 0) + 1
+        return max(1, self.hi.bit_length())
+
+    @property
+    def type_name(self) -> str:
+        """The type as FINN calls it: UINT4, INT2, BIPOLAR, BINARY."""
+        if self.bipolar:
+            return "BIPOLAR"
+        return "BINARY" if not self.signed and self.bits == 1 else f"{'INT' if self.signed else 'UINT'}{self.bits}"
+
+
+@dataclass(frozen=True, slots=True)
 class Tensor:
-    """One named tensor; `shape` is the ONNX shape, all static."""
+    """One named tensor; `shape` is the ONNX shape, all static. levels: None where its type is all that is known."""
 
     name: str
     shape: tuple[int, ...]
     dtype: DType
     quant: Quant | None = None
+    levels: Levels | None = None
 
     @property
     def elements(self) -> int:
@@ -82,16 +117,34 @@ def storage4(shape: tuple[int, ...]) -> Shape4:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Thresholds:
+    """A step function of the accumulator, a row a channel: y = base + step * (number of values <= acc).
+
+    Rows ascend (equal neighbours are one higher step) and have one length; INT32_MAX fills a row whose last steps
+    no accumulator reaches.
+    """
+
+    base: int
+    step: int
+    values: NDArray[np.int32]  # (M, T)
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(self.base, self.base + self.step * self.values.shape[1], self.step)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Conv:
     """Integer convolution or matrix product with constant weights, then requantisation.
 
     acc[m] = bias[m] + sum (x - x_zero_point) * (w - weight_zero_point)   in int32
-    y = sat(rint(f32(acc) * scale[m]) + y_zero_point)
+    y = sat(rint(f32(acc) * scale[m]) + y_zero_point), or the step function `thresholds` where there is one
+    (then `scale` holds ones and means nothing).
     A matrix product is a 1x1 convolution whose channel axis is the last storage axis (`axes`).
     """
 
     name: str
-    op: str  # the ONNX operator: QLinearConv, QLinearMatMul, QGemm
+    op: str  # the ONNX operator: QLinearConv, QLinearMatMul, QGemm, ConvThreshold, MatMulThreshold
     x: str
     y: str
     weight: NDArray[np.generic]  # (M, N/groups, KH, KW), uint8 or int8
@@ -107,10 +160,18 @@ class Conv:
     dilations: tuple[int, int] = (1, 1)
     groups: int = 1
     axes: tuple[int, int, int, int] = (0, 1, 2, 3)  # storage axis of n, c, h, w
+    thresholds: Thresholds | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.x,)
+
+    @property
+    def weight_levels(self) -> Levels:
+        """The values of w - weight_zero_point: bipolar where they are all -1 and +1."""
+        real = self.weight.astype(np.int32) - self.weight_zero_point
+        lo, hi = int(real.min()), int(real.max())
+        return Levels(lo, hi, 2 if lo == -1 and hi == 1 and not (real == 0).any() else 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -88,7 +88,8 @@ def _node(graph: Graph, n: Node) -> None:
     y = graph.tensors[n.y]
     _need(all(t.dtype in _EIGHT for t in x), "its inputs are not 8-bit")
     _need(y.dtype == DType.I64 if isinstance(n, ArgMax) else y.dtype in _EIGHT, "its output has the wrong type")
-    if not isinstance(n, (ArgMax, Table)):
+    free = isinstance(n, (ArgMax, Table)) or (isinstance(n, Conv) and n.thresholds is not None)
+    if not free:
         _need(all(t.dtype == y.dtype for t in x), "its inputs and output differ in type")
     rule = {
         Conv: _conv,
@@ -116,11 +117,17 @@ def _conv(graph: Graph, n: Conv) -> None:
     _need(n.y_shape[0] == n.x_shape[0] and n.y_shape[1] == m, "its output channels do not fit its weights")
     _need(n.bias.shape == (m,) and n.scale.shape == (m,), "bias or scale is not one value a channel")
     _need(n.bias.dtype == np.int32 and n.scale.dtype == np.float32, "bias or scale has the wrong type")
+    if n.thresholds is not None:
+        t = n.thresholds.values
+        _need(t.dtype == np.int32 and t.ndim == 2 and len(t) == m, "its thresholds are not one int32 row a channel")
+        _need(bool((t[:, 1:] >= t[:, :-1]).all()), "its thresholds do not ascend")
+        info, levels = np.iinfo(np.uint8 if graph.tensors[n.y].dtype == DType.U8 else np.int8), n.thresholds.levels
+        _need(n.thresholds.step > 0 and info.min <= levels.lo and levels.hi <= info.max, "its levels leave its type")
     _need(n.weight.dtype == graph.tensors[n.x].dtype.numpy, "weights and activations differ in signedness")
-    t, left, b, r = n.pads
+    top, left, bottom, right = n.pads
     _need(min(n.pads) >= 0, "a pad is negative")
-    oh = (n.x_shape[2] + t + b - (kh - 1) * n.dilations[0] - 1) // n.strides[0] + 1
-    ow = (n.x_shape[3] + left + r - (kw - 1) * n.dilations[1] - 1) // n.strides[1] + 1
+    oh = (n.x_shape[2] + top + bottom - (kh - 1) * n.dilations[0] - 1) // n.strides[0] + 1
+    ow = (n.x_shape[3] + left + right - (kw - 1) * n.dilations[1] - 1) // n.strides[1] + 1
     _need((oh, ow) == n.y_shape[2:], "its window does not give its output shape")
 
 

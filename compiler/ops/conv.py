@@ -9,8 +9,15 @@ from __future__ import annotations
 from compiler.ir.graph import Conv, Graph
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import Flag, Space
-from compiler.ops.base import Proto, Step, Task, TaskTimeline, Tile, View, dense_view, limits, unsigned_flag
-from compiler.ops.conv_const import folded_bias, instruction_zero_point, requant_plan, row_sum_coefficient, weight_block
+from compiler.ops.base import Proto, Step, Task, TaskTimeline, Tile, View, dense_view, unsigned_flag
+from compiler.ops.conv_const import (
+    folded_bias,
+    instruction_zero_point,
+    output_range,
+    requant_plan,
+    row_sum_coefficient,
+    weight_block,
+)
 from compiler.ops.conv_geometry import (
     Geometry,
     Slots,
@@ -272,7 +279,7 @@ class _Lowering:
             return
         out = 2 * s.act_in + self.packet % 2 * s.act_out
         turn = 2 * (s.act_in + s.act_out)
-        lo, hi = limits(self.task.graph, self.node.y)
+        lo, hi = output_range(self.task.graph, self.node)
         cycles = vector_cycles(count, 1, self.engine.vector_lanes)
         fields = {
             "acc_addr": 0,

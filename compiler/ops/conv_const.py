@@ -12,9 +12,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir.graph import Conv
+from compiler.ir.graph import Conv, Graph
 from compiler.isa.table import MODE_FP32
-from compiler.requant import RequantPlan, reachable_range, requantise
+from compiler.ops.base import limits
+from compiler.requant import RequantPlan, conv_step_plan, reachable_range, requantise
 from compiler.requant.vreq import THRESHOLD_LIMIT_STEPS
 
 
@@ -41,12 +42,24 @@ def folded_bias(node: Conv, x_unsigned: bool, m0: int, m1: int, k0: int, k1: int
 
 @lru_cache(maxsize=1024)
 def requant_plan(node: Conv, x_unsigned: bool, y_unsigned: bool, thresholds: bool) -> RequantPlan:
-    """The requantiser of every output channel, proved over all inputs; without `thresholds` it takes no table space."""
+    """The requantiser of every output channel, proved over all inputs; without `thresholds` it takes no table space.
+
+    A layer that is itself a step function keeps its thresholds: tiles are chosen so that they fit.
+    """
+    if node.thresholds is not None:
+        return conv_step_plan(node)
     x_lo, x_hi = (0, 255) if x_unsigned else (-128, 127)
     lo, hi = (0, 255) if y_unsigned else (-128, 127)
     low, high = reachable_range(node.weight, node.weight_zero_point, node.x_zero_point, x_lo, x_hi, node.bias)
     limit = THRESHOLD_LIMIT_STEPS if thresholds else 0
     return requantise(low, high, node.scale, node.y_zero_point, lo, hi, threshold_limit_steps=limit)
+
+
+def output_range(graph: Graph, node: Conv) -> tuple[int, int]:
+    """The clamp of the requantiser: the range of the result's type, or of the levels of a step function."""
+    if node.thresholds is not None:
+        return node.thresholds.levels.lo, node.thresholds.levels.hi
+    return limits(graph, node.y)
 
 
 def instruction_zero_point(plan: RequantPlan, start: int, stop: int) -> int:

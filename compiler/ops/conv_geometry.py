@@ -18,10 +18,11 @@ from compiler.isa.table import VREQ_ENTRY_BYTES
 from compiler.ops.base import COUNT_LIMIT, Tile
 from compiler.ops.boxes import align
 from compiler.plan.model import Box
+from compiler.requant import entry_bytes
 from cost_models.primitives import best_mac_mode, ceil_div
 
 ROWS_OUTER, CHANNELS_OUTER = 0, 1
-TAB_CHANNEL_BYTES = 4 + VREQ_ENTRY_BYTES  # bias and requantiser entry
+BIAS_BYTES = 4
 
 
 def operator_axes(node: Conv) -> tuple[int, int, int, int]:
@@ -75,6 +76,12 @@ class Geometry:
     x_strides: Shape4
     y_strides: Shape4
     resident: bool
+    entry_bytes: int = VREQ_ENTRY_BYTES  # of TAB a channel for the requantiser
+
+    @property
+    def tab_channel_bytes(self) -> int:
+        """TAB bytes of an output channel: bias and requantiser; the requantiser of a partial stands elsewhere."""
+        return BIAS_BYTES + (self.entry_bytes if self.elem == 1 else 0)
 
     @property
     def window_h(self) -> int:
@@ -120,8 +127,13 @@ def geometry(
     return Geometry(
         *n, *m, *h, *w, k0, k1, node.weight.shape[2], node.weight.shape[3], *node.strides, *node.dilations,
         node.pads[0], node.pads[1], shape[2], shape[3], node.groups, node.weight.shape[0] // node.groups,
-        node.weight.shape[1], last, elem, xs, ys, resident,
+        node.weight.shape[1], last, elem, xs, ys, resident, requantiser_bytes(node),
     )  # fmt: skip
+
+
+def requantiser_bytes(node: Conv) -> int:
+    """TAB bytes to keep free for a channel's requantiser entry; optional thresholds take what is left."""
+    return VREQ_ENTRY_BYTES if node.thresholds is None else entry_bytes(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +248,12 @@ def slots(g: Geometry, tile: Tile) -> Slots:
     rows, cols = min(tile["r"], g.h1 - g.h0), min(tile["c"], g.w1 - g.w0)
     depth = min(tile["n"], g.k1 - g.k0)
     out = align(m * rows * cols) if g.elem == 1 else 0
-    per_channel = TAB_CHANNEL_BYTES if g.elem == 1 else 4
     return Slots(
         align(act_bytes_of(g, None, m, depth, rows, cols)),
         out,
         out if turned(g) else 0,
         0 if g.resident else align(m * depth * g.kh * g.kw),
-        align(m * per_channel),
+        align(m * g.tab_channel_bytes),
         align(m * rows * cols * 4),
     )
 

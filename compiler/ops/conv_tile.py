@@ -166,7 +166,7 @@ def estimate(g: Geometry, tile: Tile, engine: EngineSpec) -> Estimate:
         counts, strides = (groups * n, rows, cols), (g.x_strides[1], g.x_strides[2], g.x_strides[3])
     act_c, act_b = load_time(engine, counts, strides, 1)
     wgt_c, wgt_b = (0, 0) if g.resident else load_time(engine, (1, 1, m * n * g.kh * g.kw), (0, 0, 1), 1)
-    tab_c, tab_b = load_time(engine, (1, 1, m * 20), (0, 0, 1), 1)
+    tab_c, tab_b = load_time(engine, (1, 1, m * g.tab_channel_bytes), (0, 0, 1), 1)
     if turned(g):
         oc, os_ = (r, c, m), (g.y_strides[2], g.y_strides[3], g.y_strides[1])
     else:

@@ -9,7 +9,6 @@ from compiler.isa.program import EngineSpec
 from compiler.ops.base import TaskTimeline, Tile
 from compiler.ops.conv_geometry import (
     ROWS_OUTER,
-    TAB_CHANNEL_BYTES,
     Geometry,
     MBlock,
     Visit,
@@ -87,7 +86,7 @@ def step_times(g: Geometry, v: Visit, engine: EngineSpec) -> Times:
     if v.new_wgt and not g.resident:
         ahead, loaded = _burst(engine, v.m.size * v.depth * g.kh * g.kw)
     if v.new_tab:
-        cycles, size = _burst(engine, v.m.size * (TAB_CHANNEL_BYTES if g.elem == 1 else 4))
+        cycles, size = _burst(engine, v.m.size * g.tab_channel_bytes)
         ahead, loaded = ahead + cycles, loaded + size
     fill = 0
     head = mac_mode(g.last, v.m.size, v.depth, v.m.groups, g.kh, g.kw, v.rows, v.cols, engine.tm, engine.tn)[1]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from compiler.ir.graph import Conv
 from compiler.isa.program import EngineSpec
-from compiler.isa.table import VREQ_ENTRY_BYTES, Flag, Space
-from compiler.ops.base import COUNT_LIMIT, Proto, Step, Task, Tile, View, limits, unsigned_flag
+from compiler.isa.table import Flag, Space
+from compiler.ops.base import COUNT_LIMIT, Proto, Step, Task, Tile, View, unsigned_flag
 from compiler.ops.blocks import uniform_makespan
 from compiler.ops.boxes import align, box_sizes
-from compiler.ops.conv_const import instruction_zero_point, requant_plan
-from compiler.ops.conv_geometry import operator_axes
+from compiler.ops.conv_const import instruction_zero_point, output_range, requant_plan
+from compiler.ops.conv_geometry import operator_axes, requantiser_bytes
 from compiler.ops.dma import load, load_const, load_time, store, store_time
 from compiler.plan.model import Box
 from compiler.requant import pack_vreq, packed_bytes
@@ -48,7 +48,7 @@ def choose_tile(node: Conv, box: Box, partials: int, engine: EngineSpec) -> Tile
             m <= COUNT_LIMIT
             and 2 * partials * align(m * r * c * WORD) <= engine.acc_bytes
             and 2 * align(m * r * c) <= engine.act_bytes
-            and 2 * align(m * VREQ_ENTRY_BYTES) <= engine.tab_bytes
+            and 2 * align(m * requantiser_bytes(node)) <= engine.tab_bytes
         )
 
     c = width
@@ -90,7 +90,7 @@ def lower(task: Task) -> list[Step]:
     acc_slot, out_slot = align(block * WORD), align(block)
     x_unsigned = bool(unsigned_flag(graph, node.x, Flag.X_UNSIGNED))
     y_flag = unsigned_flag(graph, node.y, Flag.Y_UNSIGNED)
-    lo, hi = limits(graph, node.y)
+    lo, hi = output_range(graph, node)
     m0, m1 = _ranges(node, task.box)[1]
     plan = None
     if not task.pricing:
@@ -119,7 +119,7 @@ def lower(task: Task) -> list[Step]:
             step.loads.append(
                 load_const(
                     task, f"t{m}",
-                    packed_bytes(plan, m, m + channels) if plan else channels * VREQ_ENTRY_BYTES,
+                    packed_bytes(plan, m, m + channels) if plan else channels * requantiser_bytes(node),
                     lambda m=m, c=channels: entries(m, m + c), Space.TAB, 0, "table",  # type: ignore[misc]
                 )
             )  # fmt: skip

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table, storage4
 from compiler.isa.program import EngineSpec
-from compiler.isa.table import VREQ_ENTRY_BYTES, Space
+from compiler.isa.table import Space
 from compiler.ops import argmax, binary, conv, global_average, move, pool, reduce, table
 from compiler.ops.base import Constants, Step, Task, TaskTimeline, Tile, View, dense_view, timeline_of
 from compiler.ops.boxes import align, tensor_shape4, whole_box
@@ -154,9 +154,8 @@ def _conv_cost(g: Geometry, engine: EngineSpec) -> TaskCost | None:
     if tile is None:
         return None
     weights = weight_bytes(g)
-    per_channel = 4 + (VREQ_ENTRY_BYTES if g.elem == 1 else 0)
     return _cost_of(
-        conv.task_timeline(g, tile, engine), tile, weights, weights + (g.m1 - g.m0) * per_channel,
+        conv.task_timeline(g, tile, engine), tile, weights, weights + (g.m1 - g.m0) * g.tab_channel_bytes,
         align(weights) if g.resident else 0, conv.macs(g),
     )  # fmt: skip
 

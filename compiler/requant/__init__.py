@@ -4,6 +4,7 @@
 """
 
 from compiler.requant.binary import BinaryEntry, binary_entry
+from compiler.requant.stepped import conv_step_plan, entry_bytes, step_plan
 from compiler.requant.vreq import MODE_NAMES, RequantPlan, pack_vreq, packed_bytes, reachable_range, requantise
 
 __all__ = [
@@ -11,8 +12,11 @@ __all__ = [
     "BinaryEntry",
     "RequantPlan",
     "binary_entry",
+    "conv_step_plan",
+    "entry_bytes",
     "pack_vreq",
     "packed_bytes",
     "reachable_range",
     "requantise",
+    "step_plan",
 ]

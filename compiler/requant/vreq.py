@@ -80,7 +80,7 @@ class RequantPlan:
             "steps": self.step_count[cut].tolist(),
             "acc_lo": self.acc_lo[cut].tolist(),
             "acc_hi": self.acc_hi[cut].tolist(),
-            "proved_on": "both sides of every step in [acc_lo, acc_hi]; fp32 by construction",
+            "proved_on": "both sides of every step in [acc_lo, acc_hi]; others by construction",
         }
 
 

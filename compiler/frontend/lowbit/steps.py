@@ -1,0 +1,126 @@
+"""Integer thresholds of a chain: the least accumulator at which each output begins, exact for every accumulator.
+
+The chain is evaluated on float32(acc * scale), the product taken exactly: where the model's scales are powers of two
+this is what its own float sums give. It is a proof, not a fit: a chain that is monotone by its form is bisected to both
+sides of every step; any other is evaluated at every accumulator there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.frontend.integer import Unfit
+from compiler.frontend.lowbit.chain import Chain
+from compiler.frontend.lowbit.grid import Array, Grid
+from compiler.frontend.onnxgraph import OnnxGraph
+
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+MOST_EVALUATED = 1 << 22  # accumulators tried one by one where the chain's form proves nothing
+WIDE_STEPS = 15
+NEAR = 2.0**-21  # four units in the last place of float32
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepTable:
+    """values (M, T) of sign * acc by channel; y = lo + step * count. near: steps that float32 rounding could move."""
+
+    values: NDArray[np.int32]
+    sign: I64
+    lo: int
+    step: int
+    near: int
+
+    @property
+    def hi(self) -> int:
+        return self.lo + self.step * int(self.values.shape[1])
+
+
+def step_table(graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: I64, scale: Array) -> StepTable:
+    """The thresholds of every channel over [acc_lo, acc_hi]; scale: float64, the real value of one accumulator unit.
+
+    Raises Unfit where the chain is no step function that rises or falls, or has more than 255 steps."""
+
+    def outputs(acc: Array, bend: float = 1.0) -> Array:
+        value = (acc.astype(np.float64) * scale[:, None] * bend).astype(np.float32)
+        return np.rint(chain.evaluate(graph, value, acc.shape[1])).astype(np.int64)
+
+    ends = np.stack([acc_lo, acc_hi], axis=1)
+    at_lo, at_hi = outputs(ends).T
+    if not chain.monotone:
+        return _exhaustive(outputs, grid, acc_lo, acc_hi)
+    sign = np.where(at_hi < at_lo, -1, 1).astype(np.int64)
+    low, high = np.minimum(at_lo, at_hi), np.maximum(at_lo, at_hi)
+    lo, step, count = _levels(grid, int(low.min()), int(high.max()))
+    start, stop = np.minimum(acc_lo * sign, acc_hi * sign), np.maximum(acc_lo * sign, acc_hi * sign)
+    wanted = lo + step * np.arange(1, count + 1, dtype=np.int64)[None, :]
+
+    def search(bend: float) -> I64:
+        below = np.repeat(start[:, None] - 1, count, axis=1)  # output there is below what is wanted
+        above = np.repeat(stop[:, None], count, axis=1)  # output there is not
+        while (above - below > 1).any():
+            middle = (below + above) >> 1
+            reached = outputs(middle * sign[:, None], bend) >= wanted
+            above, below = np.where(reached, middle, above), np.where(reached, below, middle)
+        return above
+
+    values = search(1.0)
+    never = wanted > high[:, None]
+    always = wanted <= low[:, None]
+    table = np.where(never, INT32_MAX, np.where(always, INT32_MIN, values))
+    near = 0
+    if not _exact(scale, acc_lo, acc_hi):
+        inner = ~never & ~always
+        near = int(((search(1 + NEAR) != values) | (search(1 - NEAR) != values))[inner].sum())
+    return StepTable(table.astype(np.int32), sign, lo, step, near)
+
+
+def _levels(grid: Grid, low: int, high: int) -> tuple[int, int, int]:
+    """(least level, step, steps): all that the quantiser has if they are few, else what can be reached."""
+    step = grid.step
+    if grid.lo is not None and grid.hi is not None:
+        low, high = max(low, grid.lo), min(high, grid.hi)
+        if (grid.hi - grid.lo) // step <= WIDE_STEPS:
+            return grid.lo, step, (grid.hi - grid.lo) // step
+        low = grid.lo + (low - grid.lo) // step * step
+    count = max(1, -(-(high - low) // step))
+    if count > 255:
+        raise Unfit(f"its result has {count + 1} levels, more than 8 bits")
+    return low, step, count
+
+
+def _exact(scale: Array, acc_lo: I64, acc_hi: I64) -> bool:
+    """Whether every sum of the float model is exact: scales with so short a significand that nothing is rounded."""
+    mantissa, _ = np.frexp(scale)
+    odd = mantissa * 2.0**30
+    short = np.gcd(odd.astype(np.int64), 1 << 30) if (odd == np.rint(odd)).all() else np.ones(len(scale), np.int64)
+    bits = 30 - np.log2(short.astype(np.float64))
+    most = np.maximum(np.abs(acc_lo), np.abs(acc_hi)).astype(np.float64)
+    return bool((np.log2(np.maximum(most, 1)) + bits <= 24).all())
+
+
+def _exhaustive(outputs: object, grid: Grid, acc_lo: I64, acc_hi: I64) -> StepTable:
+    """Every accumulator of every channel evaluated; the outputs must rise or fall."""
+    m, width = len(acc_lo), int((acc_hi - acc_lo).max()) + 1
+    if m * width > MOST_EVALUATED:
+        raise Unfit("its activation is not monotone by its form, and has too many accumulators to try each")
+    acc = np.minimum(acc_lo[:, None] + np.arange(width)[None, :], acc_hi[:, None])
+    y = outputs(acc)  # type: ignore[operator]
+    rise, fall = (np.diff(y, axis=1) >= 0).all(axis=1), (np.diff(y, axis=1) <= 0).all(axis=1)
+    if not (rise | fall).all():
+        raise Unfit("its activation rises and falls: it has no thresholds")
+    sign = np.where(rise, 1, -1).astype(np.int64)
+    lo, step, count = _levels(grid, int(y.min()), int(y.max()))
+    table = np.full((m, count), INT32_MAX, np.int64)
+    for k in range(count):
+        hit = y >= lo + step * (k + 1)
+        for c in range(m):
+            at = np.flatnonzero(hit[c])
+            if len(at):
+                whole = len(at) == width
+                value = acc[c, at[0]] if sign[c] > 0 else -acc[c, at[-1]]
+                table[c, k] = INT32_MIN if whole else value
+    return StepTable(table.astype(np.int32), sign, lo, step, 0)

@@ -1,0 +1,382 @@
+"""From grids to integers: one topological walk that gives every quantised tensor an integer twin.
+
+Needs a clean OnnxGraph with `grids`. At each quantiser the chain behind it ends in a sum of products (which becomes a
+layer with thresholds), an integer tensor (a table), or floats (the quantiser runs on the host). Data movement, ReLU,
+scaling and equal-scale additions carry integers along. Guarantees that every twin holds the integers that the float
+graph's quantiser gives for the exact value of its input; what has no twin stays float, with its reason in the report.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from compiler.frontend import functions, movement
+from compiler.frontend.integer import DTYPE, QP, QT, Emitter, Unfit
+from compiler.frontend.lowbit import sums
+from compiler.frontend.lowbit.chain import Chain, find
+from compiler.frontend.lowbit.grid import Array, Grid, Grids, elem_of, fit_container
+from compiler.frontend.lowbit.linear import Ints, Linear, linear, split_bias
+from compiler.frontend.lowbit.steps import INT32_MAX, step_table
+from compiler.frontend.onnxgraph import Node, OnnxGraph
+from compiler.frontend.options import ImportReport
+from compiler.frontend.segments import CONVERSIONS
+
+F32 = np.float32
+_LINEAR = {"Conv", "MatMul", "AveragePool", "GlobalAveragePool"}
+_MOVES = {
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Slice", "Split", "DepthToSpace",
+    "SpaceToDepth", "Tile", "Expand", "Gather", "MaxPool", "Resize", "Pad",
+}  # fmt: skip
+
+
+def convert(graph: OnnxGraph, report: ImportReport) -> None:
+    """Rewrite `graph` in place."""
+    assert graph.grids is not None
+    split_bias(graph, graph.grids)
+    walk = _Walk(graph, graph.grids, report)
+    walk.run()
+    walk.close()
+    if walk.near:
+        report.fallback(
+            f"{walk.near} of {walk.steps} thresholds lie within float32 rounding of a sum: there the integers follow "
+            "the exact sum, the float graph its order of summation"
+        )
+    if not walk.layers:
+        report.fallback("no layer of this low-bit model has quantised inputs and weights: all of it runs in float")
+
+
+class _Walk:
+    def __init__(self, graph: OnnxGraph, grids: Grids, report: ImportReport) -> None:
+        self.graph, self.grids, self.report = graph, grids, report
+        self.e = Emitter(graph, report)
+        self.made = graph.producers()
+        self.ints: dict[str, Ints] = {}
+        self.linears: dict[str, Linear | None] = {}
+        self.host: list[Node] = []  # float nodes of quantisers that run on the host
+        self.near = self.steps = self.layers = 0
+
+    def run(self) -> None:
+        for name, (lo, hi, step) in self.grids.inputs.items():
+            self.annotated(name, lo, hi, step)
+        for n in self.graph.nodes:
+            y = n.outputs[0]
+            grid = self.grids.tensors.get(y)
+            try:
+                if grid is not None:
+                    self.quantise(y, grid)
+                else:
+                    self.carry(n)
+            except Unfit as why:
+                self.report.reasons.setdefault(n.name, str(why))
+
+    def annotated(self, name: str, lo: int, hi: int, step: int) -> None:
+        """A graph input that holds integers in float: the annotation is made true, so that nothing is undefined."""
+        clipped, whole = self.graph.fresh(f"{name}_clipped"), self.graph.fresh(f"{name}_whole")
+        limits = [self.e.const(f"{name}_lo", np.asarray(lo, F32)), self.e.const(f"{name}_hi", np.asarray(hi, F32))]
+        nodes = [
+            Node("Clip", [name, *limits], [clipped], self.graph.fresh(f"{name}_clip")),
+            Node("Round", [clipped], [whole], self.graph.fresh(f"{name}_round")),
+        ]
+        self.host += nodes
+        grid = Grid(whole, np.ones(1, F32), 0, lo, hi, step, name, -1, tuple(n.name for n in nodes))
+        self.quantise_floats(name, grid, whole)
+
+    # -- quantisers ------------------------------------------------------------------------------------------------
+
+    def axis_of(self, name: str) -> int | None:
+        """Channel axis of a tensor that a chain may start from."""
+        if name in self.ints:
+            rank = len(self.graph.shape(name) or ())
+            return self.ints[name].axis if self.ints[name].axis >= 0 else min(1, rank - 1) if rank else 0
+        found = self.linear_of(name)
+        return None if found is None else found.axis
+
+    def linear_of(self, name: str) -> Linear | None:
+        if name not in self.linears:
+            n = self.made.get(name)
+            found = None
+            if n is not None and not n.domain and n.op in _LINEAR and n.inputs[0] in self.ints:
+                try:
+                    found = linear(self.graph, self.grids, n, self.ints[n.inputs[0]])
+                except Unfit as why:
+                    self.report.reasons.setdefault(n.name, str(why))
+            self.linears[name] = found
+        return self.linears[name]
+
+    def quantise(self, y: str, grid: Grid) -> None:
+        """Give `y` a twin."""
+        chain = find(self.graph, self.grids, self.made, grid.integer, self.axis_of)
+        if chain is None:
+            if not self.quantise_sum(y, grid):
+                self.quantise_floats(y, grid, grid.integer)
+        elif chain.source in self.ints:
+            self.table(y, grid, chain, self.ints[chain.source])
+        else:
+            found = self.linear_of(chain.source)
+            assert found is not None
+            try:
+                self.layer(y, grid, chain, found)
+            except Unfit as why:
+                self.report.reasons.setdefault(found.node.name, str(why))
+                self.quantise_floats(y, grid, grid.integer)
+
+    def layer(self, y: str, grid: Grid, chain: Chain, found: Linear) -> None:
+        """A sum of products and its step function: one node with thresholds."""
+        low, high = found.reach()
+        table = step_table(self.graph, chain, grid, low, high, found.unit)
+        shift, zero = self.container(grid, table.lo, table.hi)
+        m, n_steps = table.values.shape
+        bits = n_steps.bit_length()
+        width = (1 << bits) - 1
+        full = np.full((m, width), INT32_MAX, np.int32)
+        full[:, :n_steps] = table.values
+        weight = found.weight * table.sign.reshape(-1, 1, 1, 1)
+        stored, w_zero = _weight_container(weight, found.x.elem)
+        node, name = found.node, self.graph.fresh(f"{y}_q")
+        elem = elem_of(table.lo + shift)
+        rank = found.axis + 1 if found.matrix else len(found.attributes["kernel_shape"]) + 2
+        e = self.e
+        rows = (np.arange(m, dtype=np.int32) * width).reshape((m,) + (1,) * (0 if found.matrix else rank - 2))
+        op = functions.MATMUL if found.matrix else functions.CONV
+        x_shape, kernel = self.graph.shape(node.inputs[0]), found.attributes.get("kernel_shape", ())
+        assert x_shape is not None
+        if found.matrix:
+            stored = np.ascontiguousarray(stored[:, :, 0, 0].T)
+        elif len(kernel) == 1:
+            stored = stored.reshape(*stored.shape[:2], -1)
+        inputs = [
+            found.x.name,
+            e.const(f"{node.name}_weight", stored),
+            e.const(f"{node.name}_x_zero", np.asarray(found.x.zero).astype(DTYPE[found.x.elem])),
+            e.const(f"{node.name}_weight_zero", np.asarray(w_zero).astype(DTYPE[found.x.elem])),
+            e.const(f"{node.name}_thresholds", full),
+            e.const(f"{node.name}_rows", rows),
+            e.const(f"{node.name}_first", np.asarray(table.lo + shift, np.int32)),
+            e.const(f"{node.name}_step", np.asarray(table.step, np.int32)),
+        ]
+        attributes = {**found.attributes, "to": elem}
+        e.nodes.append(Node(f"{op}{bits}", inputs, [name], node.name, functions.DOMAIN, attributes))
+        shape = self.graph.shape(node.outputs[0])
+        if shape is None:
+            raise Unfit("the shape of its result is not static")
+        e.declare(name, elem, shape)
+        self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, table.lo + shift, table.hi + shift, table.step))
+        self.near, self.steps, self.layers = self.near + table.near, self.steps + m * n_steps, self.layers + 1
+
+    def container(self, grid: Grid, lo: int, hi: int) -> tuple[int, int]:
+        fitted = fit_container(lo, hi, grid.zero)
+        if fitted is None:
+            raise Unfit(f"its integers from {lo} to {hi} with the zero point {grid.zero} need more than 8 bits")
+        return fitted
+
+    def table(self, y: str, grid: Grid, chain: Chain, x: Ints) -> None:
+        """A step function of an integer tensor: 256 entries, or 256 a channel."""
+        if chain.channels and chain.axis != 1:
+            raise Unfit("its constants vary along another axis than the channels")
+        stored = np.clip(np.arange(256, dtype=np.uint8).view(DTYPE[x.elem]).astype(np.int64), x.lo, x.hi)
+        real = ((stored - x.zero).astype(F32) * x.scale.reshape(-1, 1)).astype(F32)
+        if x.scale.size > 1:
+            if x.axis != 1:
+                raise Unfit("its input's scale varies along another axis than the channels")
+            chain.channels = x.scale.size
+        values = np.rint(chain.evaluate(self.graph, real, 256)).astype(np.int64)
+        self.look_up(y, grid, x, values)
+
+    def look_up(self, y: str, grid: Grid, x: Ints, values: Array) -> None:
+        """`values` (1 or C, 256) by the byte of x become a table, or nothing where they are x itself."""
+        order = np.arange(256, dtype=np.uint8).view(DTYPE[x.elem]).astype(np.int64)
+        reached = (order >= x.lo) & (order <= x.hi)
+        lo, hi = int(values[:, reached].min()), int(values[:, reached].max())
+        if grid.lo is not None and grid.hi is not None and grid.hi - grid.lo <= 255:
+            lo, hi = grid.lo, grid.hi
+        shift, zero = self.container(grid, lo, hi)
+        elem = elem_of(lo + shift)
+        if elem == x.elem and ((values + shift == order)[:, reached]).all():
+            lo, hi = max(lo + shift, x.lo), min(hi + shift, x.hi)
+            self.keep(y, Ints(x.name, elem, grid.scale, grid.axis, zero, lo, hi, x.step))
+            return
+        name = self.graph.fresh(f"{y}_q")
+        rows = values if len(values) > 1 else values[0]
+        self.e.table(x.name, name, rows + shift, elem, self.graph.fresh(f"{grid.node}_table"))
+        self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, lo + shift, hi + shift, grid.step))
+
+    def quantise_sum(self, y: str, grid: Grid) -> bool:
+        """A quantiser over the sum of two integer tensors of unlike scales: QLinearAdd, where proved over all pairs."""
+
+        def axis_of(name: str) -> int | None:
+            return 1 if self.operands(name) is not None else None
+
+        chain = find(self.graph, self.grids, self.made, grid.integer, axis_of)
+        if chain is None or chain.channels:
+            return False
+        pair = self.operands(chain.source)
+        assert pair is not None
+        try:
+            form = sums.pair_form(self.graph, chain, grid, *pair)
+        except Unfit as why:
+            self.report.reasons.setdefault(self.made[chain.source].name, str(why))
+            return False
+        a, b = (QT(t.name, QP(F32(t.scale[0]), t.zero, t.elem)) for t in pair)
+        wide = self.graph.fresh(f"{y}_sum")
+        self.e.binary("Add", a, b, wide, form.qp, self.graph.fresh(f"{grid.node}_add"))
+        unit = Ints(wide, form.qp.elem, grid.scale, -1, form.qp.zero, form.qp.lo, form.qp.hi, 1)
+        order = form.qp.bytes_in_order().astype(np.int64) - form.qp.zero + grid.zero
+        bounded = np.clip(order, form.lo, form.hi)[None]
+        self.look_up(y, grid, unit, bounded)
+        return True
+
+    def operands(self, name: str) -> tuple[Ints, Ints] | None:
+        n = self.made.get(name)
+        if n is None or n.op != "Add" or n.domain or not all(i in self.ints for i in n.inputs):
+            return None
+        a, b = (self.ints[i] for i in n.inputs)
+        same = self.graph.shape(n.inputs[0]) == self.graph.shape(n.inputs[1])
+        return (a, b) if same and a.scale.size == b.scale.size == 1 else None
+
+    def quantise_floats(self, y: str, grid: Grid, r: str) -> None:
+        """The quantiser stays float, on the host; its whole numbers become 8-bit integers there."""
+        if grid.lo is None or grid.hi is None:
+            raise Unfit("a quantiser without limits over floats")
+        shift, zero = self.container(grid, grid.lo, grid.hi)
+        for part in grid.parts:
+            self.report.reasons.setdefault(part, CONVERSIONS[0])
+        if r == y and y in self.made:  # the float result keeps its name only until the integers take it over
+            r = self.graph.fresh(f"{y}_float")
+            maker = self.made.pop(y)
+            maker.outputs = [r if o == y else o for o in maker.outputs]
+            self.made[r] = maker
+        elem = elem_of(grid.lo + shift)
+        if shift:
+            moved = self.graph.fresh(f"{y}_shifted")
+            offset = self.e.const(f"{y}_shift", np.asarray(shift, F32))
+            self.host.append(Node("Add", [r, offset], [moved], self.graph.fresh(f"{grid.node}_shift")))
+            r = moved
+        name, cast = self.graph.fresh(f"{y}_q"), self.graph.fresh(f"{grid.node}_to_integer")
+        self.report.reasons[cast] = CONVERSIONS[0]
+        self.host.append(Node("Cast", [r], [name], cast, "", {"to": elem}))
+        shape = self.graph.shape(y)
+        if shape is not None:
+            self.e.declare(name, elem, shape)
+        self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, grid.lo + shift, grid.hi + shift, grid.step))
+
+    def keep(self, y: str, t: Ints) -> None:
+        self.ints[y] = t
+
+    # -- what carries integers along -------------------------------------------------------------------------------
+
+    def carry(self, n: Node) -> None:
+        """Give the results of `n` twins if it is exact on integers."""
+        if n.domain or not n.inputs:
+            return
+        data = [i for i in n.uses if i not in self.graph.constants]
+        if not data or any(i not in self.ints for i in data):
+            return
+        x = self.ints[data[0]]
+        y = n.outputs[0]
+        if n.op in _MOVES:
+            self.move(n, x)
+        elif n.op == "Relu":
+            order = np.arange(256, dtype=np.uint8).view(DTYPE[x.elem]).astype(np.int64)
+            values = np.clip(np.maximum(order, x.zero), x.lo, x.hi)[None]
+            if x.hi > x.zero:
+                self.look_up(y, Grid(y, x.scale, x.zero, None, None, 1, n.name, x.axis), x, values)
+        elif n.op in ("Mul", "Div") and len(data) == 1 and n.inputs[0] == data[0] and n.inputs[1] != data[0]:
+            value = self.graph.constants[n.inputs[1]]
+            if (
+                value.size == 1
+                and value.ndim <= len(self.graph.shape(data[0]) or ())
+                and float(value.reshape(-1)[0]) > 0
+            ):
+                factor = F32(value.reshape(-1)[0])
+                scale = (x.scale * factor if n.op == "Mul" else x.scale / factor).astype(F32)
+                self.keep(y, Ints(x.name, x.elem, scale, x.axis, x.zero, x.lo, x.hi, x.step))
+        elif n.op == "Add" and len(data) == 2:
+            self.add(n)
+        elif n.op == "Concat" and len(data) == len(n.inputs):
+            parts = [self.ints[i] for i in data]
+            if all(p.scale.size == 1 and (p.elem, p.zero) == (x.elem, x.zero) and p.scale == x.scale for p in parts):
+                step = x.step if all((p.lo, p.hi, p.step) == (x.lo, x.hi, x.step) for p in parts) else 1
+                name = self.graph.fresh(f"{y}_q")
+                self.e.nodes.append(Node("Concat", [p.name for p in parts], [name], n.name, "", dict(n.attributes)))
+                lo, hi = min(p.lo for p in parts), max(p.hi for p in parts)
+                self.declare_like(name, x.elem, y)
+                self.keep(y, Ints(name, x.elem, x.scale, -1, x.zero, lo, hi, step))
+
+    def declare_like(self, name: str, elem: int, y: str) -> None:
+        shape = self.graph.shape(y)
+        if shape is None:
+            raise Unfit(f"the shape of '{y}' is not static")
+        self.e.declare(name, elem, shape)
+
+    def move(self, n: Node, x: Ints) -> None:
+        if not movement.moves_exactly(n, self.graph) or (x.scale.size > 1 and n.op != "MaxPool"):
+            return
+        qp = QP(F32(x.scale[0]), x.zero, x.elem)
+        value = movement.pad_value(n, self.graph)
+        lo, hi, step = x.lo, x.hi, x.step
+        if value is not None:
+            q = value / float(qp.scale) + x.zero
+            if q != round(q) or not qp.lo <= q <= qp.hi:
+                return
+            if not (lo <= q <= hi and (q - lo) % step == 0):
+                lo, hi, step = min(lo, int(q)), max(hi, int(q)), 1
+        outputs = [self.graph.fresh(f"{o}_q") for o in n.outputs if o]
+        self.e.nodes.append(movement.moved(n, QT(x.name, qp), outputs, self.e))
+        for o, name in zip([o for o in n.outputs if o], outputs, strict=True):
+            self.declare_like(name, x.elem, o)
+            self.keep(o, Ints(name, x.elem, x.scale, x.axis, x.zero, lo, hi, step))
+
+    def add(self, n: Node) -> None:
+        """The sum of two tensors whose scales are in the ratio of small whole numbers, if it has 8 bits."""
+        pair = self.operands(n.outputs[0])
+        if pair is None:
+            return
+        a, b = pair
+        ratio = Fraction(float(a.scale[0])) / Fraction(float(b.scale[0]))
+        if max(ratio.numerator, ratio.denominator) > 64:
+            return
+        p, q = ratio.numerator, ratio.denominator
+        lo = p * (a.lo - a.zero) + q * (b.lo - b.zero)
+        hi = p * (a.hi - a.zero) + q * (b.hi - b.zero)
+        if fit_container(lo, hi, 0) is None:
+            return
+        elem = elem_of(lo)
+        y = n.outputs[0]
+        name = self.graph.fresh(f"{y}_q")
+        left, right = (QT(t.name, QP(F32(f), t.zero, t.elem)) for t, f in ((a, p), (b, q)))
+        self.e.binary("Add", left, right, name, QP(F32(1), 0, elem), n.name)
+        unit = np.asarray([Fraction(float(a.scale[0])) / p], np.float64).astype(F32)
+        step = int(np.gcd(p * a.step, q * b.step))
+        self.keep(y, Ints(name, elem, unit, -1, 0, lo, hi, step))
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Integers where there are twins, a DequantizeLinear where a float reader or output wants one of them."""
+        graph, e = self.graph, self.e
+        twins = set(self.ints) - set(graph.inputs)
+        floats = [n for n in graph.nodes if not (n.outputs[0] in twins and all(o in twins or not o for o in n.outputs))]
+        back = []
+        for y in sorted(twins):
+            t = self.ints[y]
+            scale = t.scale.reshape(()) if t.scale.size == 1 else t.scale
+            zero = np.full(scale.shape, t.zero).astype(DTYPE[t.elem])
+            inputs = [t.name, e.const(f"{y}_scale", scale), e.const(f"{y}_zero_point", zero)]
+            attributes = {} if t.scale.size == 1 else {"axis": t.axis}
+            back.append(Node("DequantizeLinear", inputs, [y], graph.fresh(f"{y}_to_float"), "", attributes))
+        graph.nodes = [*floats, *self.host, *e.nodes, *back]
+        graph.sort()
+        graph.prune()
+
+
+def _weight_container(weight: Array, elem: int) -> tuple[Array, int]:
+    """Stored weights in the 8-bit type `elem` of the activations and their zero point: 128 or 0 where possible."""
+    lo, hi = (0, 255) if elem == 2 else (-128, 127)
+    least, most = int(weight.min()), int(weight.max())
+    first = 128 if elem == 2 else 0
+    for zero in (first, 0, lo - least, hi - most):
+        if lo <= least + zero and most + zero <= hi and lo <= zero <= hi:
+            return (weight + zero).astype(DTYPE[elem]), zero
+    raise Unfit("its weights do not fit 8 bits")

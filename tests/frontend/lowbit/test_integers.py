@@ -1,0 +1,113 @@
+"""Low-bit models against the `qonnx` package and against ONNX Runtime on the integer model that they become."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from compiler.frontend import load_model, load_proto
+from compiler.ir.graph import Conv, Graph
+from tests.frontend.judge import assert_exact, engine_ops
+from tests.frontend.lowbit import models, oracle
+
+DATA = Path(__file__).parents[2] / "data" / "qonnx"
+NAMES = sorted(p.stem for p in DATA.glob("*.onnx"))
+needs_qonnx = pytest.mark.skipif(
+    oracle.INTERPRETER not in os.environ, reason=f"{oracle.INTERPRETER} names no interpreter with the qonnx package"
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_integers_equal_those_of_qonnx(name: str) -> None:
+    graph = load_model(DATA / f"{name}.onnx")
+    data = dict(np.load(DATA / f"{name}.npz"))
+    frame = {k[3:]: v for k, v in data.items() if k.startswith("in:")}
+    assert oracle.compare(graph, frame, {k: v for k, v in data.items() if not k.startswith("in:")}) > 200
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_runtime_judges_the_integer_model(name: str) -> None:
+    assert_exact(load_model(DATA / f"{name}.onnx"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_integer_model_reads_as_itself(name: str) -> None:
+    graph = load_model(DATA / f"{name}.onnx")
+    again = load_proto(onnx.load_model_from_string(graph.model))
+    assert again.model == graph.model
+    assert [(s.nodes, s.reason) for s in again.host_segments] == [(s.nodes, s.reason) for s in graph.host_segments]
+    assert [t.levels for t in again.tensors.values()] == [t.levels for t in graph.tensors.values()]
+
+
+def test_every_layer_with_quantised_input_and_result_is_on_an_engine() -> None:
+    assert engine_ops(load_model(DATA / "conv_w1a2.onnx")) == [
+        "ConvThreshold", "ConvThreshold", "MaxPool", "ConvThreshold", "Flatten", "MatMulThreshold",
+    ]  # fmt: skip
+    assert engine_ops(load_model(DATA / "residual.onnx")).count("QLinearAdd") == 1
+    assert engine_ops(load_model(DATA / "finn.onnx")) == [
+        "ConvThreshold", "ConvThreshold", "MaxPool", "Transpose", "MatMulThreshold",
+    ]  # fmt: skip
+
+
+def types(graph: Graph) -> list[tuple[str, str]]:
+    """(weights, result) of every layer, as FINN names types."""
+    found = []
+    for n in graph.nodes:
+        if isinstance(n, Conv):
+            levels = graph.tensors[n.y].levels
+            found.append((n.weight_levels.type_name, levels.type_name if levels else "?"))
+    return found
+
+
+def test_levels_are_those_of_the_quantisers() -> None:
+    assert types(load_model(DATA / "conv_w1a1.onnx")) == [("BIPOLAR", "BIPOLAR")] * 4
+    assert types(load_model(DATA / "conv_w1a2.onnx")) == [("BIPOLAR", "UINT2")] * 4
+    assert {w for w, _ in types(load_model(DATA / "conv_w4a4_float.onnx"))} <= {"INT4", "INT3"}
+    assert {y for _, y in types(load_model(DATA / "conv_w4a4_float.onnx"))} == {"UINT4"}
+
+
+def test_near_steps_are_reported() -> None:
+    """A step that a float sum may reach or miss is said: 0.1 * 0.1 / 0.02 puts every second sum on a tie."""
+    b = models.Net(3)
+    x = b.quant("x", 0.1, 4)
+    w = b.quant(b.const(b.normal(4, 2, 1, 1)), 0.1, 3)
+    y = b.quant(b.op("Conv", [x, w], kernel_shape=[1, 1]), 0.02, 4)
+    graph = load_proto(b.model((1, 2, 3, 3), y))
+    assert any("thresholds lie within float32 rounding" in f for f in graph.fallbacks)
+    assert not any("thresholds lie" in f for f in load_model(DATA / "conv_w1a2.onnx").fallbacks)
+
+
+@needs_qonnx
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("bits, act, power", [(1, 1, True), (1, 2, True), (2, 2, False), (4, 4, True), (8, 8, False)])
+def test_live_convolutions(seed: int, bits: int, act: int, power: bool, tmp_path: Path) -> None:
+    live(models.convolutions(seed, bits=bits, act=act, power=power), seed, tmp_path)
+
+
+@needs_qonnx
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN"])
+@pytest.mark.parametrize("signed, narrow", [(0, 0), (1, 0), (1, 1)])
+def test_live_rounding(mode: str, signed: int, narrow: int, tmp_path: Path) -> None:
+    live(models.rounding(5, mode, signed=signed, narrow=narrow), 5, tmp_path)
+
+
+@needs_qonnx
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_live_residuals_and_finn(seed: int, tmp_path: Path) -> None:
+    live(models.residual(seed), seed, tmp_path)
+    live(models.residual(seed, unlike=True), seed, tmp_path)
+    live(models.finn(seed), seed, tmp_path)
+
+
+def live(model: onnx.ModelProto, seed: int, folder: Path) -> None:
+    graph = load_proto(model)
+    assert_exact(graph, seeds=1)
+    frame = oracle.frame_for(model, seed)
+    assert oracle.compare(graph, frame, oracle.execute(model, frame, folder)) > 200
