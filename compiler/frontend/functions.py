@@ -18,7 +18,7 @@ from onnx import AttributeProto, TensorProto, helper
 
 DOMAIN = "fvc"
 VERSION = 1
-OPSET = 13
+OPSET = 13  # the oldest
 _INPUTS = ["x", "w", "x_zero", "w_zero", "thresholds", "rows", "first", "step"]
 _WINDOW = ("dilations", "group", "kernel_shape", "pads", "strides")
 CONV, MATMUL = "ConvThreshold", "MatMulThreshold"
@@ -40,8 +40,8 @@ def search_bits(op: str) -> int:
 
 
 @cache
-def definition(op: str) -> onnx.FunctionProto:
-    """The function `op`, e.g. ConvThreshold2."""
+def definition(op: str, opset: int = OPSET) -> onnx.FunctionProto:
+    """The function `op`, e.g. ConvThreshold2, for a model of that operator set (its operators read alike in all)."""
     bits = search_bits(op)
     if not 1 <= bits <= MOST_BITS or not is_threshold(DOMAIN, op):
         raise ValueError(f"no function {op}")
@@ -81,7 +81,7 @@ def definition(op: str) -> onnx.FunctionProto:
         cast,
     ]
     attributes = ["to", *(_WINDOW if conv else ())]
-    opsets = [helper.make_opsetid("", OPSET)]
+    opsets = [helper.make_opsetid("", opset)]
     return helper.make_function(DOMAIN, op, _INPUTS, ["y"], nodes, opsets, attributes)
 
 
@@ -94,7 +94,8 @@ def _constant(name: str, value: int | list[int], elem: int) -> onnx.NodeProto:
 def is_ours(function: onnx.FunctionProto) -> bool:
     """Whether a model's function is exactly one of these, so that its nodes may be read as operators."""
     try:
-        mine = definition(function.name) if function.domain == DOMAIN else None
+        opset = next((o.version for o in function.opset_import if not o.domain), OPSET)
+        mine = definition(function.name, opset) if function.domain == DOMAIN else None
     except ValueError:
         return False
     return mine is not None and function.SerializeToString(deterministic=True) == mine.SerializeToString(

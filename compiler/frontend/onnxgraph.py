@@ -226,7 +226,7 @@ class OnnxGraph:
         return helper.make_model(
             graph,
             opset_imports=opsets,
-            functions=[functions.definition(op) for op in own],
+            functions=[functions.definition(op, self.opset) for op in own],
             ir_version=ir_version_of(self.opset),
             producer_name="fvc",
         )

@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 
 _NETS = {
     "alexnet": "classic",
+    "cnv-w1a1": "lowbit",
+    "cnv-w2a2": "lowbit",
     "lenet": "classic",
     "mobilenetv1": "mobilenet",
+    "mobilenetv1-w4a4": "lowbit",
     "mobilenetv2": "mobilenet",
     "resnet18": "resnet",
     "resnet50": "resnet",
+    "resnet50-w1a2": "lowbit",
     "squeezenet1.0": "squeezenet",
     "squeezenet1.1": "squeezenet",
+    "tfc-w1a1": "lowbit",
     "tiny": "tiny",
     "unet": "unet",
     "vgg16": "classic",

@@ -175,4 +175,6 @@ class Builder:
 
     def finish(self) -> onnx.ModelProto:
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, self.weights)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="fvc")
+        opsets = [helper.make_opsetid("", 17)]
+        opsets += [helper.make_opsetid(d, 1) for d in sorted({n.domain for n in self.nodes if n.domain})]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="fvc")
