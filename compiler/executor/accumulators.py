@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Operators that requantise an int32 accumulator: op -> channel axis of their result.
-CHANNEL_AXIS = {"QLinearConv": 1, "QLinearGlobalAveragePool": 1, "QLinearMatMul": -1, "QGemm": -1}
+CHANNEL_AXIS = {
+    "QLinearConv": 1, "QLinearGlobalAveragePool": 1, "QLinearMatMul": -1, "QGemm": -1, "ConvThreshold": 1,
+    "MatMulThreshold": -1,
+}  # fmt: skip
 _CONV_ATTRIBUTES = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
@@ -85,6 +88,15 @@ def _matmul(b: _Builder, n: Any, base: str) -> str:
     return b.node("MatMulInteger", [x, w, b.scalar(x_zero, f"{base}/xz"), b.scalar(w_zero, f"{base}/wz")], base)
 
 
+def _threshold_conv(b: _Builder, n: Any, base: str) -> str:
+    given = {a.name: b.helper.get_attribute_value(a) for a in n.attribute if a.name in _CONV_ATTRIBUTES}
+    return b.node("ConvInteger", list(n.input[:4]), base, **given)
+
+
+def _threshold_matmul(b: _Builder, n: Any, base: str) -> str:
+    return b.node("MatMulInteger", list(n.input[:4]), base)
+
+
 def _gemm(b: _Builder, n: Any, base: str) -> str:
     x, _, x_zero, w, _, w_zero, *rest = n.input
     if any(a.name in ("transA", "transB") and a.i for a in n.attribute):
@@ -112,7 +124,15 @@ _OPERATORS = {
     "QLinearMatMul": _matmul,
     "QGemm": _gemm,
     "QLinearGlobalAveragePool": _global_average,
+    "ConvThreshold": _threshold_conv,
+    "MatMulThreshold": _threshold_matmul,
 }
+
+
+def operator(op_type: str) -> str:
+    """The operator without the number at its end: a function ConvThreshold4 of the model is a ConvThreshold."""
+    plain = op_type.rstrip("0123456789")
+    return plain if plain in ("ConvThreshold", "MatMulThreshold") else op_type
 
 
 def add_accumulators(proto: Any, tensors: Collection[str]) -> dict[str, str]:
@@ -126,8 +146,9 @@ def add_accumulators(proto: Any, tensors: Collection[str]) -> dict[str, str]:
     b = _Builder(proto)
     found: dict[str, str] = {}
     for n in list(proto.graph.node):
-        if n.op_type in _OPERATORS and n.output[0] in tensors:
-            name = _OPERATORS[n.op_type](b, n, f"{n.output[0]}/accumulator")
+        op = operator(n.op_type)
+        if op in _OPERATORS and n.output[0] in tensors:
+            name = _OPERATORS[op](b, n, f"{n.output[0]}/accumulator")
             if name:
                 found[n.output[0]] = name
     proto.graph.node.extend(b.made)

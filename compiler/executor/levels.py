@@ -49,6 +49,8 @@ class Levels:
     def _count(self, n: NodeInfo, tensors: dict[str, Array], channels: int) -> int:
         """Reachable levels of all channels; every level of the type where a parameter is no constant of the model."""
         constants, names = self.reference.constants, list(n.inputs)
+        if n.op in ("ConvThreshold", "MatMulThreshold"):
+            return _threshold_levels([constants.get(name) for name in names[1:5]], n.op, channels)
         averaged = n.op == "QLinearGlobalAveragePool"
         bias = names[8:9] if n.op == "QLinearConv" else names[6:7] if n.op == "QGemm" else []
         bias = [b for b in bias if b]
@@ -77,6 +79,22 @@ class Levels:
             low, high = start + plus * down + minus * up, start + plus * up + minus * down
             scale = np.broadcast_to(np.float32(x_scale) * w_scale.reshape(-1) / np.float32(y_scale), channels)
         return int(reachable_levels(low, high, scale, int(y_zero), int(y_range.min), int(y_range.max)).sum())
+
+
+def _threshold_levels(given: list[Array | None], op: str, channels: int) -> int:
+    """Levels of channels with thresholds: one, and one for each different threshold that an accumulator reaches."""
+    w, x_zero, w_zero, table = given
+    if w is None or x_zero is None or w_zero is None or table is None:
+        return _TYPE_LEVELS * channels
+    real = (w if op == "ConvThreshold" else np.moveaxis(w, -1, 0)).reshape(channels, -1).astype(np.int64) - int(w_zero)
+    info = np.iinfo(x_zero.dtype)
+    down, up = int(info.min) - int(x_zero), int(info.max) - int(x_zero)
+    plus, minus = np.maximum(real, 0).sum(axis=1), np.minimum(real, 0).sum(axis=1)
+    low, high = plus * down + minus * up, plus * up + minus * down
+    return sum(
+        1 + len(np.unique(row[(row > a) & (row <= b)]))
+        for row, a, b in zip(table.astype(np.int64), low, high, strict=True)
+    )
 
 
 def reachable_levels(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.executor.accumulators import CHANNEL_AXIS, add_accumulators
+from compiler.executor.accumulators import CHANNEL_AXIS, add_accumulators, operator
 from compiler.executor.faults import BAD_BUNDLE, HOST, MachineError
 from compiler.executor.host import session
 
@@ -69,7 +69,8 @@ class Reference:
 
         proto = parse(model)
         self.nodes = tuple(
-            NodeInfo(n.name, n.op_type, tuple(n.input), tuple(o for o in n.output if o)) for n in proto.graph.node
+            NodeInfo(n.name, operator(n.op_type), tuple(n.input), tuple(o for o in n.output if o))
+            for n in proto.graph.node
         )
         self.constants = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
         for n in proto.graph.node:

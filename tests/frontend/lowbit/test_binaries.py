@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from compiler.executor.verify import verify_programs
 from compiler.frontend import load_model
+from compiler.ir.graph import Conv
 from compiler.isa import write_device
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device
@@ -38,3 +40,18 @@ def test_split_layers_compute_the_same(force: tuple[str, int]) -> None:
     plan = partition(graph, cluster, PartitionOptions(time_limit_s=1.0, force_split=(force,)))
     programs = schedule(graph, plan, cluster)
     assert verify_programs(programs, graph.model, {s.name: s.model for s in graph.host_segments}, frames=2).passed
+
+
+def test_a_wrong_weight_shows_in_the_accumulators() -> None:
+    """Thresholds hide much: the judge compares the sums that they read too."""
+    graph, cluster = load_model(DATA / "conv_w4a4_float.onnx"), load_cluster("u50")
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=1.0))
+    layer = next(n for n in graph.nodes if isinstance(n, Conv))
+    weight = layer.weight.copy()
+    weight[0, 0, 0, 0] += 1
+    wrong = replace(graph, steps=tuple(replace(s, weight=weight) if s is layer else s for s in graph.steps))
+    report = verify_programs(
+        schedule(wrong, plan, cluster), graph.model, {s.name: s.model for s in graph.host_segments}, frames=2
+    )
+    assert not report.passed
+    assert any("accumulator" in str(t.failure()) for t in report.failures())
