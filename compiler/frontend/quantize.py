@@ -18,6 +18,7 @@ from onnx import TensorProto
 from compiler.frontend import functions, islands, ort, shapes
 from compiler.frontend.fuse import is_dequantize, is_quantize
 from compiler.frontend.movement import clamp_bounds, is_clamp
+from compiler.frontend.names import own_biases, put_aside, put_back
 from compiler.frontend.onnxgraph import MS, Node, OnnxGraph, Type, numpy_dtype
 from compiler.frontend.options import ImportOptions, ImportReport
 from compiler.frontend.simplify import simplify
@@ -255,10 +256,17 @@ def quantize(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> 
         keep, ends = excluded(graph, whole=True)
     if not ends and not _any_left(graph, keep):
         return graph
+    feeds = calibration(graph, options, report)
+    own_biases(graph)
+    aside = put_aside(graph)
+    new_name = {old: new for new, old in aside.items()}
+    feeds = [{new_name.get(k, k): v for k, v in feed.items()} for feed in feeds]
+    ends = [new_name.get(e, e) for e in ends]
     outputs = graph.outputs  # an input that is an output as well is nothing to quantise
     graph.outputs = [o for o in outputs if o not in graph.inputs]
-    new = _reload(graph, _quantize_static(graph, options, keep, ends, calibration(graph, options, report), report))
+    new = _reload(graph, _quantize_static(graph, options, keep, ends, feeds, report))
     new.outputs = outputs
+    put_back(new, aside)
     return new
 
 

@@ -258,3 +258,23 @@ def test_a_dimension_of_zero_is_named() -> None:
     found = refused(model([("Relu", ["x"], ["y"], {})], {"x": (0, 3)}, ["y"]))
     assert found.code == "FVC103"
     assert "(0, 3)" in found.where[0]
+
+
+def test_names_that_the_quantizer_would_make_itself() -> None:
+    """onnxruntime's quantizer adds suffixes to names, and a digit to a shared bias, without looking."""
+    nodes: list[NodeSpec] = [
+        ("Conv", ["x", "w", "b"], ["b1"], {}),
+        ("Conv", ["b1", "w", "b"], ["b2"], {}),
+        ("Relu", ["b2"], ["b2_scale"], {}),
+        ("Conv", ["b2_scale", "w", "b"], ["x_QuantizeLinear_Output"], {}),
+        ("Transpose", ["x_QuantizeLinear_Output"], ["b2_zero_point"], {"perm": [0, 2, 3, 1]}),
+    ]
+    proto = model(nodes, {"x": PICTURE}, ["b2_zero_point", "b2_scale"], {"w": weights(4, 4, 1, 1), "b": weights(4)})
+    graph = load_proto(proto, ImportOptions(samples=16))
+    assert engine_ops(graph).count("QLinearConv") == 3
+    assert graph.outputs == ("b2_zero_point", "b2_scale")
+    assert_exact(graph, seeds=1)
+    feeds = feeds_for(proto, seed=5, scale=0.5)
+    wanted, got = all_tensors(proto, feeds), all_tensors(onnx.load_model_from_string(graph.model), feeds)
+    for output in graph.outputs:
+        assert np.abs(got[output] - wanted[output]).max() <= 0.1 * np.abs(wanted[output]).max()
