@@ -259,7 +259,8 @@ def choose_tile(graph: Graph, node: Move, box: Box, engine: EngineSpec) -> Tile 
             continue
         seen.add(size)
         plan = _cached_plan(node, elem, lo, hi, size)
-        if 2 * (plan.in_slot + plan.out_slot) > engine.act_bytes:
+        most = max((len({p.table for p in own if p.table >= 0}) for _, _, own in plan.runs), default=0)
+        if 2 * (plan.in_slot + plan.out_slot) > engine.act_bytes or 2 * most * TABLE_BYTES > engine.tab_bytes:
             continue
         tried += 1
         tile = {"b": size}
@@ -300,18 +301,19 @@ def lower(task: Task) -> list[Step]:
     y_origin = _origin(y, y_shape)
     sources: dict[int, tuple[View, int]] = {}
     all_tables = tables(node)
-    all_fit = len(all_tables) * TABLE_BYTES <= engine.tab_bytes // 2
+    needed = tuple(sorted({p.table for _, _, own in plan.runs for p in own if p.table >= 0}))  # by this slice
+    all_fit = len(needed) * TABLE_BYTES <= engine.tab_bytes // 2
     block = -1
     loaded: tuple[int, ...] = ()
     steps: list[Step] = []
     for i, (a, b, own) in enumerate(plan.runs):
         step = Step()
         used = tuple(sorted({p.table for p in own if p.table >= 0}))
-        wanted = tuple(range(len(all_tables))) if all_fit else used
+        wanted = needed if all_fit else used
         if used and wanted != loaded:
             block, loaded = block + 1, wanted
             data = b"".join(all_tables[t] for t in wanted)
-            name = "tables" if all_fit else "tables" + ".".join(map(str, wanted))
+            name = "tables" if len(wanted) == len(all_tables) else "tables" + ".".join(map(str, wanted))
             step.loads.append(
                 load_const(task, name, len(data), lambda d=data: d, Space.TAB, 0, "table")  # type: ignore[misc]
             )

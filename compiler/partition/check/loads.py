@@ -5,9 +5,10 @@ from __future__ import annotations
 from compiler.ir.graph import Graph
 from compiler.isa.check.findings import Findings
 from compiler.isa.program import EngineSpec
-from compiler.ops import task_cost
+from compiler.ops import task_cost, task_timeline
+from compiler.ops.boxes import bounding
 from compiler.partition.check.layers import partial_count
-from compiler.plan.model import Plan
+from compiler.plan.model import Box, Plan
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 from device_db.model import Cluster
 from device_db.topology import link_specs
@@ -39,15 +40,29 @@ def bank_bytes(plan: Plan, graph: Graph) -> dict[str, int]:
         for end in (c.source, c.target):
             if end != HOST:
                 out[bank[end]] += ceil_div(c.bits_per_frame, 8)
+    held = buffers(plan, graph)
     for layer, node in zip(plan.layers, graph.nodes, strict=True):
         for s in layer.slices:
-            cost = task_cost(
-                graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,
-                partial_count(layer, s.replica),
+            t = task_timeline(
+                graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.tile, s.memory,
+                partial_count(layer, s.replica), held[s.engine],
             )  # fmt: skip
-            if cost is not None:
-                out[bank[s.engine]] += cost.read_bytes + cost.write_bytes
+            out[bank[s.engine]] += sum(t.ld_bus_bytes) + sum(t.st_bus_bytes)
     return out
+
+
+def buffers(plan: Plan, graph: Graph) -> dict[str, dict[str, Box]]:
+    """By engine and tensor the box that its core keeps in one dense buffer: all that is made there or arrives."""
+    held: dict[str, dict[str, Box]] = {e.id: {} for e in plan.engines}
+
+    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+        for s in layer.slices:
+            if s.role != "partial":  # every partial sum has a buffer of its own
+                held[s.engine][node.y] = bounding(held[s.engine].get(node.y), s.box)
+    for c in plan.channels:
+        if c.target != HOST:
+            held[c.target][c.tensor] = bounding(held[c.target].get(c.tensor), c.box)
+    return held
 
 
 def compute_ps(plan: Plan, graph: Graph) -> dict[str, int]:
