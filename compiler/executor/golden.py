@@ -179,6 +179,8 @@ def step_function(acc: Array, thresholds: Thresholds, dtype: np.dtype[Any]) -> A
 
 
 def _conv(node: Conv, x: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype.itemsize == 4:
+        return np.ascontiguousarray(accumulate(node, x).transpose(np.argsort(node.axes)))
     if node.thresholds is not None:
         y = step_function(accumulate(node, x), node.thresholds, dtype)
         return np.ascontiguousarray(y.transpose(np.argsort(node.axes)))

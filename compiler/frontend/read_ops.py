@@ -181,6 +181,51 @@ def _matrix(r: Reading, n: Node, bias_at: int, y_at: int) -> ir.Node:
     )
 
 
+def _integer(r: Reading, n: Node) -> ir.Node:
+    """ConvInteger or MatMulInteger: the accumulators themselves."""
+    x, y = r.activation(n.inputs[0]), n.outputs[0]
+    w = _weight(r, n.inputs[1])
+    _same_elem(r, x, n.inputs[1])
+    conv = n.op == "ConvInteger"
+    m = int(w.shape[0] if conv else w.shape[-1])
+    return ir.Conv(
+        name=n.name,
+        op=n.op,
+        x=x,
+        y=y,
+        weight_zero_point=_one_zero(r, n.input(3)),
+        bias=np.zeros(m, np.int32),
+        scale=np.ones(m, F32),
+        x_zero_point=r.zero(n.input(2)),
+        y_zero_point=0,
+        **_product(r, n, w, conv),
+    )
+
+
+def _product(r: Reading, n: Node, w: NDArray[np.generic], conv: bool) -> Any:
+    """Weight, shapes and window of a sum of products whose first input is x, as fields of an ir.Conv."""
+    shape, out = r.shape(n.inputs[0]), r.shape(n.outputs[0])
+    if not conv:
+        if w.ndim != 2 or not shape:
+            raise Unfit(f"matrix product with a constant of rank {w.ndim}")
+        axes = (0, 1, 2, 3) if len(shape) <= 2 else MATRIX_AXES
+        full = np.ascontiguousarray(w.T)[:, :, None, None]
+        xs, ys = _four(ir.storage4(shape), axes), _four(ir.storage4(out), axes)
+        return {"weight": full, "x_shape": xs, "y_shape": ys, "axes": axes}
+    if len(shape) not in (3, 4):
+        raise Unfit(f"convolution with {len(shape) - 2} spatial dimensions")
+    win = window(n, shape[2:], tuple(int(d) for d in w.shape[2:]))
+    return {
+        "weight": np.ascontiguousarray(w if w.ndim == 4 else w[:, :, None, :]),
+        "x_shape": ir.storage4(shape),
+        "y_shape": ir.storage4(out),
+        "strides": _pair(win.strides, 1),
+        "pads": _pads(win.begin, win.end),
+        "dilations": _pair(win.dilations, 1),
+        "groups": n.integer("group", 1),
+    }
+
+
 def _threshold(r: Reading, n: Node) -> ir.Node:
     """ConvThreshold or MatMulThreshold (compiler/frontend/functions.py)."""
     x, y = r.activation(n.inputs[0]), n.outputs[0]
@@ -201,39 +246,18 @@ def _threshold(r: Reading, n: Node) -> ir.Node:
     if step <= 0 or base < info.min or base + step * count > info.max:
         raise Unfit("its levels leave the 8-bit type of its result")
     thresholds = ir.Thresholds(base, step, np.ascontiguousarray(table[:, :count]))
-    shape, out = r.shape(x), r.shape(y)
-    axes = (0, 1, 2, 3) if conv or len(shape) <= 2 else MATRIX_AXES
-    full = w if conv else np.ascontiguousarray(w.T)[:, :, None, None]
-    if conv:
-        if len(shape) not in (3, 4):
-            raise Unfit(f"convolution with {len(shape) - 2} spatial dimensions")
-        win = window(n, shape[2:], tuple(int(d) for d in w.shape[2:]))
-        strides, pads = _pair(win.strides, 1), _pads(win.begin, win.end)
-        dilations = _pair(win.dilations, 1)
-        full = w if w.ndim == 4 else w[:, :, None, :]
-    else:
-        if w.ndim != 2 or not shape:
-            raise Unfit(f"matrix product with a constant of rank {w.ndim}")
-        strides, pads, dilations = (1, 1), (0, 0, 0, 0), (1, 1)
     return ir.Conv(
         name=n.name,
         op=functions.base_name(n.op),
         x=x,
         y=y,
-        weight=np.ascontiguousarray(full),
         weight_zero_point=_one_zero(r, n.inputs[3]),
         bias=np.zeros(m, np.int32),
         scale=np.ones(m, F32),
         x_zero_point=r.zero(n.inputs[2]),
         y_zero_point=0,
-        x_shape=_four(ir.storage4(shape), axes),
-        y_shape=_four(ir.storage4(out), axes),
-        strides=strides,
-        pads=pads,
-        dilations=dilations,
-        groups=n.integer("group", 1),
-        axes=axes,
         thresholds=thresholds,
+        **_product(r, n, w, conv),
     )
 
 
@@ -392,6 +416,8 @@ def _argmax(r: Reading, n: Node) -> ir.Node:
 
 
 _RULES: dict[tuple[str, str], Callable[[Reading, Node], ir.Node]] = {
+    ("", "ConvInteger"): _integer,
+    ("", "MatMulInteger"): _integer,
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): lambda r, n: _matrix(r, n, 0, 6),
     (MS, "QGemm"): lambda r, n: _matrix(r, n, 6, 7),

@@ -138,13 +138,13 @@ class Conv:
     """Integer convolution or matrix product with constant weights, then requantisation.
 
     acc[m] = bias[m] + sum (x - x_zero_point) * (w - weight_zero_point)   in int32
-    y = sat(rint(f32(acc) * scale[m]) + y_zero_point), or the step function `thresholds` where there is one
-    (then `scale` holds ones and means nothing).
+    y = sat(rint(f32(acc) * scale[m]) + y_zero_point), or the step function `thresholds` where there is one, or acc
+    itself where y is an int32 tensor (in both, `scale` holds ones and means nothing).
     A matrix product is a 1x1 convolution whose channel axis is the last storage axis (`axes`).
     """
 
     name: str
-    op: str  # the ONNX operator: QLinearConv, QLinearMatMul, QGemm, ConvThreshold, MatMulThreshold
+    op: str  # QLinearConv, QLinearMatMul, QGemm, ConvThreshold, MatMulThreshold, ConvInteger, MatMulInteger
     x: str
     y: str
     weight: NDArray[np.generic]  # (M, N/groups, KH, KW), uint8 or int8

@@ -87,8 +87,10 @@ def _node(graph: Graph, n: Node) -> None:
     x = [graph.tensors[name] for name in n.inputs]
     y = graph.tensors[n.y]
     _need(all(t.dtype in _EIGHT for t in x), "its inputs are not 8-bit")
-    _need(y.dtype == DType.I64 if isinstance(n, ArgMax) else y.dtype in _EIGHT, "its output has the wrong type")
-    free = isinstance(n, (ArgMax, Table)) or (isinstance(n, Conv) and n.thresholds is not None)
+    sums = isinstance(n, Conv) and y.dtype == DType.I32
+    typed = y.dtype == DType.I64 if isinstance(n, ArgMax) else sums or y.dtype in _EIGHT
+    _need(typed, "its output has the wrong type")
+    free = isinstance(n, (ArgMax, Table)) or (isinstance(n, Conv) and (sums or n.thresholds is not None))
     if not free:
         _need(all(t.dtype == y.dtype for t in x), "its inputs and output differ in type")
     rule = {
@@ -118,6 +120,7 @@ def _conv(graph: Graph, n: Conv) -> None:
     _need(n.bias.shape == (m,) and n.scale.shape == (m,), "bias or scale is not one value a channel")
     _need(n.bias.dtype == np.int32 and n.scale.dtype == np.float32, "bias or scale has the wrong type")
     if n.thresholds is not None:
+        _need(graph.tensors[n.y].dtype in _EIGHT, "thresholds and a result of 32 bits")
         t = n.thresholds.values
         _need(t.dtype == np.int32 and t.ndim == 2 and len(t) == m, "its thresholds are not one int32 row a channel")
         _need(bool((t[:, 1:] >= t[:, :-1]).all()), "its thresholds do not ascend")

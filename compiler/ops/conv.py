@@ -6,7 +6,7 @@ sums where there is one group. Rows, columns and the batch are general in the ge
 
 from __future__ import annotations
 
-from compiler.ir.graph import Conv, Graph
+from compiler.ir.graph import Conv, DType, Graph
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import Flag, Space
 from compiler.ops.base import Proto, Step, Task, TaskTimeline, Tile, View, dense_view, unsigned_flag
@@ -40,7 +40,7 @@ from compiler.plan.model import Box
 from compiler.requant import pack_vreq, packed_bytes
 from cost_models.primitives import OTHER_CYCLES, vector_cycles
 
-PARTIAL_BYTES = 4
+SUM_BYTES = 4  # of an accumulator that leaves the core: a partial sum, or the result of a layer without requantiser
 
 
 def input_box(node: Conv, box: Box, k0: int, k1: int) -> Box:
@@ -74,7 +74,7 @@ def geometry_of(
 ) -> Geometry:  # fmt: skip
     x = x or dense_view(graph, node.x)
     y = y or dense_view(graph, node.y)
-    elem = PARTIAL_BYTES if role == "partial" else 1
+    elem = SUM_BYTES if role == "partial" or leaves_sums(graph, node) else 1
     ys = y.strides if y.elem == elem else tuple(s * elem // y.elem for s in y.strides)
     return geometry(node, box, k0, k1, elem, x.strides, ys, memory == "resident")  # type: ignore[arg-type]
 
@@ -95,9 +95,14 @@ def macs(g: Geometry) -> int:
     return (g.b1 - g.b0) * (g.m1 - g.m0) * (g.h1 - g.h0) * (g.w1 - g.w0) * (g.k1 - g.k0) * g.kh * g.kw
 
 
-def pn_range(node: Conv) -> int:
+def leaves_sums(graph: Graph, node: Conv) -> bool:
+    """Whether the layer's result is its int32 accumulators."""
+    return graph.tensors[node.y].dtype == DType.I32
+
+
+def pn_range(graph: Graph, node: Conv) -> int:
     """Input channels that may be split into partial sums, 0 if none."""
-    return node.weight.shape[1] if node.groups == 1 else 0
+    return node.weight.shape[1] if node.groups == 1 and not leaves_sums(graph, node) else 0
 
 
 class _Lowering:
@@ -110,15 +115,15 @@ class _Lowering:
             task.graph, node, task.role, task.box, task.reduce_from, task.reduce_to, task.memory, self.x, self.y
         )
         self.s = slots(self.g, task.tile)
-        self.partial = task.role == "partial"
+        self.sums = task.role == "partial" or leaves_sums(task.graph, node)
         self.axes = operator_axes(node)
         self.x_unsigned = bool(unsigned_flag(task.graph, node.x, Flag.X_UNSIGNED))
         self.mac_flags = (int(Flag.X_UNSIGNED) if self.x_unsigned else 0) | (
             int(Flag.W_UNSIGNED) if node.weight.dtype.kind == "u" else 0
         )
-        self.y_flag = 0 if self.partial else unsigned_flag(task.graph, node.y, Flag.Y_UNSIGNED)
+        self.y_flag = 0 if self.sums else unsigned_flag(task.graph, node.y, Flag.Y_UNSIGNED)
         self.thresholds = True
-        if not self.partial:
+        if not self.sums:
             full = requant_plan(node, self.x_unsigned, bool(self.y_flag), True)
             blocks = {v.m.start: v.m.size for v in walk(self.g, task.tile)}
             largest = max(4 * m + packed_bytes(full, a, a + m) for a, m in blocks.items())
@@ -186,12 +191,12 @@ class _Lowering:
         self.tab += 1
         m, task = v.m, self.task
         size = 4 * m.size
-        if not self.partial:
+        if not self.sums:
             size += packed_bytes(self.plan, m.start, m.start + m.size)
 
         def make() -> bytes:
             bias = folded_bias(self.node, self.x_unsigned, m.start, m.start + m.size, task.reduce_from, task.reduce_to)
-            entries = b"" if self.partial else pack_vreq(self.plan, m.start, m.start + m.size)
+            entries = b"" if self.sums else pack_vreq(self.plan, m.start, m.start + m.size)
             return bias.astype("<i4").tobytes() + entries
 
         return load_const(task, f"t{m.start}", size, make, Space.TAB, 0, "table")
@@ -262,10 +267,10 @@ class _Lowering:
         }
         if v.first:
             fields["tab_addr"] = 0
-        return Proto("MAC", fields, flags, cycles, role="compute", result=self.partial and v.first)
+        return Proto("MAC", fields, flags, cycles, role="compute", result=self.sums and v.first)
 
     def acc_addr(self) -> int:
-        return self.packet % 2 * self.s.acc if self.partial else 0
+        return self.packet % 2 * self.s.acc if self.sums else 0
 
     def finish(self, v: Visit, step: Step) -> None:
         """Requantises (and turns) a finished tile and stores it."""
@@ -274,8 +279,9 @@ class _Lowering:
         start = self.at(self.y, v.batch, v.m.start, v.h, v.w)
         box = self.result_box(v)
         dims = out_dims(g, v)
-        if self.partial:
-            step.stores = store(self.engine, self.y, start, Space.ACC, self.acc_addr(), dims, box, "partial")
+        if self.sums:
+            role = "partial" if self.task.role == "partial" else "output"
+            step.stores = store(self.engine, self.y, start, Space.ACC, self.acc_addr(), dims, box, role)
             return
         out = 2 * s.act_in + self.packet % 2 * s.act_out
         turn = 2 * (s.act_in + s.act_out)

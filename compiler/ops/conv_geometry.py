@@ -46,7 +46,7 @@ def operator_shape(shape: Shape4, node: Conv) -> Shape4:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """One task. Ranges half-open; strides in bytes, operator order; elem: bytes of a stored result (4: partial)."""
+    """One task. Ranges half-open; strides in bytes, operator order; elem: bytes of a stored result (4: sums)."""
 
     b0: int
     b1: int
@@ -80,7 +80,7 @@ class Geometry:
 
     @property
     def tab_channel_bytes(self) -> int:
-        """TAB bytes of an output channel: bias and requantiser; the requantiser of a partial stands elsewhere."""
+        """TAB bytes of an output channel: bias and requantiser; accumulators that leave have none here."""
         return BIAS_BYTES + (self.entry_bytes if self.elem == 1 else 0)
 
     @property

@@ -96,7 +96,7 @@ def splits(graph: Graph, node: Node) -> Splits:
     """How a node may be shared out."""
     if isinstance(node, Conv):
         quantum = node.weight.shape[0] // node.groups if node.groups > 1 else 1
-        return Splits(node.axes[1], node.weight.shape[0], quantum, conv.pn_range(node))
+        return Splits(node.axes[1], node.weight.shape[0], quantum, conv.pn_range(graph, node))
     if isinstance(node, Move):
         return Splits(1, move.channels(graph, node), 1, 0)
     if isinstance(node, ArgMax):
@@ -143,7 +143,7 @@ def _geometry(
 def _stored_view(graph: Graph, name: str, box: Box) -> View:
     """A buffer at address 0 that holds a box of a tensor, dense; names that the graph does not know: partial sums."""
     t = graph.tensors.get(name)
-    return View(name, Space.WORK, 0, box, conv.PARTIAL_BYTES if t is None else t.dtype.size_bytes)
+    return View(name, Space.WORK, 0, box, conv.SUM_BYTES if t is None else t.dtype.size_bytes)
 
 
 @lru_cache(maxsize=65536)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from compiler.ir.graph import Copy, Graph, Node
+from compiler.ir.graph import Conv, Copy, Graph, Node, Thresholds
 from compiler.isa.program import EngineSpec
 from compiler.ops.registry import bare
 from compiler.partition.contention import Timeline, run
 from compiler.partition.protocols import Ops
 from compiler.plan.model import Box
+from compiler.requant import entry_bytes
 
 _NAMES = {"name", "x", "y", "a", "b", "xs", "params", "op"}
 
@@ -63,6 +64,8 @@ def shape_key(graph: Graph, node: Node) -> tuple[object, ...]:
             return (value.shape, value.dtype.str)
         if isinstance(value, tuple):
             return tuple(plain(v) for v in value)
+        if isinstance(value, Thresholds):  # of which only the table space of a channel costs anything
+            return entry_bytes(node) if isinstance(node, Conv) else None
         if isinstance(value, Copy):
             return (
                 value.source,

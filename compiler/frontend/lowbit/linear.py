@@ -52,6 +52,11 @@ class Linear:
     attributes: dict[str, Any]
     matrix: bool
 
+    @property
+    def column(self) -> tuple[int, ...]:
+        """The shape in which one value a channel broadcasts over the result."""
+        return (len(self.weight),) + (1,) * (0 if self.matrix else len(self.attributes["kernel_shape"]))
+
     def reach(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Least and greatest accumulator by channel. Raises Unfit beyond int32."""
         low, high = reachable_range(self.weight, 0, self.x.zero, self.x.lo, self.x.hi)

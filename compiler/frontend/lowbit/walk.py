@@ -11,6 +11,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+from onnx import TensorProto
 
 from compiler.frontend import functions, movement
 from compiler.frontend.integer import DTYPE, QP, QT, Emitter, Unfit
@@ -69,7 +70,8 @@ class _Walk:
                 else:
                     self.carry(n)
             except Unfit as why:
-                self.report.reasons.setdefault(n.name, str(why))
+                for name in (n.name, *(grid.parts if grid is not None else ())):
+                    self.report.reasons.setdefault(name, str(why))
 
     def annotated(self, name: str, lo: int, hi: int, step: int) -> None:
         """A graph input that holds integers in float: the annotation is made true, so that nothing is undefined."""
@@ -119,7 +121,8 @@ class _Walk:
             try:
                 self.layer(y, grid, chain, found)
             except Unfit as why:
-                self.report.reasons.setdefault(found.node.name, str(why))
+                for name in (found.node.name, *(n.name for n in chain.nodes), *grid.parts):
+                    self.report.reasons.setdefault(name, str(why))
                 self.quantise_floats(y, grid, grid.integer)
 
     def layer(self, y: str, grid: Grid, chain: Chain, found: Linear) -> None:
@@ -136,21 +139,11 @@ class _Walk:
         stored, w_zero = _weight_container(weight, found.x.elem)
         node, name = found.node, self.graph.fresh(f"{y}_q")
         elem = elem_of(table.lo + shift)
-        rank = found.axis + 1 if found.matrix else len(found.attributes["kernel_shape"]) + 2
         e = self.e
-        rows = (np.arange(m, dtype=np.int32) * width).reshape((m,) + (1,) * (0 if found.matrix else rank - 2))
+        rows = (np.arange(m, dtype=np.int32) * width).reshape(found.column)
         op = functions.MATMUL if found.matrix else functions.CONV
-        x_shape, kernel = self.graph.shape(node.inputs[0]), found.attributes.get("kernel_shape", ())
-        assert x_shape is not None
-        if found.matrix:
-            stored = np.ascontiguousarray(stored[:, :, 0, 0].T)
-        elif len(kernel) == 1:
-            stored = stored.reshape(*stored.shape[:2], -1)
         inputs = [
-            found.x.name,
-            e.const(f"{node.name}_weight", stored),
-            e.const(f"{node.name}_x_zero", np.asarray(found.x.zero).astype(DTYPE[found.x.elem])),
-            e.const(f"{node.name}_weight_zero", np.asarray(w_zero).astype(DTYPE[found.x.elem])),
+            *self.operand_names(found, stored, w_zero),
             e.const(f"{node.name}_thresholds", full),
             e.const(f"{node.name}_rows", rows),
             e.const(f"{node.name}_first", np.asarray(table.lo + shift, np.int32)),
@@ -164,6 +157,20 @@ class _Walk:
         e.declare(name, elem, shape)
         self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, table.lo + shift, table.hi + shift, table.step))
         self.near, self.steps, self.layers = self.near + table.near, self.steps + m * n_steps, self.layers + 1
+
+    def operand_names(self, found: Linear, stored: Array, w_zero: int) -> list[str]:
+        """x, w, x_zero, w_zero of a ConvInteger or MatMulInteger."""
+        e, name, dtype = self.e, found.node.name, DTYPE[found.x.elem]
+        if found.matrix:
+            stored = np.ascontiguousarray(stored[:, :, 0, 0].T)
+        elif len(found.attributes["kernel_shape"]) == 1:
+            stored = stored.reshape(*stored.shape[:2], -1)
+        return [
+            found.x.name,
+            e.const(f"{name}_weight", stored),
+            e.const(f"{name}_x_zero", np.asarray(found.x.zero).astype(dtype)),
+            e.const(f"{name}_weight_zero", np.asarray(w_zero).astype(dtype)),
+        ]
 
     def container(self, grid: Grid, lo: int, hi: int) -> tuple[int, int]:
         fitted = fit_container(lo, hi, grid.zero)
@@ -369,6 +376,41 @@ class _Walk:
         graph.nodes = [*floats, *self.host, *e.nodes, *back]
         graph.sort()
         graph.prune()
+        e.nodes = []
+        kept = [n for n in graph.nodes if not self.leave_sums(n)]
+        if e.nodes:
+            graph.nodes = [*kept, *e.nodes]
+            graph.sort()
+            graph.prune()
+
+    def leave_sums(self, n: Node) -> bool:
+        """A product that a float operator reads (the last layer): its accumulators, scaled on the host."""
+        if n.op not in ("Conv", "MatMul") or n.domain:
+            return False
+        try:
+            found = self.linear_of(n.outputs[0])
+            if found is None:
+                return False
+            found.reach()
+            stored, w_zero = _weight_container(found.weight, found.x.elem)
+        except Unfit:
+            return False
+        e, y = self.e, n.outputs[0]
+        sums, real = self.graph.fresh(f"{y}_sums"), self.graph.fresh(f"{y}_real")
+        op = "MatMulInteger" if found.matrix else "ConvInteger"
+        e.nodes.append(Node(op, self.operand_names(found, stored, w_zero), [sums], n.name, "", dict(found.attributes)))
+        shape = self.graph.shape(y)
+        if shape is not None:
+            e.declare(sums, int(TensorProto.INT32), shape)
+        unit = found.unit.astype(F32)
+        factor = unit[0].reshape(()) if (unit == unit[0]).all() else unit.reshape(found.column)
+        names = [self.graph.fresh(f"{n.name}_to_float"), self.graph.fresh(f"{n.name}_scale")]
+        e.nodes.append(Node("Cast", [sums], [real], names[0], "", {"to": int(TensorProto.FLOAT)}))
+        e.nodes.append(Node("Mul", [real, e.const(f"{y}_unit", factor)], [y], names[1]))
+        for name in names:
+            self.report.reasons[name] = CONVERSIONS[1]
+        self.layers += 1
+        return True
 
 
 def _weight_container(weight: Array, elem: int) -> tuple[Array, int]:

@@ -86,7 +86,7 @@ def _role(view: CoreView, k: int) -> tuple[str, ...]:
     if i.op == "LD":
         return {Space.WGT: ("weights",), Space.TAB: ("table",)}.get(Space(i.fields["scratch_space"]), ("input",))
     if i.op == "ST":
-        return ("partial",) if i.fields["scratch_space"] == Space.ACC else ("output",)
+        return ("partial", "output") if i.fields["scratch_space"] == Space.ACC else ("output",)
     return (_ROLES.get(i.op, "compute"),)
 
 

@@ -45,19 +45,19 @@ def test_the_integer_model_reads_as_itself(name: str) -> None:
 
 def test_every_layer_with_quantised_input_and_result_is_on_an_engine() -> None:
     assert engine_ops(load_model(DATA / "conv_w1a2.onnx")) == [
-        "ConvThreshold", "ConvThreshold", "MaxPool", "ConvThreshold", "Flatten", "MatMulThreshold",
+        "ConvThreshold", "ConvThreshold", "MaxPool", "ConvThreshold", "Flatten", "MatMulThreshold", "MatMulInteger",
     ]  # fmt: skip
     assert engine_ops(load_model(DATA / "residual.onnx")).count("QLinearAdd") == 1
     assert engine_ops(load_model(DATA / "finn.onnx")) == [
-        "ConvThreshold", "ConvThreshold", "MaxPool", "Transpose", "MatMulThreshold",
+        "ConvThreshold", "ConvThreshold", "MaxPool", "Transpose", "MatMulThreshold", "MatMulInteger",
     ]  # fmt: skip
 
 
 def types(graph: Graph) -> list[tuple[str, str]]:
-    """(weights, result) of every layer, as FINN names types."""
+    """(weights, result) of every layer with thresholds, as FINN names types."""
     found = []
     for n in graph.nodes:
-        if isinstance(n, Conv):
+        if isinstance(n, Conv) and n.thresholds is not None:
             levels = graph.tensors[n.y].levels
             found.append((n.weight_levels.type_name, levels.type_name if levels else "?"))
     return found

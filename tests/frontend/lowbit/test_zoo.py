@@ -39,7 +39,7 @@ def widths(graph: Graph) -> Counter[str]:
     """How many layers have which weight and result types."""
     found: Counter[str] = Counter()
     for n in graph.nodes:
-        if isinstance(n, Conv) and n.weight.shape[1:] != (1, 7, 7):  # not the average
+        if isinstance(n, Conv) and n.thresholds is not None and n.weight.shape[1:] != (1, 7, 7):  # not the average
             levels = graph.tensors[n.y].levels
             found[f"{n.weight_levels.type_name} {levels.type_name if levels else '?'}"] += 1
     return found
