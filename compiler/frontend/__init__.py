@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,18 +30,24 @@ def load_model(path: Path, options: ImportOptions | None = None) -> Graph:
     """
     from compiler.frontend.load import read_model
 
-    return load_proto(read_model(Path(path)), options, where=Path(path).name)
+    return _load(lambda: read_model(Path(path)), options or ImportOptions(), Path(path).name)
 
 
 def load_proto(model: onnx.ModelProto, options: ImportOptions | None = None, *, where: str = "model") -> Graph:
     """`load_model` of a ModelProto in memory."""
+    return _load(lambda: model, options or ImportOptions(), where)
+
+
+def _load(give: Callable[[], onnx.ModelProto], options: ImportOptions, where: str) -> Graph:
+    """The import of the model that `give` makes; nothing here keeps it, so that its weights are held once only."""
+    from compiler.frontend.load import clean
     from compiler.frontend.reader import read
     from compiler.frontend.refusal import blamed_on
     from compiler.ir.spec import check
 
     report = ImportReport()
-    with blamed_on(model, where):
-        graph = read(canonical(model, options or ImportOptions(), report, where=where), report)
+    with blamed_on(give, where):
+        graph = read(_integers(clean(give(), options, report, where), options, report, where), report)
         check(graph)
     return graph
 
@@ -49,17 +56,23 @@ def canonical(
     model: onnx.ModelProto, options: ImportOptions, report: ImportReport, *, where: str = "model"
 ) -> OnnxGraph:
     """The canonical integer model as an OnnxGraph."""
+    from compiler.frontend.load import clean
+
+    return _integers(clean(model, options, report, where), options, report, where)
+
+
+def _integers(graph: OnnxGraph, options: ImportOptions, report: ImportReport, where: str) -> OnnxGraph:
+    """The integer form of a clean graph, which is used up."""
     from compiler.frontend import lowbit, shapes, sizes
     from compiler.frontend.fold import copy_constant_outputs, fold_constants
     from compiler.frontend.fuse import fuse, one_dequantize_a_reader
-    from compiler.frontend.load import clean, name_nodes
+    from compiler.frontend.load import name_nodes
     from compiler.frontend.normalise import normalise
     from compiler.frontend.products import regular_products
     from compiler.frontend.quantize import is_float, quantize
     from compiler.frontend.refusal import runs
     from compiler.frontend.simplify import fold_float_weights
 
-    graph = clean(model, options, report, where)
     was_float = graph.grids is None and is_float(graph)
     if graph.grids is not None:
         runs(graph, where)  # written out in standard operators, which ONNX Runtime can judge

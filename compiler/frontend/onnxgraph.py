@@ -6,6 +6,7 @@ the same inputs and outputs, names included, and that node order is topological.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -201,35 +202,29 @@ class OnnxGraph:
         self.nodes = kept[::-1]
         self.constants = {k: v for k, v in self.constants.items() if k in needed}
 
-    def to_model(self, *, constants_up_to: int | None = None) -> onnx.ModelProto:
-        """ModelProto of the graph. With `constants_up_to`, bigger constants become mere typed inputs."""
-        inits, extra = [], []
-        for name, value in self.constants.items():
-            if constants_up_to is not None and value.size > constants_up_to:
-                extra.append(helper.make_tensor_value_info(name, elem_type(value), value.shape))
-            else:
-                inits.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
-        graph = helper.make_graph(
-            [to_proto(n) for n in self.nodes],
-            self.name or "graph",
-            [self.value_info(i) for i in self.inputs] + extra,
-            [self.output_value_info(o) for o in self.outputs],
-            inits,
-        )
-        opsets = [helper.make_opsetid("", self.opset)]
-        opsets += [helper.make_opsetid(d, v) for d, v in sorted(self.domains.items())]
+    def to_model(self, *, constants_up_to: int | None = None, consume: bool = False) -> onnx.ModelProto:
+        """ModelProto of the graph. With `constants_up_to`, bigger constants become mere typed inputs.
+
+        consume: the constants leave this graph one by one, so that big models are never held twice. The message is
+        built in place: onnx.helper would copy every weight three times."""
+        model = onnx.ModelProto(ir_version=ir_version_of(self.opset), producer_name="fvc")
+        opsets = [("", self.opset), *sorted(self.domains.items())]
         if any(n.domain == MS for n in self.nodes) and MS not in self.domains:
-            opsets.append(helper.make_opsetid(MS, 1))
-        own = sorted({n.op for n in self.nodes if n.domain == functions.DOMAIN})
-        if own and functions.DOMAIN not in self.domains:
-            opsets.append(helper.make_opsetid(functions.DOMAIN, functions.VERSION))
-        return helper.make_model(
-            graph,
-            opset_imports=opsets,
-            functions=[functions.definition(op, self.opset) for op in own],
-            ir_version=ir_version_of(self.opset),
-            producer_name="fvc",
-        )
+            opsets.append((MS, 1))
+        for domain, version in opsets:
+            model.opset_import.add(domain=domain, version=version)
+        graph = model.graph
+        graph.name = self.name or "graph"
+        graph.node.extend(to_proto(n) for n in self.nodes)
+        graph.input.extend(self.value_info(i) for i in self.inputs)
+        for name in list(self.constants):
+            value = self.constants.pop(name) if consume else self.constants[name]
+            if constants_up_to is not None and value.size > constants_up_to:
+                graph.input.append(helper.make_tensor_value_info(name, elem_type(value), value.shape))
+            else:
+                _write(graph.initializer.add(), name, value)
+        graph.output.extend(self.output_value_info(o) for o in self.outputs)
+        return model
 
     def value_info(self, name: str) -> onnx.ValueInfoProto:
         t = self.types[name]
@@ -244,6 +239,17 @@ class OnnxGraph:
         if name in self.output_info:
             return self.output_info[name]
         return onnx.ValueInfoProto(name=name)
+
+
+def _write(tensor: onnx.TensorProto, name: str, value: Array) -> None:
+    """One constant into a message that is already part of its model."""
+    dtype = elem_type(value)
+    if value.dtype.kind in "fiub" and value.dtype.isnative and sys.byteorder == "little" and value.dtype.itemsize:
+        tensor.name, tensor.data_type = name, dtype
+        tensor.dims.extend(value.shape)
+        tensor.raw_data = value.tobytes()
+    else:  # strings, packed 4-bit integers, bfloat16: onnx knows how
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
 
 
 def ir_version_of(opset: int) -> int:
@@ -302,7 +308,8 @@ def from_proto(proto: onnx.NodeProto) -> Node:
         elif a.type == onnx.AttributeProto.FLOATS and len(a.floats):
             attributes[a.name] = list(a.floats)
         else:
-            attributes[a.name] = a
+            attributes[a.name] = onnx.AttributeProto()  # a reference would keep the whole model in memory
+            attributes[a.name].CopyFrom(a)
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     return Node(proto.op_type, list(proto.input), list(proto.output), proto.name, domain, attributes, tuple(captured))
 

@@ -27,6 +27,8 @@ from device_db.errors import FvcError
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
+_BIG_MODEL_BYTES = 1 << 28  # of constants
+_SMALL_CONSTANT = 1 << 16  # elements: what may be an argument (a shape, a scale) stays in the model
 
 QUANTIZED = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Relu", "Clip", "MaxPool", "AveragePool",
@@ -275,20 +277,25 @@ def _any_left(graph: OnnxGraph, keep: list[str]) -> bool:
     return any(n.op in QUANTIZED and n.name not in skip for n in graph.nodes)
 
 
-def ranges(graph: OnnxGraph, model: onnx.ModelProto, feeds: list[Feeds]) -> dict[str, tuple[Array, Array]]:
-    """Least and greatest value of every float tensor over the samples, as ONNX Runtime computes them."""
+def ranges(graph: OnnxGraph, feeds: list[Feeds]) -> dict[str, tuple[Array, Array]]:
+    """Least and greatest value of every float tensor over the samples, as ONNX Runtime computes them.
+
+    The weights of a big model are fed like inputs: ONNX Runtime reads them where they lie, instead of from three
+    copies (message, text, tensor)."""
     made = [o for n in graph.nodes for o in n.outputs if o and graph.elem(o) == TensorProto.FLOAT]
-    own = len(model.graph.output)  # big models: no second copy, the additional outputs are taken away again
+    big = sum(v.nbytes for v in graph.constants.values()) > _BIG_MODEL_BYTES
+    model = graph.to_model(constants_up_to=_SMALL_CONSTANT if big else None)
+    weights = {i.name: graph.constants[i.name] for i in model.graph.input if i.name in graph.constants}
     have = {o.name for o in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=o) for o in made if o not in have)
     data = model.SerializeToString()
-    del model.graph.output[own:]
+    del model
     found: dict[str, tuple[Array, Array]] = {}
     try:
         run = ort.session(data)
         del data
         for feed in feeds:
-            values = dict(zip(made, run.run(made, feed), strict=True)) if made else {}
+            values = dict(zip(made, run.run(made, feed | weights), strict=True)) if made else {}
             values.update({i: feed[i] for i in graph.inputs if graph.elem(i) == TensorProto.FLOAT})
             for name, v in values.items():
                 if v.size:
@@ -333,18 +340,22 @@ def _infinite(
 def _quantize_static(
     graph: OnnxGraph, options: ImportOptions, keep: list[str], ends: list[str], feeds: list[Feeds], report: ImportReport
 ) -> onnx.ModelProto:
-    """The static QDQ quantizer of onnxruntime.quantization, in memory (its front door writes the model four times)."""
+    """The static QDQ quantizer of onnxruntime.quantization, in memory (its front door writes the model four times).
+
+    The constants of `graph` are used up."""
     import logging
 
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    model = graph.to_model()
-    found = ranges(graph, model, feeds)
+    found = ranges(graph, feeds)
     keep = [*keep, *_infinite(graph, set(keep), found, report)]
+    model = graph.to_model(consume=True)
     known = {*graph.inputs, *graph.outputs}
     model.graph.value_info.extend(graph.value_info(k) for k, t in graph.types.items() if t.static and k not in known)
+    # shapes are known: without this mark the quantizer writes the model to a file and reads it again to infer them
+    model.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
     kind = QuantType.QUInt8 if options.activations == "u8" else QuantType.QInt8
     settings = {
         "ActivationSymmetric": False,

@@ -7,7 +7,7 @@ a model that is quantised already, and again where an import fails in a way that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -28,14 +28,16 @@ def runs(graph: OnnxGraph, where: str) -> None:
 
 
 @contextmanager
-def blamed_on(model: onnx.ModelProto, where: str) -> Iterator[None]:
-    """Turns what is no FvcError (and FVC901) into FVC113 if ONNX Runtime cannot load and run the model either."""
+def blamed_on(give: Callable[[], onnx.ModelProto], where: str) -> Iterator[None]:
+    """Turns what is no FvcError (and FVC901) into FVC113 if ONNX Runtime cannot load and run the model either.
+
+    give: reads the model again, so that nobody has to keep it for this."""
     try:
         yield
     except Exception as problem:
         if isinstance(problem, MemoryError) or (isinstance(problem, FvcError) and problem.code != "FVC901"):
             raise
-        refused = _refused(model)
+        refused = _refused(give())
         if refused is None:
             raise
         raise _refusal(refused, where) from problem
