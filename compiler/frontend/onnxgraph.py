@@ -211,8 +211,12 @@ class OnnxGraph:
         opsets = [("", self.opset), *sorted(self.domains.items())]
         if any(n.domain == MS for n in self.nodes) and MS not in self.domains:
             opsets.append((MS, 1))
+        own = sorted({n.op for n in self.nodes if n.domain == functions.DOMAIN})
+        if own and functions.DOMAIN not in self.domains:
+            opsets.append((functions.DOMAIN, functions.VERSION))
         for domain, version in opsets:
             model.opset_import.add(domain=domain, version=version)
+        model.functions.extend(functions.definition(op, self.opset) for op in own)
         graph = model.graph
         graph.name = self.name or "graph"
         graph.node.extend(to_proto(n) for n in self.nodes)
