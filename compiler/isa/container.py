@@ -21,6 +21,7 @@ from compiler.isa.reader import read_device
 from compiler.isa.records import StringTable, write_table
 from compiler.isa.relocate import Relocations, find_relocations
 from compiler.isa.sections import SectionType
+from compiler.isa.stream.sections import write_fabric
 from compiler.isa.table import Queue
 from device_db.errors import FvcError
 
@@ -191,5 +192,7 @@ def write_device(program: DeviceProgram) -> bytes:
     sections = _device_sections(program, strings)
     sections |= _core_sections(program, strings)
     sections |= _text_sections(program, strings, {s: sections[s] for s in METADATA_SECTIONS})
+    if program.fabric is not None:
+        sections |= write_fabric(program.fabric, strings)
     sections[SectionType.STRINGS] = strings.to_bytes()
-    return write_file(sections, fingerprint([c.engine for c in program.cores]))
+    return write_file(sections, fingerprint([c.engine for c in program.cores], program.fabric.dies if program.fabric else ()))

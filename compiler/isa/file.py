@@ -16,6 +16,7 @@ from compiler.isa.sections import (
     CONTAINER_MINOR,
     CRITICAL,
     ENTRY_BYTES,
+    FABRIC_SECTIONS,
     HEADER_BYTES,
     ISA_VERSION,
     MAGIC,
@@ -178,8 +179,9 @@ def read_file(data: bytes) -> tuple[Header, dict[SectionType, memoryview]]:
         if entry.critical != (section not in OPTIONAL) or entry.alignment != alignment_of(section):
             raise FvcError("FVC303", f"section {section.name}: wrong flags or alignment")
         found[section] = payload
+    absent = FABRIC_SECTIONS if SectionType.FABRIC not in found and SectionType.NETLIST not in found else frozenset()
     for section in SectionType:
-        if section not in found and section not in OPTIONAL:
+        if section not in found and section not in OPTIONAL and section not in absent:
             raise FvcError("FVC304", f"section {section.name} is missing")
     return header, found
 

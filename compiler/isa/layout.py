@@ -60,7 +60,8 @@ def _pack(fields: tuple[Field, ...], first_lane: int) -> tuple[Slot, ...]:
 HEAD_SLOTS: tuple[Slot, ...] = _pack(HEAD, 0)
 
 
-def _layout(op: Op) -> OpLayout:
+def layout_of(op: Op) -> OpLayout:
+    """The words of an instruction."""
     slots = _pack(op.fields, HEAD_LANES)
     lanes = max((s.lane + 1 for s in slots), default=HEAD_LANES)
     words = -(-lanes // LANES)
@@ -70,5 +71,5 @@ def _layout(op: Op) -> OpLayout:
     return OpLayout(op, slots, words, tuple(used), frozenset(f.name for f in op.fields))
 
 
-LAYOUTS: dict[str, OpLayout] = {op.name: _layout(op) for op in OPS}
+LAYOUTS: dict[str, OpLayout] = {op.name: layout_of(op) for op in OPS}
 LAYOUT_BY_CODE: dict[int, OpLayout] = {code: LAYOUTS[op.name] for code, op in BY_CODE.items()}

@@ -6,8 +6,12 @@ One `DeviceProgram` a device, one `CoreProgram` an engine on it. All plain data;
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from compiler.isa.table import Queue
+
+if TYPE_CHECKING:
+    from compiler.isa.stream.program import Fabric
 
 Marking = tuple[tuple[int, ...], ...]  # [from queue][to queue] tokens, 6 x 6
 
@@ -149,3 +153,9 @@ class DeviceProgram:
     replicas: int = 1  # frame f of the user goes to replica f mod replicas, whose own frame number is f // replicas
     stages: int = 0  # deepest stage of the whole cluster, host included
     note: dict[str, object] = field(default_factory=dict)  # model hash, versions, seed, gap
+    fabric: Fabric | None = None  # the device's streaming engines
+
+    @property
+    def ranks(self) -> list[int]:
+        """Ranks of its cores and of its fabric."""
+        return [c.rank for c in self.cores] + ([] if self.fabric is None else [self.fabric.rank])

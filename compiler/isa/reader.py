@@ -32,6 +32,8 @@ from compiler.isa.program import (
 from compiler.isa.records import Table, damaged, read_strings
 from compiler.isa.relocate import Relocations, bases_of, find_relocations, scatter
 from compiler.isa.sections import TABLES, SectionType
+from compiler.isa.stream.program import FabricDie
+from compiler.isa.stream.sections import read_fabric
 from compiler.isa.table import Queue
 from device_db.errors import FvcError
 
@@ -177,12 +179,12 @@ def _symbols(records: Sequence[dict[str, Any]], size: int) -> dict[str, tuple[in
     return symbols
 
 
-def _cores(image: Image, text: Text) -> list[CoreProgram]:
+def _cores(image: Image, text: Text, dies: Sequence[FabricDie]) -> list[CoreProgram]:
     rows = image.tables[SectionType.CORES].records()
     engines = [EngineSpec(**r) for r in image.tables[SectionType.HARDWARE].records()]
     if len(engines) != len(rows):
         raise damaged(SectionType.HARDWARE, "not one engine a core")
-    if fingerprint(engines) != image.header.fingerprint:
+    if fingerprint(engines, dies) != image.header.fingerprint:
         raise FvcError("FVC305", "the fingerprint in the header is not that of the hardware description")
     per_core: dict[SectionType, list[list[dict[str, Any]]]] = {}
     for section in (SectionType.SYMBOLS, SectionType.MEMORY_MAP, SectionType.PACKETS, SectionType.DEBUG):
@@ -272,7 +274,8 @@ def read_device(data: bytes) -> DeviceProgram:
     if len(device) != 1:
         raise damaged(SectionType.DEVICE, "not one row")
     text = read_text(image)
-    cores = _cores(image, text)
+    fabric = read_fabric(image)
+    cores = _cores(image, text, () if fabric is None else fabric.dies)
     note = _load_json(image, SectionType.NOTE)
     if not isinstance(note, dict):
         raise damaged(SectionType.NOTE, "not an object")
@@ -291,6 +294,7 @@ def read_device(data: bytes) -> DeviceProgram:
         replicas=device["replicas"][0],
         stages=device["stages"][0],
         note=note,
+        fabric=fabric,
     )
 
 

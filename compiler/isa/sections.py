@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 MAGIC = b"FVCB\r\n\x1a\n"
-CONTAINER_MAJOR, CONTAINER_MINOR = 1, 0
+CONTAINER_MAJOR, CONTAINER_MINOR = 1, 1
 ISA_VERSION = 1
 HEADER_BYTES = 128
 ENTRY_BYTES = 64
@@ -40,9 +40,27 @@ class SectionType(IntEnum):
     DEBUG = 18
     FOLDING = 19
     NOTE = 20
+    FABRIC = 21
+    FABRIC_DIES = 22
+    NETLIST = 23
+    FABRIC_CONSTANTS = 24
+    FABRIC_SYMBOLS = 25
+    FABRIC_UNITS = 26
+    FABRIC_FOLDING = 27
 
 
-OPTIONAL = frozenset({SectionType.FOLDING, SectionType.NOTE, SectionType.DEBUG})
+OPTIONAL = frozenset({SectionType.FOLDING, SectionType.NOTE, SectionType.DEBUG, SectionType.FABRIC_FOLDING})
+# Critical where they stand, and they stand together or not at all: a device without streaming engines has none.
+FABRIC_SECTIONS = frozenset(
+    {
+        SectionType.FABRIC,
+        SectionType.FABRIC_DIES,
+        SectionType.NETLIST,
+        SectionType.FABRIC_CONSTANTS,
+        SectionType.FABRIC_SYMBOLS,
+        SectionType.FABRIC_UNITS,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +174,37 @@ TABLES: dict[SectionType, tuple[Column, ...]] = {
         "name str | symbol, task, section or empty",
         "crc u32 | CRC-32 (IEEE)",
     ),
+    SectionType.FABRIC: _columns("rank u32 | of the netlist; the table has one row"),
+    SectionType.FABRIC_DIES: _columns(
+        "name str",
+        "clock_khz u64",
+        "lut u64 | what streaming engines may use of the die",
+        "ff u64",
+        "bram18 u64",
+        "uram u64",
+        "dsp u64",
+        "wires u64 | SLL wires a direction to the die of the next row",
+        "family str",
+    ),
+    SectionType.FABRIC_SYMBOLS: _columns("name str", "offset u64 | into FABRIC_CONSTANTS", "bytes u64"),
+    SectionType.FABRIC_UNITS: _columns(
+        "engine str | one row a unit, by number",
+        "node str",
+        "role str",
+        "tensor str",
+        "dtype str",
+        "shape list",
+    ),
     SectionType.DEBUG: _columns("core u32", "node str", "task str", "tensor str", "box list", "role str"),
 }
 
 RELOCATION_TYPES = ("const", "work", "act", "wgt", "acc", "tab", "rank", "channel")
-ALIGNMENT: dict[SectionType, int] = {SectionType.TEXT: 32, SectionType.CONSTANTS: 64}
+ALIGNMENT: dict[SectionType, int] = {
+    SectionType.TEXT: 32,
+    SectionType.CONSTANTS: 64,
+    SectionType.NETLIST: 32,
+    SectionType.FABRIC_CONSTANTS: 64,
+}
 
 
 def alignment_of(section: int) -> int:

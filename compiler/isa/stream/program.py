@@ -1,0 +1,57 @@
+"""A fabric before encoding: what the scheduler writes and the container stores. All plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from compiler.isa.program import Instruction
+
+
+@dataclass(frozen=True, slots=True)
+class FabricDie:
+    """One die as the netlist's hardware: its clock, what streaming engines may use of it, and its crossings."""
+
+    name: str  # "SLR1"
+    clock_khz: int
+    lut: int
+    ff: int
+    bram18: int
+    uram: int
+    dsp: int
+    wires: int  # SLL wires a direction to the next die of the list, 0 for the last
+    family: str  # "ultrascale+", "versal", …: which DSP slices it has
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRow:
+    """What a unit belongs to. role "output": its stream (port 0) is `tensor` in the order n, h, w, c of storage4."""
+
+    engine: str  # "u280-0/SLR1/conv1"
+    node: str  # ONNX node name
+    role: str  # "output" | "inner" | "boundary"
+    tensor: str  # "" unless role is output
+    dtype: str
+    shape: tuple[int, ...]  # ONNX shape of the tensor
+
+
+@dataclass(slots=True)
+class Fabric:
+    """All streaming engines of one device: `text` holds the units by number, then preloads, streams and RUN."""
+
+    rank: int
+    dies: list[FabricDie]
+    text: list[Instruction]
+    constants: bytes
+    symbols: dict[str, tuple[int, int]]  # name -> (offset, bytes) of constants
+    rows: list[UnitRow]  # a row a unit
+    folding: list[dict[str, object]] = field(default_factory=list)
+
+    def units(self) -> list[Instruction]:
+        """Units by number."""
+        return [i for i in self.text if i.op not in ("PRE", "CON", "RUN")]
+
+    def streams(self) -> list[Instruction]:
+        return [i for i in self.text if i.op == "CON"]
+
+    def preloads(self) -> list[Instruction]:
+        return [i for i in self.text if i.op == "PRE"]
