@@ -195,4 +195,6 @@ def write_device(program: DeviceProgram) -> bytes:
     if program.fabric is not None:
         sections |= write_fabric(program.fabric, strings)
     sections[SectionType.STRINGS] = strings.to_bytes()
-    return write_file(sections, fingerprint([c.engine for c in program.cores], program.fabric.dies if program.fabric else ()))
+    return write_file(
+        sections, fingerprint([c.engine for c in program.cores], program.fabric.dies if program.fabric else ())
+    )

@@ -135,6 +135,10 @@ def estimate(op: str, a: Attributes, part: str, model: str) -> Estimate:
         if model == "finn":
             return Estimate(u.cycles, 0, None, bram, uram, dsp)
         lut = rtl_luts(u, versal)
+        if not u.depthwise and not versal and max(u.weight_bits, u.input_bits) > 4:
+            dsp = (
+                ceil_div(u.pe, 2) * u.simd
+            )  # finn-rtllib: four lanes a DSP48 to 4 bits (mvu_4sx4u), two to 8 (mvu_8sx8u)
         return Estimate(u.cycles, lut, rtl_ffs(u), bram, uram, dsp)
     in_dsp = a.text("resType", "auto") == "dsp"
     # The threshold memory style is an attribute of the MVAU only (default: block).

@@ -256,7 +256,7 @@ def _buf(f: dict[str, int]) -> Ports:
         _divides(f["pe"], size, "the elements")
     _need(f["copies"] > 0, "it copies nothing")
     inputs = tuple(_x(f, f["pe"], s // f["pe"]) for s in sizes)
-    slots = {0: (8 * COPY_WORDS * f["copies"], True), 1: (0, False)}
+    slots = {0: (8 * (4 * (len(sizes) + 1) + COPY_WORDS * f["copies"]), True), 1: (0, False)}
     return Ports(inputs, (_x(f, f["pe"], f["elements"] // f["pe"]),), slots)
 
 

@@ -232,9 +232,7 @@ def _buf(f: dict[str, int]) -> Behaviour:
     processes, reads, lines = [], [], {}
     for p, size in enumerate(sizes):
         every = _count(size)
-        processes.append(
-            Process(np.ones(size, np.int64), 1, (_reads(f"in{p}", every),), (_writes(f"line{p}", every),))
-        )
+        processes.append(Process(np.ones(size, np.int64), 1, (_reads(f"in{p}", every),), (_writes(f"line{p}", every),)))
         freed = np.zeros(out, np.int64)
         freed[-1] = size
         reads.append(_reads(f"line{p}", np.full(out, size, np.int64), freed))
@@ -267,3 +265,12 @@ def behaviour(ins: Instruction) -> Behaviour:
     reads = [_reads("link" if op == "SRC" else "in0", k)]
     writes = [_writes("link", k)] if op == "SNK" else [_writes(f"out{q}", k) for q in range(len(p.outputs))]
     return _one(op, words, reads, writes)
+
+
+def unit_cycles(ins: Instruction) -> int:
+    """`behaviour(ins).cycles` in closed form; a window counts what reading and writing hold each other up, too."""
+    f, op = ins.fields, ins.op
+    if op == "MVAU":
+        return f["pixels"] * f["groups"] * (f["mh"] // f["pe"]) * (f["mw"] // f["simd"])
+    p = ports(ins)
+    return max(port.words for port in (*p.inputs, *p.outputs))

@@ -305,6 +305,7 @@ HLS, RTL = 0, 1
 VARIANTS = ("hls", "rtl")
 MAX_INPUTS = 8
 MAX_DIMS = 6
-# A copy of BUF: int64 source, dims, source offset, destination offset, table (-1: none), then MAX_DIMS sizes,
-# MAX_DIMS source strides, MAX_DIMS destination strides (elements of the streams' order).
+# Slot 0 of BUF, int64: n, c, h, w of each input and of the output, then a row a copy: source,
+# dims, source offset, destination offset, table (-1: none), then MAX_DIMS sizes,
+# MAX_DIMS source strides, MAX_DIMS destination strides (elements of dense row-major tensors).
 COPY_WORDS = 5 + 3 * MAX_DIMS

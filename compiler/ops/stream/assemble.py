@@ -1,0 +1,377 @@
+"""The netlists of a whole plan: every layer's engine on its die, the streams between them, boundaries between devices.
+
+Needs for each layer its die and fold; guarantees one fabric a device that has a layer, whose units and streams stand in
+one order that the plan, the scheduler and the checker share: engine by engine in the graph's order, within an engine
+what receives (SRC), what adapts widths (DWC), its own units, what hands on (DUP), what sends (SNK).
+
+A tensor comes once to a device however many layers there read it: the first of them has the receiver and hands it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compiler.ir.graph import Graph, HostSegment, Node
+from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction, LinkSpec
+from compiler.isa.stream.ports import Port, container_bytes, ports
+from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
+from compiler.isa.stream.table import LUTRAM
+from compiler.isa.table import HOST_RANK, Queue
+from compiler.ops.stream.lower import INNER_DEPTH, lower
+from compiler.ops.stream.parts import Constant, Draft, Fold, element, view, x_fields
+from cost_models.primitives import ceil_div
+from device_db.model import Cluster, DieRef
+from device_db.topology import die_path, link_specs, route, transport
+
+HOST = -1  # as a device
+CHANNEL_FRAMES = 2  # messages (one a frame) that a channel holds
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a layer stands and how it is folded."""
+
+    ref: DieRef
+    fold: Fold
+
+
+@dataclass(slots=True)
+class Wire:
+    """A stream of a fabric: (unit, port) to (unit, port), and the layer whose FIFO it is."""
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    owner: str
+    port: Port
+    hops: int = 0
+    joins: bool = False  # its reader waits for another stream too
+
+
+@dataclass(slots=True)
+class Net:
+    """One device's netlist in the making."""
+
+    device: int
+    rank: int
+    drafts: list[Draft] = field(default_factory=list)
+    dies: list[int] = field(default_factory=list)  # a die a unit
+    owners: list[str] = field(default_factory=list)  # a layer a unit
+    rows: list[UnitRow] = field(default_factory=list)
+    wires: list[Wire] = field(default_factory=list)
+    waiting: list[tuple[tuple[int, int], tuple[int, int], str]] = field(default_factory=list)
+
+    def add(self, draft: Draft, die: int, owner: str, engine: str, role: str) -> int:
+        self.drafts.append(draft)
+        self.dies.append(die)
+        self.owners.append(owner)
+        self.rows.append(UnitRow(engine, owner, role, "", "", ()))
+        return len(self.drafts) - 1
+
+    def port(self, unit: int, port: int) -> Port:
+        return ports(self.drafts[unit].instruction()).outputs[port]
+
+    def wire(self, source: tuple[int, int], target: tuple[int, int], owner: str) -> None:
+        hops = abs(self.dies[source[0]] - self.dies[target[0]])
+        self.wires.append(Wire(source, target, owner, self.port(*source), hops))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A tensor from one device (or the host) to another, one message a frame."""
+
+    id: int
+    tensor: str
+    source: int  # device or HOST
+    target: int
+    source_owner: str  # layer that sends, "" the host
+    target_owner: str
+    bytes: int
+    bits: int
+    route: tuple[str, ...]  # network and PCIe links
+
+
+@dataclass(slots=True)
+class Assembly:
+    """All netlists of a plan, and the channels between them."""
+
+    nets: list[Net]
+    links: list[Link]
+
+    def wires_of(self, owner: str) -> list[Wire]:
+        """The streams whose FIFOs belong to a layer, in order."""
+        return [w for n in self.nets for w in n.wires if w.owner == owner]
+
+
+def engine_id(cluster: Cluster, graph: Graph, layer: str, ref: DieRef) -> str:
+    """ "u280-0/SLR1/7": device, die, and the layer's number in the graph."""
+    number = next(k for k, n in enumerate(graph.nodes) if n.name == layer)
+    return f"{cluster.die_name(ref)}/{number}"
+
+
+class _Assembler:
+    def __init__(self, graph: Graph, cluster: Cluster, seats: Mapping[str, Seat]) -> None:
+        self.graph, self.cluster, self.seats = graph, cluster, seats
+        used = sorted({s.ref.device for s in seats.values()})
+        self.nets = {d: Net(d, rank) for rank, d in enumerate(used)}
+        self.links: list[Link] = []
+        self.numbers = {n.name: k for k, n in enumerate(graph.nodes)}
+        self.readers: dict[str, list[tuple[str, int]]] = {}  # tensor -> (layer, number of its stream)
+        self.host_reads: set[str] = set()
+        self.ends: dict[tuple[int, str], list[tuple[int, int]]] = {}  # (device, tensor) -> free ends of its stream
+        self.inputs: dict[str, list[tuple[int, int]]] = {}
+        for n in graph.nodes:
+            for k, name in enumerate(stream_inputs(graph, n)):
+                self.readers.setdefault(name, []).append((n.name, k))
+        for s in graph.host_segments:
+            self.host_reads |= {graph.root(name) for name in s.inputs}
+        self.host_reads |= {graph.root(name) for name in graph.outputs}
+
+    def run(self) -> Assembly:
+        host_made = {self.graph.root(name) for name in self.graph.inputs}
+        for step in self.graph.steps:
+            if isinstance(step, HostSegment):
+                host_made |= {self.graph.root(name) for name in step.outputs}
+        cores: dict[str, tuple[Net, str, tuple[int, int]]] = {}
+        for node in self.graph.nodes:
+            cores[node.name] = self._engine(node, host_made)
+        return Assembly(list(self.nets.values()), self.links)
+
+    def _engine(self, node: Node, host_made: set[str]) -> tuple[Net, str, tuple[int, int]]:
+        seat = self.seats[node.name]
+        net = self.nets[seat.ref.device]
+        name = engine_id(self.cluster, self.graph, node.name, seat.ref)
+        engine = lower(self.graph, node, seat.fold)
+        reads = stream_inputs(self.graph, node)
+        wanted = [ports(engine.units[u].instruction()).inputs[p] for u, p in engine.inputs]
+        for k, tensor in enumerate(reads):
+            if (net.device, tensor) not in self.ends:
+                self._receive(net, node.name, name, tensor, wanted[k].pe, host_made)
+        sources = [self.ends[(net.device, tensor)].pop(0) for tensor in reads]
+        for k, source in enumerate(sources):
+            sources[k] = self._adapt(net, seat.ref.die, node.name, name, source, wanted[k].pe)
+        base = len(net.drafts)
+        for draft in engine.units:
+            net.add(draft, seat.ref.die, node.name, name, "inner")
+        for source, (unit, port) in zip(sources, engine.inputs, strict=True):
+            net.wire(source, (base + unit, port), node.name)
+            net.wires[-1].joins = len(ports(engine.units[unit].instruction()).inputs) > 1
+        for (a, p), (b, q) in engine.streams:
+            net.wire((base + a, p), (base + b, q), node.name)
+            net.wires[-1].joins = len(ports(engine.units[b].instruction()).inputs) > 1
+        end = (base + engine.output[0], engine.output[1])
+        tensor = self.graph.tensors[node.y]
+        net.rows[end[0]] = UnitRow(name, node.name, "output", node.y, tensor.dtype.value, tensor.shape)
+        self._hand_on(net, node.name, name, node.y, end)
+        return net, name, end
+
+    def _local(self, device: int, tensor: str) -> int:
+        """Streams of a tensor that layers on a device read."""
+        return sum(1 for layer, _ in self.readers.get(tensor, ()) if self.seats[layer].ref.device == device)
+
+    def _receive(self, net: Net, owner: str, engine: str, tensor: str, pe: int, host_made: set[str]) -> None:
+        """The receiver of a tensor that comes from the host (from another device its sender made the link)."""
+        link = next((x for x in self.links if x.tensor == tensor and x.target == net.device), None)
+        if link is None:
+            assert tensor in host_made, tensor
+            link = self._link(tensor, HOST, net.device, "", owner)
+        board = self.cluster.devices[net.device].board
+        die = board.pcie_die if link.source == HOST else board.network_die
+        assert die is not None
+        unit = net.add(self._boundary("SRC", link, pe, 0), die, owner, engine, "boundary")
+        net.waiting.append(((unit, 0), (unit, 0), ""))
+        self._fan(net, owner, engine, tensor, (unit, 0), [], self._local(net.device, tensor))
+
+    def _boundary(self, op: str, link: Link, pe: int, _: int) -> Draft:
+        n, c, h, w = view(self.graph, link.tensor)
+        e = element(self.graph.tensors[link.tensor])
+        other = link.source if op == "SRC" else link.target
+        rank = HOST_RANK if other == HOST else self.nets[other].rank
+        return Draft(op, {
+            "pe": pe, "bits": e.bits, "signed": int(e.signed), "pixels": n * h * w, "channels": c, "rank": rank,
+            "channel": link.id, "tag": link.id, "bytes": link.bytes,
+        })  # fmt: skip
+
+    def _link(self, tensor: str, source: int, target: int, source_owner: str, target_owner: str) -> Link:
+        t = self.graph.tensors[tensor]
+        size = t.elements * container_bytes(element(t).bits)
+        ways = _network(self.cluster, source, target)
+        link = Link(len(self.links), tensor, source, target, source_owner, target_owner, size, 8 * size, ways)
+        self.links.append(link)
+        return link
+
+    def _adapt(self, net: Net, die: int, owner: str, engine: str, source: tuple[int, int], pe: int) -> tuple[int, int]:
+        """Width converters from what a stream has to `pe`, by way of what divides both."""
+        port = net.port(*source)
+        steps = [pe] if port.pe % pe == 0 or pe % port.pe == 0 else [_gcd(port.pe, pe), pe]
+        for want in steps:
+            if want == net.port(*source).pe:
+                continue
+            have = net.port(*source)
+            f = {"pe": have.pe, "pe_out": want, "x_bits": have.bits, "x_signed": int(have.signed)}
+            unit = net.add(Draft("DWC", f | {"elements": have.words * have.pe}), die, owner, engine, "inner")
+            net.wire(source, (unit, 0), owner)
+            source = (unit, 0)
+        return source
+
+    def _hand_on(self, net: Net, owner: str, engine: str, tensor: str, end: tuple[int, int]) -> None:
+        """To the readers on this device, to each other device that has some, and to the host."""
+        targets = sorted({self.seats[layer].ref.device for layer, _ in self.readers.get(tensor, ())} - {net.device})
+        links = []
+        for device in targets:
+            first = next(layer for layer, _ in self.readers[tensor] if self.seats[layer].ref.device == device)
+            links.append(self._link(tensor, net.device, device, owner, first))
+        if tensor in self.host_reads:
+            links.append(self._link(tensor, net.device, HOST, owner, ""))
+        self._fan(net, owner, engine, tensor, end, links, self._local(net.device, tensor))
+
+    def _fan(
+        self, net: Net, owner: str, engine: str, tensor: str, end: tuple[int, int], links: list[Link], local: int
+    ) -> None:
+        """Duplicates a stream for its readers; senders stand on the die that has the port."""
+        count = local + len(links)
+        ends = [end]
+        if count > 1:
+            p = net.port(*end)
+            n, c, h, w = view(self.graph, tensor)
+            f = {"pe": p.pe, "x_bits": p.bits, "x_signed": int(p.signed)}
+            f |= {"pixels": n * h * w, "channels": c, "outputs": count}
+            unit = net.add(Draft("DUP", f), net.dies[end[0]], owner, engine, "inner")
+            net.wire(end, (unit, 0), owner)
+            ends = [(unit, k) for k in range(count)]
+        board = self.cluster.devices[net.device].board
+        for link, source in zip(links, ends, strict=False):
+            die = board.pcie_die if link.target == HOST else board.network_die
+            assert die is not None
+            unit = net.add(self._boundary("SNK", link, net.port(*source).pe, 0), die, owner, engine, "boundary")
+            net.wire(source, (unit, 0), owner)
+        self.ends[(net.device, tensor)] = ends[len(links) :]
+
+
+def _gcd(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+def _network(cluster: Cluster, source: int, target: int) -> tuple[str, ...]:
+    """Links between the port dies: SLLs are streams of the fabrics themselves."""
+
+    def port(device: int, other: int) -> DieRef | None:
+        if device == HOST:
+            return None
+        board = cluster.devices[device].board
+        die = board.pcie_die if other == HOST else board.network_die
+        if die is None:
+            raise ValueError(f"{cluster.devices[device].name} has no network port")
+        return DieRef(device, die)
+
+    return route(cluster, port(source, target), port(target, source))
+
+
+def stream_inputs(graph: Graph, node: Node) -> list[str]:
+    """Tensors that a layer reads as streams, in the order of its ports."""
+    return [name for name in node.inputs if name not in graph.constants]
+
+
+def assemble(graph: Graph, cluster: Cluster, seats: Mapping[str, Seat]) -> Assembly:
+    """The netlists of a placement. Raises FVC214, ValueError if devices are not connected."""
+    return _Assembler(graph, cluster, seats).run()
+
+
+def full_route(cluster: Cluster, link: Link, seats: Mapping[str, Seat]) -> tuple[str, ...]:
+    """A link's way from the sender's die to the receiver's, SLLs included."""
+    a = seats[link.source_owner].ref if link.source_owner else None
+    b = seats[link.target_owner].ref if link.target_owner else None
+    return route(cluster, a, b)
+
+
+def fabric_dies(cluster: Cluster, device: int) -> list[FabricDie]:
+    """The dies of a device as streaming engines may use them: the network stack is paid where there are links."""
+    dev = cluster.devices[device]
+    linked = any(device in (x.a, x.b) for x in cluster.links)
+    out = []
+    for k, die in enumerate(dev.board.dies):
+        have = die.usable
+        if linked and k == dev.board.network_die:
+            have = have - dev.board.network_cost
+        wires = dev.board.sll_wires[k] if k < len(dev.board.sll_wires) else 0
+        out.append(
+            FabricDie(die.name, die.clock_khz, max(0, have.lut), max(0, have.ff), max(0, have.bram18),
+                      max(0, have.uram), max(0, have.dsp), wires, dev.board.family)
+        )  # fmt: skip
+    return out
+
+
+def programs_of(
+    graph: Graph,
+    cluster: Cluster,
+    assembly: Assembly,
+    interval_ps: int,
+    depths: Mapping[str, list[int]],
+    memories: Mapping[str, list[int]],
+) -> list[DeviceProgram]:
+    """Device programs without constants: enough for timing and for every check but that of the memories.
+
+    interval_ps: of a frame, for the messages that a channel holds. depths, memories: of each layer's FIFOs in the order of `Assembly.wires_of`; absent: INNER_DEPTH in LUTRAM.
+    """
+    specs = link_specs(cluster)
+    out = []
+    for net in assembly.nets:
+        units = [d.instruction(die) for d, die in zip(net.drafts, net.dies, strict=True)]
+        for k, ins in enumerate(units):
+            ins.debug = k
+        seen: dict[str, int] = {}
+        streams = []
+        for w in net.wires:
+            number = seen.setdefault(w.owner, 0)
+            seen[w.owner] += 1
+            mine = depths.get(w.owner, [])
+            depth = mine[number] if number < len(mine) else INNER_DEPTH
+            kind = memories.get(w.owner, [])
+            f = {"source": w.source[0], "source_port": w.source[1], "target": w.target[0], "target_port": w.target[1]}
+            f |= {"pe": w.port.pe, "bits": w.port.bits, "signed": int(w.port.signed), "words": w.port.words}
+            f |= {"depth": depth, "hops": w.hops, "memory": kind[number] if number < len(kind) else LUTRAM}
+            streams.append(Instruction("CON", Queue.CTL, f))
+        end = Instruction("RUN", Queue.CTL, {"units": len(units), "preloads": 0, "streams": len(streams)})
+        fabric = Fabric(net.rank, fabric_dies(cluster, net.device), [*units, *streams, end], b"", {}, net.rows)
+        own = [x for x in assembly.links if net.device in (x.source, x.target)]
+        ranks = {n.device: n.rank for n in assembly.nets} | {HOST: HOST_RANK}
+        channels = [_channel(x, ranks, specs, interval_ps) for x in own]
+        names = sorted({name for x in own for name in x.route})
+        host = [_host_message(graph, x) for x in own if HOST in (x.source, x.target)]
+        out.append(
+            DeviceProgram(
+                cluster.devices[net.device].name, [], channels, [LinkSpec(n, *specs[n]) for n in names], host,
+                fabric=fabric,
+            )
+        )  # fmt: skip
+    return out
+
+
+def _channel(x: Link, ranks: Mapping[int, int], specs: Mapping[str, tuple[int, int]], interval_ps: int) -> Channel:
+    """One message a frame; credits for all that is under way, there and back."""
+    latency_ps = 1000 * sum(specs[name][1] for name in x.route)
+    capacity = CHANNEL_FRAMES + ceil_div(2 * latency_ps, max(1, interval_ps))
+    kinds = [transport(name) for name in x.route]
+    kind = next((k for k in ("PCIe", "Ethernet") if k in kinds), "SLL")
+    return Channel(x.id, ranks[x.source], ranks[x.target], capacity, x.bytes, kind, x.route)
+
+
+def _host_message(graph: Graph, x: Link) -> HostMessage:
+    """One message a frame, in the order of the stream: n, h, w, c."""
+    t = graph.tensors[x.tensor]
+    n, c, h, w = view(graph, x.tensor)
+    size = t.dtype.size_bytes
+    counts = (h, w, c)
+    strides = tuple(s if k > 1 else 0 for s, k in zip((w * size, size, h * w * size), counts, strict=True))
+    offsets = tuple(k * c * h * w * size for k in range(n))
+    return HostMessage(
+        x.id, x.id, x.tensor, t.dtype.value, t.shape, offsets, counts, strides, size, x.source == HOST, 0
+    )  # type: ignore[arg-type]
+
+
+__all__ = [
+    "HOST", "Assembly", "Constant", "Link", "Net", "Seat", "Wire", "assemble", "die_path", "engine_id", "fabric_dies",
+    "full_route", "programs_of", "stream_inputs",
+]  # fmt: skip

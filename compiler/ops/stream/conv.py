@@ -1,0 +1,247 @@
+"""Convolutions and matrix products: padding, window, matrix-vector unit, requantiser or thresholds.
+
+acc = bias + sum (x - zx)(w - zw): the unit multiplies x as it comes with w - zw, and starts from
+bias - zx * sum (w - zw); the padding is filled with zx, so it adds nothing.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.ir.graph import Conv, DType, Graph
+from compiler.isa.stream.ports import container_bytes
+from compiler.isa.stream.rates import least_buffer, unit_cycles
+from compiler.isa.stream.table import BRAM, HLS, LUTRAM, RTL, URAM
+from compiler.ops.conv_const import requant_plan
+from compiler.ops.stream.buffer import reorder
+from compiler.ops.stream.parts import (
+    Element,
+    End,
+    Engine,
+    Fold,
+    divisors,
+    element,
+    fewest_lanes,
+    narrow,
+    refuse,
+    signed_bits,
+    view,
+    x_fields,
+    y_fields,
+)
+from compiler.requant import pack_vreq, reachable_range
+
+RTL_BITS = 8
+LINE_LUTRAM_BITS = 1 << 14  # line buffers up to here stand in LUTRAM, deeper ones in block memory
+DEFAULT_AXES = (0, 1, 2, 3)
+
+
+def depthwise(node: Conv) -> bool:
+    return node.groups > 1 and node.weight.shape[1] == 1 and node.weight.shape[0] == node.groups
+
+
+def dense_input(node: Conv) -> bool:
+    """The window is the whole image, so that its order is that of the stream: a matrix product with all of it."""
+    _, _, kh, kw = node.weight.shape
+    return (kh, kw) == node.x_shape[2:] and not any(node.pads) and node.groups == 1 and node.y_shape[2:] == (1, 1)
+
+
+def windowed(node: Conv) -> bool:
+    """Whether the layer needs a sliding window."""
+    return node.weight.shape[2:] != (1, 1) and not dense_input(node)
+
+
+@lru_cache(maxsize=4096)
+def weight_bits(node: Conv) -> int:
+    """Bits of w - zw; 1 where all are -1 and +1."""
+    levels = node.weight_levels
+    return 1 if levels.bipolar else signed_bits(levels.lo, levels.hi)
+
+
+@lru_cache(maxsize=4096)
+def accumulator_bits(node: Conv, low: int, high: int) -> int:
+    """Bits of the accumulator over every input in low..high."""
+    acc_lo, acc_hi = reachable_range(node.weight, node.weight_zero_point, node.x_zero_point, low, high, node.bias)
+    return max(2, signed_bits(int(acc_lo.min()), int(acc_hi.max())))
+
+
+def input_range(graph: Graph, name: str) -> tuple[int, int]:
+    """Least and greatest value of a tensor."""
+    t = graph.tensors[name]
+    if t.levels is not None:
+        return t.levels.lo, t.levels.hi
+    return (0, 255) if t.dtype == DType.U8 else (-128, 127)
+
+
+def folds(graph: Graph, node: Conv) -> list[Fold]:
+    """Every legal fold of a layer, by divisors; memory and variant apart."""
+    m, n, kh, kw = node.weight.shape
+    taps = kh * kw
+    if depthwise(node):
+        return [Fold(pe, simd) for pe in divisors(m) for simd in sorted({1, taps})]
+    simds = set(divisors(n * taps if dense_input(node) else n))
+    if windowed(node):
+        simds.add(n * taps)
+    return [Fold(pe, simd) for pe in divisors(m // node.groups) for simd in sorted(simds)]
+
+
+def variants(graph: Graph, node: Conv) -> list[int]:
+    """RTL units take integers of 2 to 8 bits; depthwise ones exist as HLS only (DSP58 apart)."""
+    wide = max(weight_bits(node), element(graph.tensors[node.x]).bits)
+    narrow = min(weight_bits(node), element(graph.tensors[node.x]).bits)
+    return [HLS, RTL] if not depthwise(node) and narrow >= 2 and wide <= RTL_BITS else [HLS]
+
+
+def memories(node: Conv, fold: Fold, has_uram: bool) -> list[int]:
+    """Where the weights may stand: LUTRAM where it is shallow, block memory, URAM where it is deep."""
+    words = node.weight.size // (fold.pe * fold.simd)
+    out = [LUTRAM] if words <= 256 else []
+    out += [BRAM] if words > 32 else []
+    return out + ([URAM] if has_uram and words >= 1024 else [])
+
+
+def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
+    """The engine of a convolution or matrix product."""
+    engine = Engine()
+    x = element(graph.tensors[node.x])
+    at: End | None = None
+    m, n, kh, kw = node.weight.shape
+    channels, height, width = node.x_shape[1:]
+    pixels = node.y_shape[0] * node.y_shape[2] * node.y_shape[3]
+    dw = depthwise(node)
+    pe_in = fold.pe if dw else min(fold.simd, n)
+    if node.axes != DEFAULT_AXES:
+        at = reorder(engine, at, view(graph, node.x), node.axes, x, pe_in)
+    elif node.x_shape[0] != 1:
+        raise refuse(node.name, node.op, f"it has a batch of {node.x_shape[0]}")
+    spatial = (kh, kw) != (1, 1) or node.strides != (1, 1) or any(node.pads)
+    if spatial and not dense_input(node):
+        if node.x_shape[0] != 1:
+            raise refuse(node.name, node.op, "its windows run over an axis of another order")
+        image = (height, width)
+        if any(node.pads):
+            at = pad(engine, at, channels, image, node.pads, node.x_zero_point, x, pe_in)
+            image = (height + node.pads[0] + node.pads[2], width + node.pads[1] + node.pads[3])
+        if (kh, kw) == (1, 1):
+            at = crop(engine, at, channels, image, node.y_shape[2:], node.strides, x, pe_in)
+        else:
+            block = pe_in if dw else n
+            whole = fold.simd == kh * kw if dw else fold.simd > n
+            out = pe_in * kh * kw if whole else pe_in
+            at = window(engine, at, channels, block, image, (kh, kw), node.strides, node.dilations,
+                        node.y_shape[2:], x, pe_in, out)  # fmt: skip
+    at = _matrix(graph, node, fold, engine, at, x, pixels)
+    at = _activation(graph, node, fold, engine, at, pixels)
+    if node.axes != DEFAULT_AXES:
+        inverse = tuple(int(k) for k in np.argsort(node.axes))
+        y = element(graph.tensors[node.y])
+        at = reorder(engine, at, node.y_shape, inverse, y, engine.units[at[0]].fields["pe"])
+    engine.output = at
+    return engine
+
+
+def pad(
+    engine: Engine, at: End | None, channels: int, image: tuple[int, int], pads: tuple[int, ...], fill: int,
+    x: Element, pe: int,
+) -> End:  # fmt: skip
+    """A border of `fill` around every image; pads top, left, bottom, right."""
+    f = {"pe": pe, **x_fields(x), "channels": channels, "in_h": image[0], "in_w": image[1], "fill": fill}
+    f |= dict(zip(("top", "left", "bottom", "right"), pads, strict=True))
+    return engine.after(engine.unit("PAD", f), at)
+
+
+def crop(
+    engine: Engine, at: End | None, channels: int, image: tuple[int, int], out: tuple[int, int],
+    strides: tuple[int, int], x: Element, pe: int,
+) -> End:  # fmt: skip
+    """Every strides-th row and column."""
+    f = {"pe": pe, **x_fields(x), "channels": channels, "in_h": image[0], "in_w": image[1], "oh": out[0], "ow": out[1]}
+    f |= {"sh": strides[0], "sw": strides[1], "kept": channels}
+    return engine.after(engine.unit("CROP", f), at)
+
+
+def window(
+    engine: Engine, at: End | None, channels: int, block: int, image: tuple[int, int], kernel: tuple[int, int],
+    strides: tuple[int, int], dilations: tuple[int, int], out: tuple[int, int], x: Element, pe: int, pe_out: int,
+) -> End:  # fmt: skip
+    """Sliding windows with a line buffer that lets reading run ahead to the next window."""
+    f = {"pe": pe, "pe_out": pe_out, **x_fields(x), "channels": channels, "block": block}
+    f |= {"in_h": image[0], "in_w": image[1], "oh": out[0], "ow": out[1]}
+    for name, pair in (("k", kernel), ("s", strides), ("d", dilations)):
+        f |= {f"{name}h": pair[0], f"{name}w": pair[1]}
+    pixel = channels // pe
+    reach = (kernel[1] - 1) * dilations[1] + 1
+    # Beyond the least: the pixels by which the next window lies ahead, at the end of a row and within it.
+    ahead = (reach + strides[1] + (strides[0] - 1) * image[1]) * pixel
+    f["depth"] = _least(tuple(sorted(f.items()))) + ahead
+    f["memory"] = LUTRAM if f["depth"] * pe * x.bits <= LINE_LUTRAM_BITS else BRAM
+    return engine.after(engine.unit("WIN", f), at)
+
+
+@lru_cache(maxsize=4096)
+def _least(fields: tuple[tuple[str, int], ...]) -> int:
+    return least_buffer(dict(fields))
+
+
+def _matrix(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End | None, x: Element, pixels: int) -> End:
+    low, high = input_range(graph, node.x)
+    acc = Element(accumulator_bits(node, low, high), True)
+    name, m = node.name, node.weight.shape[0]
+    common = {"pe": fold.pe, "simd": fold.simd, **x_fields(x), **y_fields(acc), "pixels": pixels}
+    common |= {"w_bits": weight_bits(node), "variant": fold.variant, "memory": fold.memory}
+    common["bias"] = int(has_bias(node))
+    slots = {0: (f"{name}.weights", lambda: weights(node))}
+    if common["bias"]:
+        slots[1] = (f"{name}.bias", lambda: start(node).tobytes())
+    taps = int(np.prod(node.weight.shape[1:]))
+    if depthwise(node):
+        f = common | {"channels": m, "taps": taps}
+        return engine.after(engine.unit("VVAU", f, slots), at)
+    f = common | {"mh": m // node.groups, "mw": taps, "groups": node.groups}
+    return engine.after(engine.unit("MVAU", f, slots), at)
+
+
+@lru_cache(maxsize=4096)
+def has_bias(node: Conv) -> bool:
+    return bool(start(node).any())
+
+
+def start(node: Conv) -> NDArray[np.int32]:
+    """int32[M]: what the accumulators start from."""
+    w = node.weight.astype(np.int64) - node.weight_zero_point
+    value = node.bias.astype(np.int64) - node.x_zero_point * w.sum(axis=(1, 2, 3))
+    return (value & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype("<i4")
+
+
+def weights(node: Conv) -> bytes:
+    """w - zw in the order [group][row][kh][kw][channel], one or two bytes each; depthwise [channel][tap]."""
+    w = (node.weight.astype(np.int32) - node.weight_zero_point).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(w).astype(f"<i{container_bytes(weight_bits(node))}").tobytes()
+
+
+def _activation(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End, pixels: int) -> End:
+    """Thresholds where the layer has them, else the proved requantiser of every channel."""
+    acc = Element(engine.units[at[0]].fields["y_bits"], True)
+    y = element(graph.tensors[node.y])
+    m = node.weight.shape[0]
+    # Accumulators come every so many cycles only: as few lanes as keep up with them.
+    lanes = fewest_lanes(fold.pe, pixels * m, unit_cycles(engine.units[at[0]].instruction()))
+    at = narrow(engine, at, fold.pe, lanes, pixels * m, acc)
+    f = {"pe": lanes, "x_bits": acc.bits, "x_signed": 1, **y_fields(y), "pixels": pixels, "channels": m}
+    if node.thresholds is not None:
+        t = node.thresholds
+        f |= {"steps": t.values.shape[1], "base": t.base, "step": t.step, "variant": HLS, "memory": LUTRAM}
+        if t.values.shape[1] > 3:
+            f |= {"variant": RTL, "memory": BRAM if m // lanes > 64 else LUTRAM}
+        engine.notes["requantiser"] = {"modes": {"threshold": m}, "steps": t.values.shape[1], "base": t.base}
+        table = (f"{node.name}.thresholds", lambda: np.ascontiguousarray(t.values).astype("<i4").tobytes())
+        return engine.after(engine.unit("THR", f, {0: table}), at)
+    x_unsigned, y_unsigned = (graph.tensors[k].dtype == DType.U8 for k in (node.x, node.y))
+    lo, hi = (0, 255) if y_unsigned else (-128, 127)
+    f |= {"zero_point": node.y_zero_point, "lo": lo, "hi": hi}
+    engine.notes["proof"] = lambda: requant_plan(node, x_unsigned, y_unsigned, False).proof()
+    entries = (f"{node.name}.requantiser", lambda: pack_vreq(requant_plan(node, x_unsigned, y_unsigned, False)))
+    return engine.after(engine.unit("REQ", f, {0: entries}), at)

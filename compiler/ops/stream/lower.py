@@ -1,0 +1,109 @@
+"""One face for all layers: legal folds, the engine of a layer, its cycles and resources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table
+from compiler.isa.stream.ports import Illegal, ports
+from compiler.isa.stream.rates import unit_cycles
+from compiler.isa.stream.resources import fifo_resources, unit_resources
+from compiler.ops.stream import conv, simple
+from compiler.ops.stream.parts import Engine, Fold, divisors, view
+from device_db.errors import FvcError
+from device_db.model import Resources
+
+INNER_DEPTH = 2  # words of the FIFO between two units of an engine, unless the flow asks for more
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A legal fold with what it takes: cycles a frame of its slowest unit, and the resources of units and FIFOs."""
+
+    fold: Fold
+    cycles: int
+    resources: Resources
+
+
+def channels_of(graph: Graph, node: Node) -> int:
+    """What the lanes of a layer that is no convolution must divide."""
+    if isinstance(node, Move):
+        return simple.move_granule(graph, node)
+    if isinstance(node, Binary):
+        return node.y_shape[1]
+    return view(graph, node.inputs[0])[1]
+
+
+def legal_folds(graph: Graph, node: Node, has_uram: bool) -> list[Fold]:
+    """Every fold of a layer with its variants and memories."""
+    if not isinstance(node, Conv):
+        return [Fold(pe) for pe in divisors(channels_of(graph, node))]
+    out = []
+    for fold in conv.folds(graph, node):
+        for variant in conv.variants(graph, node):
+            out += [replace(fold, variant=variant, memory=m) for m in conv.memories(node, fold, has_uram)]
+    return out
+
+
+def lower(graph: Graph, node: Node, fold: Fold) -> Engine:
+    """The engine of a layer. Raises FVC214 for what no streaming engine does."""
+    if isinstance(node, Conv):
+        return conv.lower(graph, node, fold)
+    if isinstance(node, Pool):
+        return simple.lower_pool(graph, node, fold)
+    if isinstance(node, GlobalAverage):
+        return simple.lower_global(graph, node, fold)
+    if isinstance(node, Binary):
+        return simple.lower_binary(graph, node, fold)
+    if isinstance(node, Table):
+        return simple.lower_table(graph, node, fold)
+    if isinstance(node, Move):
+        return simple.lower_move(graph, node, fold)
+    assert isinstance(node, ArgMax)
+    return simple.lower_argmax(graph, node, fold)
+
+
+def price(graph: Graph, node: Node, fold: Fold, family: str) -> Option:
+    """Cycles and resources of a fold. Raises FVC214, or Illegal for a fold that cannot be built."""
+    engine = lower(graph, node, fold)
+    total = Resources()
+    cycles = 0
+    for draft in engine.units:
+        ins = draft.instruction()
+        cycles = max(cycles, unit_cycles(ins))
+        total = total + unit_resources(ins, family)
+    for (unit, port), _ in engine.streams:
+        width = ports(engine.units[unit].instruction()).outputs[port].width_bits
+        total = total + fifo_resources(width, INNER_DEPTH, 0, family)
+    return Option(fold, cycles, total)
+
+
+def legal(graph: Graph, node: Node, fold: Fold) -> str:
+    """Why a fold is not legal, or "" where it is."""
+    if fold not in legal_folds(graph, node, True):
+        return f"PE={fold.pe}, SIMD={fold.simd} is no fold of this layer"
+    try:
+        for draft in lower(graph, node, fold).units:
+            ports(draft.instruction())
+    except (Illegal, FvcError) as problem:
+        return str(problem)
+    return ""
+
+
+@lru_cache(maxsize=1024)
+def ladder(graph: Graph, node: Node, family: str, has_uram: bool) -> tuple[Option, ...]:
+    """Every option that no other one beats in cycles and every resource, quickest first."""
+    options = sorted(
+        (price(graph, node, f, family) for f in legal_folds(graph, node, has_uram)),
+        key=lambda o: (o.cycles, o.resources.lut, o.resources.dsp, o.resources.bram18, o.resources.uram, o.fold),
+    )
+    kept: list[Option] = []
+    for o in options:
+        if not any(_beats(k.resources, o.resources) for k in kept):
+            kept.append(o)
+    return tuple(kept)
+
+
+def _beats(a: Resources, b: Resources) -> bool:
+    return a.lut <= b.lut and a.ff <= b.ff and a.bram18 <= b.bram18 and a.uram <= b.uram and a.dsp <= b.dsp

@@ -1,0 +1,120 @@
+"""The pieces that a layer's engine is made of before it has a place: units, inner streams, constants still to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from compiler.ir.graph import DType, Graph, Tensor, storage4
+from compiler.isa.program import Instruction
+from compiler.isa.table import Queue
+from device_db.errors import FvcError
+
+Constant = Callable[[], bytes]
+End = tuple[int, int]  # unit of the engine, port
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fold:
+    """How a layer is folded: rows or channels at once, columns or taps at once, unit variant, where weights stand."""
+
+    pe: int
+    simd: int = 1
+    variant: int = 0  # stream.table.HLS | RTL
+    memory: int = 0  # stream.table.LUTRAM | BRAM | URAM
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """Type of a tensor's elements in a stream: one signed bit is bipolar."""
+
+    bits: int
+    signed: bool
+
+
+@dataclass(slots=True)
+class Draft:
+    """One unit: its fields without a die, and what fills its memories, by slot: name and bytes."""
+
+    op: str
+    fields: dict[str, int]
+    slots: dict[int, tuple[str, Constant]] = field(default_factory=dict)
+    role: str = "inner"
+
+    def instruction(self, die: int = 0) -> Instruction:
+        return Instruction(self.op, Queue.CTL, {"die": die, **self.fields})
+
+
+@dataclass(slots=True)
+class Engine:
+    """A layer as hardware: `inputs` by the node's non-constant inputs, `output` the tensor's stream."""
+
+    units: list[Draft] = field(default_factory=list)
+    streams: list[tuple[End, End]] = field(default_factory=list)
+    inputs: list[End] = field(default_factory=list)
+    output: End = (0, 0)
+    notes: dict[str, object] = field(default_factory=dict)  # folding metadata: proofs of the requantisers
+
+    def unit(self, op: str, fields: dict[str, int], slots: dict[int, tuple[str, Constant]] | None = None) -> int:
+        self.units.append(Draft(op, fields, slots or {}))
+        return len(self.units) - 1
+
+    def after(self, unit: int, source: End | None) -> End:
+        """Connects port 0 of a unit behind `source`, or makes it the engine's next input; gives its output."""
+        if source is None:
+            self.inputs.append((unit, 0))
+        else:
+            self.streams.append((source, (unit, 0)))
+        return (unit, 0)
+
+
+def element(tensor: Tensor) -> Element:
+    """Bits and sign of a tensor's elements: of its levels where they are known, else of its type."""
+    if tensor.levels is not None:
+        return Element(tensor.levels.bits, tensor.levels.signed)
+    return Element(8 * tensor.dtype.size_bytes, tensor.dtype in (DType.S8, DType.I32, DType.I64))
+
+
+def x_fields(e: Element) -> dict[str, int]:
+    return {"x_bits": e.bits, "x_signed": int(e.signed)}
+
+
+def y_fields(e: Element) -> dict[str, int]:
+    return {"y_bits": e.bits, "y_signed": int(e.signed)}
+
+
+def view(graph: Graph, name: str) -> tuple[int, int, int, int]:
+    """n, c, h, w of a tensor."""
+    return storage4(graph.tensors[name].shape)
+
+
+def refuse(node_name: str, op: str, why: str) -> FvcError:
+    """A layer that no streaming engine has."""
+    return FvcError(
+        "FVC214",
+        f"no streaming engine for layer '{node_name}' ({op}): {why}",
+        help=("use --style tiled",),
+        exit_code=1,
+    )
+
+
+def divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def signed_bits(low: int, high: int) -> int:
+    """Bits of the narrowest two's complement that holds low..high."""
+    return max((-low - 1).bit_length() if low < 0 else 0, high.bit_length() if high > 0 else 0) + 1
+
+
+def fewest_lanes(pe: int, elements: int, cycles: int) -> int:
+    """The least divisor of `pe` that passes `elements` in `cycles`."""
+    return next(d for d in divisors(pe) if elements // d <= cycles or d == pe)
+
+
+def narrow(engine: Engine, at: End, pe: int, lanes: int, elements: int, x: Element) -> End:
+    """A width converter where the lanes differ."""
+    if pe == lanes:
+        return at
+    f = {"pe": pe, "pe_out": lanes, **x_fields(x), "elements": elements}
+    return engine.after(engine.unit("DWC", f), at)
