@@ -36,7 +36,7 @@ def programs_of(binaries: dict[str, bytes]) -> list[DeviceProgram]:
                 help=problem.help,
                 exit_code=problem.exit_code,
             ) from None
-    return sorted(programs, key=lambda p: min((c.rank for c in p.cores), default=0))
+    return sorted(programs, key=lambda p: min(p.ranks, default=0))
 
 
 def verify_bundle(bundle: Bundle, *, inputs: Path | None, frames: int, progress: Progress) -> VerifyReport:

@@ -13,12 +13,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compiler.executor.blas import pin_one_thread
-from compiler.executor.channels import fifos
+from compiler.executor.channels import Fifo, fifos
 from compiler.executor.decode import Agent, Core, decode
 from compiler.executor.faults import ILLEGAL, Fault, MachineError
 from compiler.executor.host import Host, Segment
 from compiler.executor.loop import Run
 from compiler.executor.observe import AccumulatorHook, OutputHook, OutputMap
+from compiler.executor.stream.run import run_fabrics
 from compiler.isa.program import DeviceProgram
 from compiler.isa.table import HOST_RANK, Flag, Queue
 
@@ -50,9 +51,12 @@ class Machine:
         self.programs = programs
         self.replicas = max(1, programs[0].replicas)
         self.counters = Counters()
-        ranks = [c.rank for p in programs for c in p.cores]
+        ranks = [rank for p in programs for rank in p.ranks]
         if len(set(ranks)) != len(ranks) or HOST_RANK in ranks:
             raise MachineError(ILLEGAL, f"core ranks are not distinct: {ranks}")
+        self.streaming = any(p.fabric is not None for p in programs)
+        if self.streaming and any(p.cores for p in programs):
+            raise MachineError(ILLEGAL, "cores and streaming engines in one cluster: this executor runs one style")
         self._deepest = max((p.stages for p in programs), default=0)
 
     def run(
@@ -91,6 +95,8 @@ class Machine:
             host = Host(self.programs, channels, segments, frames, self._iterations)
         except Fault as fault:
             raise MachineError(fault.code, fault.what) from fault
+        if self.streaming:
+            return self._run_fabrics(host, channels, len(frames), on_output, order_seed)
         replica_of = self._replica_of_rank()
         cores = [
             Core(p.name, c, replica_of.get(c.rank, 0), self.replicas, len(frames), on_output is not None)
@@ -108,6 +114,18 @@ class Machine:
             Run(agents, host, channels, self._iterations, order_seed).loop()
             self._count(agents)
             self.counters.message_bytes = sum(f.sent_bytes for f in channels.values())
+        return host
+
+    def _run_fabrics(
+        self, host: Host, channels: dict[int, Fifo], frames: int, on_output: OutputHook | None, order_seed: int | None
+    ) -> Host:
+        """The netlists instead of cores."""
+        runs = run_fabrics(self.programs, channels, host, frames, on_output, order_seed)
+        self.counters = Counters(iterations=frames, message_bytes=sum(f.sent_bytes for f in channels.values()))
+        for r in runs:
+            self.counters.macs += r.macs * frames
+            for unit in r.units:
+                self.counters.instructions[unit.ins.op] = self.counters.instructions.get(unit.ins.op, 0) + frames
         return host
 
     def _replica_of_rank(self) -> dict[int, int]:

@@ -92,13 +92,14 @@ class OutputPiece:
     device: str
     engine: str
     rank: int
-    index: int  # in the ST queue
+    index: int  # in the ST queue, or the number of the unit
     node: str
     frame: int  # the user's frame number
     tensor: str
     place: Place
     values: Array
     sums: Sums | None = None
+    what: str = "ST"  # "unit" of a netlist
 
 
 OutputHook = Callable[[OutputPiece], None]

@@ -97,7 +97,7 @@ class _Comparison:
         for k in np.flatnonzero(wrong)[: max(0, most)]:
             at = np.ravel_multi_index(tuple(where[:, k]), storage4(shape))
             index = tuple(int(i) for i in np.unravel_index(at, shape))
-            source = f"{piece.engine}, ST[{piece.index}]"
+            source = f"{piece.engine}, {piece.what}[{piece.index}]"
             channel = None
             if node is not None:
                 made = self.expected[piece.frame][node.outputs[0]].shape
@@ -128,6 +128,7 @@ def verify_programs(
     counts frames. Raises MachineError where a binary breaks a rule of the machine, FVC409 for inputs that do not fit.
     """
     stored = {row.tensor for p in programs for c in p.cores for row in c.debug if row.role == "output"}
+    stored |= {row.tensor for p in programs if p.fabric for row in p.fabric.rows if row.role == "output"}
     reference = Reference(model, stored)
     if isinstance(samples, Path):
         samples = load_samples(

@@ -16,6 +16,7 @@ from compiler.schedule.buffers import plan_buffers
 from compiler.schedule.core import CoreBuilder
 from compiler.schedule.flow import build_flow
 from compiler.schedule.messages import CAPACITY_MESSAGES, MESSAGE_BYTES, Message, host_message, plan_messages
+from compiler.schedule.stream import aliases_of, schedule_streaming
 from device_db.model import Cluster, DieRef
 from device_db.topology import link_specs, route, transport
 
@@ -38,6 +39,8 @@ def die_ref(cluster: Cluster, engine: EnginePlan) -> DieRef:
 
 def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
     """The programs of all devices of a plan, devices in the cluster's order, cores by rank."""
+    if any(e.style == "streaming" for e in plan.engines):
+        return schedule_streaming(graph, plan, cluster)
     engines = {e.rank: e for e in sorted(plan.engines, key=lambda e: e.rank)}
     messages: dict[int, list[Message]] = {}
     builders: dict[int, CoreBuilder] = {}
@@ -81,7 +84,7 @@ def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
                 links=[LinkSpec(name, *specs[name]) for name in links],
                 host=[m for rank, m in host if rank in ranks],
                 outputs={name: graph.root(name) for name in graph.outputs},
-                aliases=_aliases(graph),
+                aliases=aliases_of(graph),
                 replicas=max(1, plan.replicas),
                 stages=deepest,
                 note=_note(graph, plan),
@@ -113,23 +116,6 @@ def _core_end(m: Message) -> int:
 def _stages(plan: Plan) -> int:
     stages = [s.stage for layer in plan.layers for s in layer.slices] + [h.stage for h in plan.host_segments]
     return max(stages, default=0)
-
-
-def _aliases(graph: Graph) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Other names of tensors that the host may ask for, with their shapes."""
-    asked = [*graph.outputs, *graph.inputs]
-    for segment in graph.host_segments:
-        asked += [*segment.inputs, *segment.outputs]
-    out = {}
-    for name in asked:
-        root = graph.aliases.get(name)
-        if root is None:
-            continue
-        if name in graph.tensors:
-            out[name] = (root, graph.tensors[name].shape)
-        elif name in graph.host_tensors:
-            out[name] = (root, graph.host_tensors[name][1])
-    return out
 
 
 def _note(graph: Graph, plan: Plan) -> dict[str, object]:

@@ -233,7 +233,7 @@ def _dwc(f: dict[str, int]) -> Ports:
 
 def _crop(f: dict[str, int]) -> Ports:
     for name in ("channels", "first", "kept"):
-        _need(f[name] % f["pe"] == 0 if f["pe"] else False, f"{f['pe']} does not divide {name} = {f[name]}")
+        _need(f["pe"] > 0 and f[name] % f["pe"] == 0, f"{f['pe']} does not divide {name} = {f[name]}")
     inside = f["kept"] > 0 and f["first"] + f["kept"] <= f["channels"]
     for size, start, out, stride in (("in_h", "top", "oh", "sh"), ("in_w", "left", "ow", "sw")):
         _need(f[out] > 0 and f[stride] > 0, "an empty result")

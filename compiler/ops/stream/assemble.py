@@ -46,6 +46,7 @@ class Wire:
     port: Port
     hops: int = 0
     joins: bool = False  # its reader waits for another stream too
+    tensor: str = ""  # what it carries, where it comes from another engine
 
 
 @dataclass(slots=True)
@@ -149,12 +150,13 @@ class _Assembler:
                 self._receive(net, node.name, name, tensor, wanted[k].pe, host_made)
         sources = [self.ends[(net.device, tensor)].pop(0) for tensor in reads]
         for k, source in enumerate(sources):
-            sources[k] = self._adapt(net, seat.ref.die, node.name, name, source, wanted[k].pe)
+            sources[k] = self._adapt(net, seat.ref.die, node.name, name, reads[k], source, wanted[k].pe)
         base = len(net.drafts)
         for draft in engine.units:
             net.add(draft, seat.ref.die, node.name, name, "inner")
-        for source, (unit, port) in zip(sources, engine.inputs, strict=True):
+        for tensor, source, (unit, port) in zip(reads, sources, engine.inputs, strict=True):
             net.wire(source, (base + unit, port), node.name)
+            net.wires[-1].tensor = tensor
             net.wires[-1].joins = len(ports(engine.units[unit].instruction()).inputs) > 1
         for (a, p), (b, q) in engine.streams:
             net.wire((base + a, p), (base + b, q), node.name)
@@ -200,7 +202,9 @@ class _Assembler:
         self.links.append(link)
         return link
 
-    def _adapt(self, net: Net, die: int, owner: str, engine: str, source: tuple[int, int], pe: int) -> tuple[int, int]:
+    def _adapt(
+        self, net: Net, die: int, owner: str, engine: str, tensor: str, source: tuple[int, int], pe: int
+    ) -> tuple[int, int]:
         """Width converters from what a stream has to `pe`, by way of what divides both."""
         port = net.port(*source)
         steps = [pe] if port.pe % pe == 0 or pe % port.pe == 0 else [_gcd(port.pe, pe), pe]
@@ -211,6 +215,7 @@ class _Assembler:
             f = {"pe": have.pe, "pe_out": want, "x_bits": have.bits, "x_signed": int(have.signed)}
             unit = net.add(Draft("DWC", f | {"elements": have.words * have.pe}), die, owner, engine, "inner")
             net.wire(source, (unit, 0), owner)
+            net.wires[-1].tensor = tensor
             source = (unit, 0)
         return source
 

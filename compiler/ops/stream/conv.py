@@ -175,7 +175,7 @@ def window(
     pixel = channels // pe
     reach = (kernel[1] - 1) * dilations[1] + 1
     # Beyond the least: the pixels by which the next window lies ahead, at the end of a row and within it.
-    ahead = (reach + strides[1] + (strides[0] - 1) * image[1]) * pixel
+    ahead = (reach + strides[1] + strides[0] * image[1]) * pixel
     f["depth"] = _least(tuple(sorted(f.items()))) + ahead
     f["memory"] = LUTRAM if f["depth"] * pe * x.bits <= LINE_LUTRAM_BITS else BRAM
     return engine.after(engine.unit("WIN", f), at)

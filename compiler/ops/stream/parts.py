@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from compiler.ir.graph import DType, Graph, Tensor, storage4
 from compiler.isa.program import Instruction
+from compiler.isa.stream.table import BY_NAME
 from compiler.isa.table import Queue
 from device_db.errors import FvcError
 
@@ -42,7 +43,8 @@ class Draft:
     role: str = "inner"
 
     def instruction(self, die: int = 0) -> Instruction:
-        return Instruction(self.op, Queue.CTL, {"die": die, **self.fields})
+        given = {"die": die, **self.fields}
+        return Instruction(self.op, Queue.CTL, {f.name: given.get(f.name, 0) for f in BY_NAME[self.op].fields})
 
 
 @dataclass(slots=True)

@@ -1,0 +1,198 @@
+"""Runs the netlists of all devices frame by frame: a unit fires when a frame stands on each of its inputs.
+
+Whatever order frames take (`order_seed`), streams keep theirs, so the results must be the same. FIFO bounds are words
+within a frame and the static checker's matter; here every stream may hold frames as long as its readers are behind.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.executor.channels import Fifo
+from compiler.executor.faults import DEADLOCK, ILLEGAL, MESSAGE, Fault, MachineError
+from compiler.executor.host import Host, numpy_dtype
+from compiler.executor.observe import OutputHook, OutputPiece, Place
+from compiler.executor.stream.kernels import Kernel, kernel, value_range
+from compiler.ir.graph import storage4
+from compiler.isa.program import DeviceProgram, Instruction
+from compiler.isa.stream.ports import Illegal, container_bytes, ports
+from compiler.isa.stream.program import Fabric, UnitRow
+
+Array = NDArray[Any]
+MOST_FRAMES = 2  # frames that a unit may be ahead of its slowest reader
+
+
+@dataclass(slots=True)
+class Unit:
+    """One unit with its streams: queues of frames."""
+
+    number: int
+    ins: Instruction
+    row: UnitRow
+    run: Kernel | None
+    inputs: list[deque[Array]] = field(default_factory=list)
+    outputs: list[deque[Array]] = field(default_factory=list)
+    limits: list[tuple[int, int]] = field(default_factory=list)  # value range of each output
+    fifo: Fifo | None = None
+    done: int = 0
+
+
+class FabricRun:
+    """One fabric in a run."""
+
+    def __init__(
+        self, device: str, fabric: Fabric, channels: dict[int, Fifo], hook: OutputHook | None, frames: int
+    ) -> None:
+        self.device, self.fabric, self.hook, self.frames = device, fabric, hook, frames
+        self.units: list[Unit] = []
+        self.macs = 0
+        slots: dict[int, dict[int, bytes]] = {}
+        for p in fabric.preloads():
+            f = p.fields
+            slots.setdefault(f["unit"], {})[f["slot"]] = fabric.constants[f["offset"] : f["offset"] + f["bytes"]]
+        for number, ins in enumerate(fabric.units()):
+            try:
+                self.units.append(self._unit(number, ins, slots.get(number, {}), channels))
+            except (Fault, Illegal) as problem:
+                raise self._error(number, ILLEGAL, str(problem)) from problem
+            except (KeyError, ValueError) as problem:
+                raise self._error(number, ILLEGAL, f"lacks a memory or has one of another size ({problem})") from problem
+        for con in fabric.streams():
+            f = con.fields
+            try:
+                if f["source"] < 0 or f["target"] < 0:
+                    raise IndexError
+                queue: deque[Array] = deque()
+                self.units[f["source"]].outputs[f["source_port"]] = queue
+                self.units[f["target"]].inputs[f["target_port"]] = queue
+            except IndexError:
+                raise self._error(f["source"], ILLEGAL, "a stream ends at a port that is not there") from None
+
+    def _unit(self, number: int, ins: Instruction, slots: dict[int, bytes], channels: dict[int, Fifo]) -> Unit:
+        p = ports(ins)
+        row = self.fabric.rows[number] if number < len(self.fabric.rows) else UnitRow("", "", "", "", "", ())
+        boundary = ins.op in ("SRC", "SNK")
+        unit = Unit(number, ins, row, None if boundary else kernel(ins, slots))
+        unit.inputs = [deque() for _ in p.inputs]
+        unit.outputs = [deque() for _ in p.outputs]
+        unit.limits = [value_range(q.bits, q.signed) for q in p.outputs]
+        if boundary:
+            unit.fifo = channels.get(ins.fields["channel"])
+            if unit.fifo is None:
+                raise Fault(ILLEGAL, f"names channel {ins.fields['channel']}, which is not there")
+            ends = (ins.fields["rank"], self.fabric.rank)
+            unit.fifo.end(*(ends if ins.op == "SRC" else ends[::-1]))
+        if ins.op in ("MVAU", "VVAU"):
+            f = ins.fields
+            self.macs += f["pixels"] * (f["groups"] * f["mh"] * f["mw"] if ins.op == "MVAU" else f["channels"] * f["taps"])
+        return unit
+
+    def step(self, unit: Unit) -> bool:
+        """Fires a unit once if it can."""
+        if unit.done >= self.frames or not all(unit.inputs):
+            return False
+        if any(len(q) >= MOST_FRAMES for q in unit.outputs):
+            return False
+        try:
+            if unit.ins.op == "SRC":
+                assert unit.fifo is not None
+                if not unit.fifo.messages:
+                    return False
+                outputs = [self._take(unit.ins.fields, unit.fifo.take(unit.ins.fields["tag"]))]
+            elif unit.ins.op == "SNK":
+                assert unit.fifo is not None
+                if unit.fifo.full:
+                    return False
+                unit.fifo.send(unit.ins.fields["tag"], self._message(unit.ins.fields, unit.inputs[0].popleft()))
+                outputs = []
+            else:
+                assert unit.run is not None
+                outputs = unit.run([q.popleft() for q in unit.inputs])
+            for value, (low, high), queue in zip(outputs, unit.limits, unit.outputs, strict=True):
+                if value.size and (int(value.min()) < low or int(value.max()) > high):
+                    raise Fault(ILLEGAL, f"gives values {int(value.min())}..{int(value.max())} beyond {low}..{high}")
+                queue.append(value)
+        except Fault as fault:
+            raise self._error(unit.number, fault.code, fault.what, unit.done) from fault
+        if self.hook is not None and unit.row.role == "output":
+            self._observe(unit, outputs[0])
+        unit.done += 1
+        return True
+
+    @staticmethod
+    def _take(f: dict[str, int], body: bytes) -> Array:
+        if len(body) != f["bytes"]:
+            raise Fault(MESSAGE, f"takes a message of {len(body)} bytes for a frame of {f['bytes']}")
+        kind = np.dtype(f"<{'i' if f['signed'] else 'u'}{container_bytes(f['bits'])}")
+        return np.frombuffer(body, kind).astype(np.int64)
+
+    @staticmethod
+    def _message(f: dict[str, int], values: Array) -> bytes:
+        kind = np.dtype(f"<{'i' if f['signed'] else 'u'}{container_bytes(f['bits'])}")
+        return values.astype(kind).tobytes()
+
+    def _observe(self, unit: Unit, values: Array) -> None:
+        """The stream as the tensor lies in memory: n, h, w, c to n, c, h, w."""
+        assert self.hook is not None
+        row = unit.row
+        n, c, h, w = storage4(row.shape)
+        if values.size != n * c * h * w:
+            raise self._error(unit.number, ILLEGAL, f"gives {values.size} elements of {row.tensor}{list(row.shape)}")
+        dense = np.ascontiguousarray(values.reshape(n, h, w, c).transpose(0, 3, 1, 2)).astype(numpy_dtype(row.dtype))
+        place = Place((0, n, 0, c, 0, h, 0, w), 0, (1, 1, values.size), (0, 0, 1))
+        piece = OutputPiece(
+            self.device, row.engine, self.fabric.rank, unit.number, row.node, unit.done, row.tensor, place,
+            dense.reshape(1, 1, -1), "unit",
+        )  # fmt: skip
+        self.hook(piece)
+
+    def _error(self, number: int, code: str, what: str, frame: int | None = None) -> MachineError:
+        op = self.units[number].ins.op if number < len(self.units) else "unit"
+        row = self.fabric.rows[number] if number < len(self.fabric.rows) else None
+        told = f"{self.device}, unit {number} ({op})" + ("" if frame is None else f", frame {frame}")
+        return MachineError(code, what, where=(told, *((f"ONNX node {row.node}",) if row and row.node else ())))
+
+    def waiting(self) -> list[str]:
+        """Units that still have frames to do."""
+        return [
+            f"{self.device}, unit {u.number} ({u.ins.op} of {u.row.node}): frame {u.done}"
+            for u in self.units
+            if u.done < self.frames
+        ]
+
+
+def run_fabrics(
+    programs: list[DeviceProgram], channels: dict[int, Fifo], host: Host, frames: int, hook: OutputHook | None,
+    seed: int | None,
+) -> list[FabricRun]:  # fmt: skip
+    """Runs all frames through all fabrics. Raises MachineError: a rule broken, or nothing can move."""
+    runs = [FabricRun(p.name, p.fabric, channels, hook, frames) for p in programs if p.fabric is not None]
+    order: list[tuple[Callable[[Unit], bool], Unit]] = [(r.step, u) for r in runs for u in r.units]
+    shuffle = None if seed is None else random.Random(seed)
+    moved = True
+    while moved:
+        try:
+            moved = bool(host.advance())
+        except Fault as fault:
+            raise MachineError(fault.code, fault.what) from fault
+        if shuffle is not None:
+            shuffle.shuffle(order)
+        for step, unit in order:
+            while step(unit):
+                moved = True
+    stuck = [line for r in runs for line in r.waiting()]
+    if stuck or not host.finished:
+        lines = (*stuck, *host.waiting())
+        raise MachineError(DEADLOCK, f"deadlock: {len(stuck)} units wait for ever", where=lines[:40])
+    for fifo in channels.values():
+        if fifo.messages:
+            what = f"channel {fifo.spec.id} still holds {len(fifo.messages)} messages that nobody takes"
+            raise MachineError(MESSAGE, what)
+    return runs

@@ -1,0 +1,104 @@
+"""FIFO depths from the timed netlist: no deadlock, and the interval that the slowest unit allows.
+
+Branches that meet again need the deepest FIFOs: first they have no bound, and what they held is their depth. All other
+FIFOs are as deep as shift registers are for free, and grow together until the interval is that of the slowest unit;
+then each shrinks to what it held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compiler.ir.graph import Graph
+from compiler.isa.stream.flow import Stuck
+from compiler.isa.stream.network import CROSSING_CYCLES, Timed, Work, build
+from compiler.isa.stream.table import BRAM, LUTRAM, URAM
+from compiler.ops.stream.assemble import Assembly, Wire, programs_of
+from device_db.model import Cluster
+
+FREE_DEPTH = 32  # words of a shift register LUT
+DEEPEST_TRY = 4096
+SETTLED_PERMILLE = 1002
+LUTRAM_WORDS, URAM_BITS = 256, 1 << 19
+SETTLE_FRAMES, MOST_FRAMES = 2, 24
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """Words and memory of every FIFO, by the layer that owns it; the interval that they give."""
+
+    words: dict[str, list[int]]
+    memory: dict[str, list[int]]
+    interval_ps: int
+
+
+def fifo_memory(depth: int, width_bits: int) -> int:
+    """Where a FIFO stands: LUTRAM while it is shallow, URAM where it is large."""
+    if depth <= LUTRAM_WORDS:
+        return LUTRAM
+    return URAM if depth * width_bits >= URAM_BITS else BRAM
+
+
+def play(timed: Timed, most: int = MOST_FRAMES) -> int:
+    """Plays until two results in a row are equally far apart; the interval in picoseconds. Raises Stuck."""
+    net = timed.network
+    gaps: list[int] = []
+    last = None
+    for _ in range(most):
+        net.play(1)
+        done = max((net.actors[k].end_ps for k in timed.sinks), default=0)
+        if last is not None:
+            gaps.append(done - last)
+        last = done
+        if len(gaps) >= SETTLE_FRAMES and max(gaps[-SETTLE_FRAMES:]) - min(gaps[-SETTLE_FRAMES:]) <= gaps[-1] // 1000:
+            break
+    return max(gaps[-SETTLE_FRAMES:], default=0)
+
+
+def derive(graph: Graph, cluster: Cluster, assembly: Assembly, target_ps: int, work: Sequence[Work]) -> Depths:
+    """Depths at which the netlist reaches `target_ps`, or as near as deeper FIFOs bring it."""
+    wires = [(p, i, w) for p, net in enumerate(assembly.nets) for i, w in enumerate(net.wires)]
+    joins = {(p, i) for p, i, w in wires if w.joins}
+    paced = [Work(w.name, w.inputs, w.outputs, w.time_ps) for w in work]
+    depth = FREE_DEPTH
+    best: tuple[int, Timed, int] | None = None
+    while True:
+        given = {(p, i): least_depth(w, depth) for p, i, w in wires}
+        timed = build(_programs(graph, cluster, assembly, target_ps, wires, given), paced, joins)
+        try:
+            interval = play(timed)
+        except Stuck:
+            interval = 0
+        if interval and (best is None or interval * 1000 < best[0] * 999):
+            best = (interval, timed, depth)
+        if (interval and interval * 1000 <= target_ps * SETTLED_PERMILLE) or depth >= DEEPEST_TRY:
+            break
+        depth *= 4
+    assert best is not None
+    interval, timed, depth = best
+    given = {}
+    for p, i, w in wires:
+        held = timed.network.occupancy(timed.streams[(p, i)])
+        given[(p, i)] = max(2, held + 1) if w.joins else least_depth(w, min(depth, max(2, held)))
+    return _collect(wires, given, interval)
+
+
+def least_depth(wire: Wire, depth: int) -> int:
+    """A stream that crosses boundaries needs room for what is under way, there and back."""
+    return depth + (2 * wire.hops * CROSSING_CYCLES + 2 if wire.hops else 0)
+
+
+def _collect(wires: list[tuple[int, int, Wire]], given: dict[tuple[int, int], int], interval_ps: int) -> Depths:
+    words: dict[str, list[int]] = {}
+    memory: dict[str, list[int]] = {}
+    for p, i, w in wires:
+        words.setdefault(w.owner, []).append(given[(p, i)])
+        memory.setdefault(w.owner, []).append(fifo_memory(given[(p, i)], w.port.width_bits))
+    return Depths(words, memory, interval_ps)
+
+
+def _programs(graph: Graph, cluster: Cluster, assembly: Assembly, interval_ps: int,
+              wires: list[tuple[int, int, Wire]], given: dict[tuple[int, int], int]) -> list:  # type: ignore[type-arg]
+    d = _collect(wires, given, 0)
+    return programs_of(graph, cluster, assembly, interval_ps, d.words, d.memory)

@@ -1,0 +1,340 @@
+"""Fold and die of every layer: a bound on one merged die, then one model over folds and dies at each interval tried.
+
+T counts picoseconds a frame. At T an option that takes longer is not offered. The bound is the least T at which the
+layers fit all dies taken as one; plans are looked for from there upward by bisection, and the last one is improved
+towards fewer and narrower crossings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compiler.ir.graph import Graph, Node
+from compiler.isa.stream.network import cycle_ps
+from compiler.isa.stream.program import FabricDie
+from compiler.ops.stream.assemble import Seat, fabric_dies, stream_inputs
+from compiler.ops.stream.lower import Option, ladder
+from compiler.partition.constraints.rows import resources as resource_rows
+from compiler.partition.options import PartitionOptions
+from device_db.errors import FvcError
+from device_db.model import Cluster, DieRef
+
+TYPES = ("lut", "ff", "bram18", "uram", "dsp")
+MOST_OPTIONS = 10  # of a layer in the model over all dies; the merged die sees all
+STEPS = 24  # of the bisection: T to better than a permille
+CROSSING_WEIGHT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Seats by layer, the interval at which they were found, the proved bound, and whether the search was complete."""
+
+    seats: dict[str, Seat]
+    interval_ps: int
+    bound_ps: int
+    proved_by: str
+    scope: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Problem:
+    """Layers with their options, dies with their budgets."""
+
+    graph: Graph
+    nodes: tuple[Node, ...]
+    options: list[list[Option]]
+    refs: list[DieRef]
+    dies: list[FabricDie]
+    budgets: list[tuple[int, ...]]  # less what is held back for streams between layers
+    whole: tuple[int, ...]  # all dies as one, nothing held back
+    edges: list[tuple[int, int, int]]  # producer, consumer, bits a frame
+    anchors: dict[int, set[int]]
+    together: list[tuple[int, int]]
+    seconds: float
+    seed: int
+    workers: int
+
+    def cycle(self) -> int:
+        """Picoseconds of the slowest cycle on the dies: what an option's cycles are counted in."""
+        return max(cycle_ps(d.clock_khz) for d in self.dies)
+
+
+def amounts(option: Option) -> tuple[int, ...]:
+    return tuple(getattr(option.resources, t) for t in TYPES)
+
+
+def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, margin: Mapping[int, int]) -> Problem:
+    """margin: percent of each die (by its index) held back for what joins layers."""
+    refs, dies = [], []
+    for d in range(devices):
+        for k, die in enumerate(fabric_dies(cluster, d)):
+            refs.append(DieRef(d, k))
+            dies.append(die)
+    budgets = [
+        tuple(getattr(die, t) * (100 - margin.get(k, 4)) // 100 for t in TYPES) for k, die in enumerate(dies)
+    ]
+    families = {d.family for d in dies}
+    family = sorted(families)[0]
+    uram = any(d.uram for d in dies)
+    wanted = {"bram": (0, 1), "uram": (0, 2)}.get(options.memory)
+    offers = []
+    for n in graph.nodes:
+        all_of = [o for o in ladder(graph, n, family, uram) if wanted is None or o.fold.memory in wanted]
+        offers.append(all_of or list(ladder(graph, n, family, uram)))
+    number = {n.name: k for k, n in enumerate(graph.nodes)}
+    maker = {n.y: k for k, n in enumerate(graph.nodes)}
+    edges = []
+    for k, n in enumerate(graph.nodes):
+        for tensor in dict.fromkeys(stream_inputs(graph, n)):
+            if tensor in maker:
+                edges.append((maker[tensor], k, graph.tensors[tensor].bytes * 8))
+    return Problem(
+        graph, graph.nodes, offers, refs, dies, budgets, tuple(sum(getattr(d, t) for d in dies) for t in TYPES), edges, _anchors(graph, cluster, options, refs, number),
+        [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
+        options.time_limit_s, options.seed, options.workers,
+    )  # fmt: skip
+
+
+def _anchors(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, refs: list[DieRef], number: Mapping[str, int]
+) -> dict[int, set[int]]:
+    out: dict[int, set[int]] = {}
+    for layer, place in options.anchors:
+        if layer not in number:
+            raise FvcError("FVC201", f"--anchor names no layer: '{layer}'", help=("fvc explain DIR lists them",))
+        here = {k for k, r in enumerate(refs) if place in (cluster.die_name(r), cluster.devices[r.device].name)}
+        if not here:
+            raise FvcError("FVC201", f"--anchor names no die of the cluster: '{place}'", help=("like u280-0/SLR1",))
+        out[number[layer]] = here
+    return out
+
+
+def offered(p: Problem, t_ps: int) -> list[list[Option]] | None:
+    """Options that keep T, none of which another one beats; None if a layer has none."""
+    out = []
+    for options in p.options:
+        keep: list[Option] = []
+        for o in sorted((o for o in options if o.cycles * p.cycle() <= t_ps), key=amounts):
+            if not any(all(a <= b for a, b in zip(amounts(k), amounts(o), strict=True)) for k in keep):
+                keep.append(o)
+        if not keep:
+            return None
+        out.append(keep)
+    return out
+
+
+def _fits_merged(p: Problem, t_ps: int) -> bool | None:
+    """Whether the layers fit all dies as one at T: False is a proof, None undecided."""
+    from ortools.sat.python import cp_model
+
+    options = offered(p, t_ps)
+    if options is None:
+        return False
+    total = p.whole
+    for r in range(len(TYPES)):
+        if sum(min(amounts(o)[r] for o in layer) for layer in options) > total[r]:
+            return False
+    model = cp_model.CpModel()
+    take = [[model.new_bool_var("") for _ in layer] for layer in options]
+    for row in take:
+        model.add_exactly_one(row)
+    for row in resource_rows([[amounts(o) for o in layer] for layer in options], total, TYPES, "all dies"):
+        model.add(row.expression(lambda n, k: take[n][k]) <= row.bound)
+    status = _solver(p, min(5.0, p.seconds)).solve(model)
+    return True if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else (False if status == cp_model.INFEASIBLE else None)
+
+
+def _solver(p: Problem, seconds: float):  # type: ignore[no-untyped-def]
+    from ortools.sat.python import cp_model
+
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = p.workers
+    solver.parameters.random_seed = p.seed
+    solver.parameters.max_deterministic_time = seconds
+    return solver
+
+
+def _few(options: list[Option], budgets: Sequence[tuple[int, ...]]) -> list[Option]:
+    """The options of a layer that the model over all dies sees: those with the least share of the scarcest resource, of
+    each resource, and in all."""
+    if len(options) <= MOST_OPTIONS:
+        return options
+    total = [max(1, sum(b[r] for b in budgets)) for r in range(len(TYPES))]
+
+    def shares(o: Option) -> list[float]:
+        return [a / t for a, t in zip(amounts(o), total, strict=True)]
+
+    chosen: list[Option] = []
+    keys = [lambda o, r=r: (amounts(o)[r], max(shares(o))) for r in range(len(TYPES))]
+    keys = [lambda o: (max(shares(o)), 0), lambda o: (sum(shares(o)), 0), *keys]
+    for key in keys:
+        for o in sorted(options, key=key)[:2]:
+            if o not in chosen and len(chosen) < MOST_OPTIONS:
+                chosen.append(o)
+    return chosen
+
+
+def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat] | None:
+    """Seats at T, or None if none was found in the time. improve: few and narrow crossings, little hardware."""
+    from ortools.sat.python import cp_model
+
+    offers = offered(p, t_ps)
+    if offers is None:
+        return None
+    options = [_few(o, p.budgets) for o in offers]
+    dies = range(len(p.refs))
+    model = cp_model.CpModel()
+    seat = [[[model.new_bool_var("") for _ in layer] for _ in dies] for layer in options]
+    on = [[model.new_bool_var("") for _ in dies] for _ in options]
+    for n in range(len(options)):
+        model.add_exactly_one(on[n])
+        for d in dies:
+            model.add(sum(seat[n][d]) == on[n][d])
+            if n in p.anchors and d not in p.anchors[n]:
+                model.add(on[n][d] == 0)
+    for d in dies:
+        rows = resource_rows([[amounts(o) for o in layer] for layer in options], p.budgets[d], TYPES, str(d))
+        for row in rows:
+            model.add(row.expression(lambda n, k, d=d: seat[n][d][k]) <= row.bound)
+    for a, b in p.together:
+        for d in dies:
+            model.add(on[a][d] == on[b][d])
+    crossings = []
+    below = [[model.new_bool_var("") for _ in list(dies)[:-1]] for _ in options]
+    for n in range(len(options)):
+        for d in list(dies)[:-1]:
+            model.add(sum(on[n][: d + 1]) == below[n][d])
+    for a, b, bits in p.edges:
+        for d in list(dies)[:-1]:
+            cross = model.new_bool_var("")
+            model.add(cross >= below[a][d] - below[b][d])
+            model.add(cross >= below[b][d] - below[a][d])
+            between = p.refs[d].device != p.refs[d + 1].device
+            crossings.append((8 if between else 1) * (1 + bits * 20 // max(1, t_ps // p.cycle())) * cross)
+    if improve:
+        # Each die's share of its scarcest resource, in permille, after the crossings.
+        most = [max(1, max(b[r] for b in p.budgets)) for r in range(len(TYPES))]
+        area = sum(
+            max(1000 * a // m for a, m in zip(amounts(o), most, strict=True)) * seat[n][d][k]
+            for n, layer in enumerate(options)
+            for k, o in enumerate(layer)
+            for d in dies
+        )
+        model.minimize(CROSSING_WEIGHT * sum(crossings) + area)
+    first = _in_order(p, options)
+    if first is not None:
+        for n, (d, k) in enumerate(first):
+            for e in dies:
+                model.add_hint(on[n][e], e == d)
+                for j in range(len(options[n])):
+                    model.add_hint(seat[n][e][j], (e, j) == (d, k))
+    elif not improve and len(options) * len(p.refs) > 4000:
+        return None
+    solver = _solver(p, seconds)
+    if not improve and first is not None:
+        return {p.nodes[n].name: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(first)}
+    status = solver.solve(model)
+    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        if first is None:
+            return None
+        return {p.nodes[n].name: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(first)}
+    out = {}
+    for n, layer in enumerate(options):
+        d = next(d for d in dies if solver.value(on[n][d]))
+        k = next(k for k in range(len(layer)) if solver.value(seat[n][d][k]))
+        out[p.nodes[n].name] = Seat(p.refs[d], layer[k].fold)
+    return out
+
+
+def _in_order(p: Problem, options: list[list[Option]]) -> list[tuple[int, int]] | None:
+    """Layers in the graph's order onto dies in the machine's, each with the option that takes the least share of what is
+    left there; None where that does not fit, or a wish is in the way."""
+    if p.anchors or p.together:
+        return None
+    out: list[tuple[int, int]] = []
+    d, left = 0, list(p.budgets[0])
+    for layer in options:
+        while True:
+            best = None
+            for k, o in enumerate(layer):
+                a = amounts(o)
+                if all(x <= y for x, y in zip(a, left, strict=True)):
+                    share = max(x / max(1, y) for x, y in zip(a, left, strict=True))
+                    if best is None or share < best[0]:
+                        best = (share, k)
+            if best is not None:
+                k = best[1]
+                out.append((d, k))
+                left = [x - y for x, y in zip(left, amounts(layer[k]), strict=True)]
+                break
+            d += 1
+            if d == len(p.refs):
+                return None
+            left = list(p.budgets[d])
+    return out
+
+
+def place(p: Problem, floor_ps: int) -> Placement:
+    """The best seats found, T not below `floor_ps`. Raises FVC211 if not even the slowest folds fit."""
+    slowest = max(max(o.cycles for o in layer) for layer in p.options)
+    steps = sorted({o.cycles * p.cycle() for layer in p.options for o in layer})
+    high = max(floor_ps, slowest * p.cycle())
+    if _fits_merged(p, high) is False:
+        raise does_not_fit(p, high)
+    # the bound: the least T that the merged die does not refuse
+    ladder_ps = sorted({max(floor_ps, s) for s in steps})
+    lo, hi = 0, len(ladder_ps) - 1
+    while lo < hi:
+        mid = (lo + hi) // 2
+        if _fits_merged(p, ladder_ps[mid]) is False:
+            lo = mid + 1
+        else:
+            hi = mid
+    bound = ladder_ps[lo]
+    found = None
+    lo, hi = lo, len(ladder_ps) - 1
+    share = max(0.5, p.seconds / 8)
+    while lo <= hi:
+        mid = (lo + hi) // 2 if found is not None else lo
+        seats = fill(p, ladder_ps[mid], share, improve=False)
+        if seats is not None:
+            found = (ladder_ps[mid], seats)
+            hi = mid - 1
+        else:
+            lo = mid + 1
+            if found is None:  # gallop away from the bound, then bisect back
+                seats_at = min(len(ladder_ps) - 1, lo + max(1, (len(ladder_ps) - lo) // 4))
+                got = fill(p, ladder_ps[seats_at], share, improve=False)
+                if got is not None:
+                    found, hi = (ladder_ps[seats_at], got), seats_at - 1
+                else:
+                    lo = seats_at + 1
+    if found is None:
+        raise does_not_fit(p, high)
+    t_ps, seats = found
+    better = fill(p, t_ps, p.seconds / 2, improve=True)
+    scope = ("every legal PE, SIMD, variant and memory style of each layer", "all dies taken as one", "no replicas")
+    return Placement(better or seats, t_ps, bound, "CP-SAT on the merged die, bisection on the interval", scope)
+
+
+def does_not_fit(p: Problem, t_ps: int) -> FvcError:
+    """The smallest engines of all layers are too much: which resource, who, what relieves it."""
+    need = [sum(min(amounts(o)[r] for o in layer) for layer in p.options) for r in range(len(TYPES))]
+    have = [sum(b[r] for b in p.budgets) for r in range(len(TYPES))]
+    r = max(range(len(TYPES)), key=lambda k: need[k] / max(1, have[k]))
+    heavy = sorted(
+        ((min(amounts(o)[r] for o in layer), n.name) for n, layer in zip(p.nodes, p.options, strict=True)), reverse=True
+    )[:5]
+    devices = len({x.device for x in p.refs})
+    more = -(-need[r] * devices // max(1, have[r])) - devices
+    help = ["use --style tiled, whose engines are shared by all layers"]
+    if more > 0:
+        help.insert(0, f"fits from about {more} more devices on")
+    return FvcError(
+        "FVC203",
+        f"no folding of all layers fits: {need[r]:,} {TYPES[r].upper()} needed at least, {have[r]:,} usable",
+        where=("constraint: resources", ", ".join(f"{name} ({amount:,})" for amount, name in heavy)),
+        help=tuple(help),
+        exit_code=1,
+    )

@@ -1,0 +1,140 @@
+"""Plan -> netlists: a streaming plan's fabrics with every constant, one program a device.
+
+Needs a checked plan, its graph and cluster; decides nothing: seats and FIFO depths are the plan's, the order of units
+and streams that of `compiler.ops.stream.assemble`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+from compiler.ir.graph import Graph
+from compiler.isa.program import DeviceProgram, Instruction
+from compiler.isa.stream.program import Fabric
+from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.isa.table import Queue
+from compiler.ops.stream.assemble import Net, Seat, assemble, programs_of
+from compiler.ops.stream.lower import lower
+from compiler.ops.stream.parts import Fold
+from compiler.plan.model import EnginePlan, Plan
+from device_db.model import Cluster, DieRef
+
+ALIGNMENT = 64
+
+
+def seats_of(plan: Plan, cluster: Cluster) -> dict[str, Seat]:
+    """Layer -> die and fold, as the plan has them."""
+    dies = {cluster.die_name(ref): ref for ref in cluster.dies}
+    engines = {e.id: e for e in plan.engines}
+    out = {}
+    for layer in plan.layers:
+        e = engines[layer.slices[0].engine]
+        out[layer.name] = Seat(_ref(dies, e), fold_of(e))
+    return out
+
+
+def _ref(dies: dict[str, DieRef], e: EnginePlan) -> DieRef:
+    return dies[f"{e.device}/{e.die}"]
+
+
+def fold_of(e: EnginePlan) -> Fold:
+    """A streaming engine's fold."""
+    variant, memory = VARIANTS.index(e.parameters["variant"]), MEMORIES.index(e.parameters["memory"])
+    return Fold(e.fold["pe"], e.fold["simd"], variant, memory)
+
+
+def depths_of(plan: Plan) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Layer -> depths and memories of its FIFOs."""
+    engines = {e.id: e for e in plan.engines}
+    words, memory = {}, {}
+    for layer in plan.layers:
+        p = engines[layer.slices[0].engine].parameters
+        words[layer.name] = list(p["fifo_depths"])
+        memory[layer.name] = [MEMORIES.index(m) for m in p["fifo_memories"]]
+    return words, memory
+
+
+def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
+    """The programs of all devices of a streaming plan, devices in the cluster's order."""
+    seats = seats_of(plan, cluster)
+    assembly = assemble(graph, cluster, seats)
+    words, memory = depths_of(plan)
+    programs = programs_of(graph, cluster, assembly, int(plan.predicted["pace_ps"]), words, memory)
+    cycles = {layer.name: layer.slices[0].cycles for layer in plan.layers}
+    engines = {layer.name: layer.slices[0].engine for layer in plan.layers}
+    folds = {e.id: e for e in plan.engines}
+    out = []
+    for net, program in zip(assembly.nets, programs, strict=True):
+        assert program.fabric is not None
+        _fill(program.fabric, net)
+        for name in dict.fromkeys(net.owners):
+            e = folds[engines[name]]
+            node = next(n for n in graph.nodes if n.name == name)
+            program.fabric.folding.append(
+                {
+                    "layer": name,
+                    "op": node.op,
+                    "engine": e.id,
+                    "die": e.die,
+                    **e.fold,
+                    "variant": e.parameters["variant"],
+                    "memory": e.parameters["memory"],
+                    "fifo_depths": list(e.parameters["fifo_depths"]),
+                    "cycles": cycles[name],
+                    **_proof(graph, name, seats),
+                }
+            )
+        out.append(
+            replace(
+                program,
+                outputs={name: graph.root(name) for name in graph.outputs},
+                aliases=aliases_of(graph),
+            )
+        )
+    return out
+
+
+def _proof(graph: Graph, name: str, seats: dict[str, Seat]) -> dict[str, object]:
+    """How the layer meets its requantisation, and the proof's parameters."""
+    node = next(n for n in graph.nodes if n.name == name)
+    notes = lower(graph, node, seats[name].fold).notes
+    if "proof" in notes:
+        return {"requantiser": notes["proof"]()}  # type: ignore[operator]
+    return {"requantiser": notes["requantiser"]} if "requantiser" in notes else {}
+
+
+def _fill(fabric: Fabric, net: Net) -> None:
+    """Makes every constant and the preloads that bring it to its unit."""
+    data = bytearray()
+    preloads: list[Instruction] = []
+    for unit, draft in enumerate(net.drafts):
+        for slot, (name, make) in sorted(draft.slots.items()):
+            data += bytes(-len(data) % ALIGNMENT)
+            body = make()
+            key = name if name not in fabric.symbols else f"{name}#{unit}"
+            fabric.symbols[key] = (len(data), len(body))
+            f = {"unit": unit, "slot": slot, "offset": len(data), "bytes": len(body), "crc": zlib.crc32(body)}
+            preloads.append(Instruction("PRE", Queue.CTL, f))
+            data += body
+    fabric.constants = bytes(data)
+    units, streams = fabric.units(), fabric.streams()
+    run = {"units": len(units), "preloads": len(preloads), "streams": len(streams)}
+    fabric.text = [*units, *preloads, *streams, Instruction("RUN", Queue.CTL, run)]
+
+
+def aliases_of(graph: Graph) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Other names of tensors that the host may ask for, with their shapes."""
+    asked = [*graph.outputs, *graph.inputs]
+    for segment in graph.host_segments:
+        asked += [*segment.inputs, *segment.outputs]
+    out = {}
+    for name in asked:
+        root = graph.aliases.get(name)
+        if root is None:
+            continue
+        if name in graph.tensors:
+            out[name] = (root, graph.tensors[name].shape)
+        elif name in graph.host_tensors:
+            out[name] = (root, graph.host_tensors[name][1])
+    return out
