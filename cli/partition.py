@@ -134,8 +134,6 @@ def partition(
     config: ConfigOption = None,
 ) -> int:
     """Compiles, verifies and writes a bundle."""
-    if style is Style.streaming:
-        raise FvcError("FVC005", "--style streaming is not in this version", help=("use --style tiled",))
     if batch != 1:
         raise FvcError(
             "FVC005", f"--batch {batch} is not in this version: frames flow one by one", help=("use --batch 1",)
@@ -153,7 +151,7 @@ def partition(
         importing=import_options(shape, calibrate, activations, per_channel, seed),
         partition=PartitionOptions(
             objective=objective.value,
-            style="tiled",
+            style="streaming" if style is Style.streaming else "tiled",
             replicas=_replicas(replicas),
             cores=cores,
             anchors=tuple(_pair("--anchor", a) for a in anchor or ()),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.sections import RELOCATION_TYPES
+from compiler.isa.stream.program import Fabric
 from compiler.isa.table import Queue
 from device_db.errors import FvcError
 
@@ -43,8 +44,12 @@ def describe(path: Path, parts: Sequence[str]) -> dict[str, Any]:
             }
             for c in program.cores
         ]
+        if program.fabric is not None:
+            facts["netlist"] = _netlist(program.fabric)
     if "folding" in parts:
         facts["folding"] = [row for core in program.cores for row in core.folding]
+        if program.fabric is not None:
+            facts["folding"] += program.fabric.folding
     if "relocations" in parts:
         facts["relocations"] = _relocations(data)
     return facts
@@ -78,9 +83,32 @@ def _headers(data: bytes, program: DeviceProgram) -> dict[str, Any]:
             }
             for c in program.cores
         ],
+        "fabric": None if program.fabric is None else _fabric(program.fabric),
         "channels": [asdict(c) for c in program.channels],
         "host_messages": len(program.host),
     }
+
+
+def _fabric(fabric: Fabric) -> dict[str, Any]:
+    return {
+        "rank": fabric.rank,
+        "dies": [asdict(d) for d in fabric.dies],
+        "units": len(fabric.units()),
+        "preloads": len(fabric.preloads()),
+        "streams": len(fabric.streams()),
+        "const_bytes": len(fabric.constants),
+        "mix": dict(sorted(Counter(i.op for i in fabric.units()).items())),
+    }
+
+
+def _netlist(fabric: Fabric) -> dict[str, Any]:
+    from compiler.isa.stream.words import listing
+
+    lines = []
+    for k, i in enumerate(fabric.text):
+        row = fabric.rows[i.debug] if i.op not in ("PRE", "CON", "RUN") and i.debug < len(fabric.rows) else None
+        lines.append(f"{k:6d}  {listing(i)}" + ("" if row is None else f"  ; {row.node} {row.role}".rstrip()))
+    return {"rank": fabric.rank, "words": lines}
 
 
 def _listing(instructions: Sequence[Instruction], debug: Sequence[Any]) -> list[str]:
@@ -124,6 +152,10 @@ def render(facts: dict[str, Any]) -> str:
         lines += ["", f"core {core['rank']} {core['engine']}"]
         for queue, listing in core["queues"].items():
             lines += [f" {queue}: {len(listing)} instructions", *(f"  {line}" for line in listing)]
+    if "netlist" in facts:
+        listed = facts["netlist"]["words"]
+        lines += ["", f"netlist, rank {facts['netlist']['rank']}: {len(listed)} instructions"]
+        lines += [f"  {line}" for line in listed]
     if "folding" in facts:
         lines += ["", "folding"]
         lines += ["  " + ", ".join(f"{k} {_flat(v)}" for k, v in row.items()) for row in facts["folding"]]
@@ -159,6 +191,13 @@ def _headers_text(h: dict[str, Any]) -> list[str]:
             "  " + ", ".join(f"{q} {n}" for q, n in c["instructions"].items()) + " instructions",
             "  " + ", ".join(f"{n} {op}" for op, n in c["mix"].items()),
         ]
+    if h["fabric"] is not None:
+        f = h["fabric"]
+        counts = f"{f['units']} units, {f['preloads']} preloads, {f['streams']} streams"
+        lines += [f"netlist, rank {f['rank']}: {counts}, constants {f['const_bytes']:,} bytes"]
+        lines += ["  " + ", ".join(f"{n} {op}" for op, n in f["mix"].items())]
+        for d in f["dies"]:
+            lines.append(f"  {d['name']}: {d['clock_khz'] / 1000:g} MHz, {d['wires']:,} wires to the next")
     return lines
 
 
@@ -173,11 +212,12 @@ def _flat(value: Any) -> str:
 def compare(path: Path, other: Path) -> list[str]:
     """Differences of two binaries, one a line, at most fifty of each kind: hardware, sizes, instructions by task."""
     from compiler.isa.container import read_device
-    from compiler.isa.fingerprint import compare_hardware
+    from compiler.isa.fingerprint import compare_fabric, compare_hardware
 
     one, two = (read_device(read_binary(p)) for p in (path, other))
     lines = [f"device {one.name} -> {two.name}"] if one.name != two.name else []
     lines += compare_hardware([c.engine for c in one.cores], [c.engine for c in two.cores])
+    lines += _fabric_differences(one.fabric, two.fabric, compare_fabric)
     for a, b in zip(one.cores, two.cores, strict=False):
         name = f"core {a.rank}"
         if a.constants != b.constants:
@@ -196,12 +236,27 @@ def compare(path: Path, other: Path) -> list[str]:
     return lines
 
 
-def _queue_differences(where: str, a: Sequence[Instruction], b: Sequence[Instruction]) -> list[str]:
-    import difflib
+def _fabric_differences(a: Fabric | None, b: Fabric | None, hardware: Callable[..., list[str]]) -> list[str]:
+    """Of two netlists, or that one of the binaries has none."""
+    from compiler.isa.stream.words import listing
 
+    if a is None or b is None:
+        return [] if a is b else [f"netlist: {'none' if a is None else 'one'} -> {'none' if b is None else 'one'}"]
+    lines = hardware(a.dies, b.dies)
+    if a.constants != b.constants:
+        lines.append(f"netlist: constants {len(a.constants):,} -> {len(b.constants):,} bytes")
+    return lines + _text_differences("netlist", [listing(i) for i in a.text], [listing(i) for i in b.text])
+
+
+def _queue_differences(where: str, a: Sequence[Instruction], b: Sequence[Instruction]) -> list[str]:
     from compiler.isa.asm import disassemble_one
 
-    old, new = [disassemble_one(i) for i in a], [disassemble_one(i) for i in b]
+    return _text_differences(where, [disassemble_one(i) for i in a], [disassemble_one(i) for i in b])
+
+
+def _text_differences(where: str, old: list[str], new: list[str]) -> list[str]:
+    import difflib
+
     if old == new:
         return []
     lines = [f"{where}: {len(old)} -> {len(new)} instructions"]

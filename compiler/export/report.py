@@ -146,7 +146,8 @@ def _traffic(plan: Plan) -> list[Block]:
 def requantiser_modes(programs: Sequence[DeviceProgram]) -> tuple[dict[str, int], dict[str, int]]:
     """Proved requantiser forms over the folding metadata: channels of accumulators, and additions or products."""
     channels, operators = dict.fromkeys(MODES, 0), dict.fromkeys(MODES, 0)
-    for row in (row for program in programs for core in program.cores for row in core.folding):
+    rows = [row for program in programs for core in program.cores for row in core.folding]
+    for row in (*rows, *(row for program in programs if program.fabric for row in program.fabric.folding)):
         facts = row.get("requantiser")
         if not isinstance(facts, dict):
             continue

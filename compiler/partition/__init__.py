@@ -21,6 +21,10 @@ def partition(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Plan
 
     Raises FvcError FVC2xx: bad options (exit 2), or no plan fits (exit 1, with the unmet constraint and its levers).
     """
+    if options.style == "streaming":
+        from compiler.partition.stream.planner import partition_streaming
+
+        return partition_streaming(graph, cluster, options)
     from compiler.partition.planner import partition as plan
 
     return plan(graph, cluster, options)

@@ -51,8 +51,8 @@ class PartitionOptions:
 
         if self.objective not in ("throughput", "latency"):
             bad(f"unknown objective '{self.objective}'", "use throughput or latency")
-        if self.style not in ("tiled", "auto"):
-            bad(f"style '{self.style}' has no engine yet", "use --style tiled")
+        if self.style not in ("tiled", "auto", "streaming"):
+            bad(f"unknown style '{self.style}'", "use tiled or streaming")
         if self.memory not in ("auto", "external", "bram", "uram"):
             bad(f"unknown memory style '{self.memory}'", "use auto, bram, uram or external")
         if self.replicas < 0:

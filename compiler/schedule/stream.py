@@ -12,47 +12,14 @@ from dataclasses import replace
 from compiler.ir.graph import Graph
 from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.stream.program import Fabric
-from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.isa.table import Queue
 from compiler.ops.stream.assemble import Net, Seat, assemble, programs_of
 from compiler.ops.stream.lower import lower
-from compiler.ops.stream.parts import Fold
-from compiler.plan.model import EnginePlan, Plan
-from device_db.model import Cluster, DieRef
+from compiler.ops.stream.planned import depths_of, seats_of
+from compiler.plan.model import Plan
+from device_db.model import Cluster
 
 ALIGNMENT = 64
-
-
-def seats_of(plan: Plan, cluster: Cluster) -> dict[str, Seat]:
-    """Layer -> die and fold, as the plan has them."""
-    dies = {cluster.die_name(ref): ref for ref in cluster.dies}
-    engines = {e.id: e for e in plan.engines}
-    out = {}
-    for layer in plan.layers:
-        e = engines[layer.slices[0].engine]
-        out[layer.name] = Seat(_ref(dies, e), fold_of(e))
-    return out
-
-
-def _ref(dies: dict[str, DieRef], e: EnginePlan) -> DieRef:
-    return dies[f"{e.device}/{e.die}"]
-
-
-def fold_of(e: EnginePlan) -> Fold:
-    """A streaming engine's fold."""
-    variant, memory = VARIANTS.index(e.parameters["variant"]), MEMORIES.index(e.parameters["memory"])
-    return Fold(e.fold["pe"], e.fold["simd"], variant, memory)
-
-
-def depths_of(plan: Plan) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Layer -> depths and memories of its FIFOs."""
-    engines = {e.id: e for e in plan.engines}
-    words, memory = {}, {}
-    for layer in plan.layers:
-        p = engines[layer.slices[0].engine].parameters
-        words[layer.name] = list(p["fifo_depths"])
-        memory[layer.name] = [MEMORIES.index(m) for m in p["fifo_memories"]]
-    return words, memory
 
 
 def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:

@@ -9,6 +9,7 @@ from compiler.simulator.build import build
 from compiler.simulator.engine import Engine
 from compiler.simulator.host import HostTask
 from compiler.simulator.result import SimResult, collect
+from compiler.simulator.stream import simulate_fabrics, trace_fabrics
 from compiler.simulator.trace import trace_json
 
 _MOST_FRAMES = 40  # if the interval does not settle before
@@ -24,6 +25,8 @@ def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host:
     there, and an output counts when it has reached the host.
     Raises FvcError FVC490 if the programs deadlock or name what is not there.
     """
+    if any(p.fabric is not None for p in programs):
+        return simulate_fabrics(programs, frames, host)
     single = build(programs, host, detail=False)
     single_log = Engine(single, 1, warm=True).run()
     built = build(programs, host, detail=False)
@@ -38,6 +41,8 @@ def trace(programs: Sequence[DeviceProgram], frames: int | None = None, host: Se
     """A Perfetto trace (JSON text) of `frames` frames (default 4) from a cold start.
 
     About 200 bytes an instruction and frame. Raises FvcError FVC490 as `simulate` does."""
+    if any(p.fabric is not None for p in programs):
+        return trace_fabrics(programs, frames, host)
     built = build(programs, host, detail=True)
     for resource in built.resources.values():
         resource.log = []

@@ -63,7 +63,9 @@ class FabricRun:
             except (Fault, Illegal) as problem:
                 raise self._error(number, ILLEGAL, str(problem)) from problem
             except (KeyError, ValueError) as problem:
-                raise self._error(number, ILLEGAL, f"lacks a memory or has one of another size ({problem})") from problem
+                raise self._error(
+                    number, ILLEGAL, f"lacks a memory or has one of another size ({problem})"
+                ) from problem
         for con in fabric.streams():
             f = con.fields
             try:
@@ -91,7 +93,9 @@ class FabricRun:
             unit.fifo.end(*(ends if ins.op == "SRC" else ends[::-1]))
         if ins.op in ("MVAU", "VVAU"):
             f = ins.fields
-            self.macs += f["pixels"] * (f["groups"] * f["mh"] * f["mw"] if ins.op == "MVAU" else f["channels"] * f["taps"])
+            self.macs += f["pixels"] * (
+                f["groups"] * f["mh"] * f["mw"] if ins.op == "MVAU" else f["channels"] * f["taps"]
+            )
         return unit
 
     def step(self, unit: Unit) -> bool:

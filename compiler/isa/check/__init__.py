@@ -32,6 +32,7 @@ from compiler.isa.check.tokens import LocalOrder, local_order
 from compiler.isa.check.view import CoreView, view_core
 from compiler.isa.program import DeviceProgram
 from compiler.isa.reader import read_device
+from compiler.isa.stream.check import check_fabrics
 from device_db.errors import FvcError
 
 __all__ = ["Finding", "check_bundle_bytes", "check_programs"]
@@ -49,6 +50,10 @@ def check_programs(programs: Sequence[DeviceProgram]) -> list[Finding]:
         return findings.result()
     views = _views(programs, findings)
     channels = check_devices(programs, findings)
+    if any(p.fabric is not None for p in programs):
+        if not findings.kept:
+            check_fabrics(programs, channels, findings)
+        return findings.result()
     if views is None:
         return findings.result()
     _check_stages(programs, findings)

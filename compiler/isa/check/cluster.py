@@ -54,15 +54,15 @@ def check_devices(programs: Sequence[DeviceProgram], findings: Findings) -> dict
         if p.name in names:
             findings.add("FVC331", f"two binaries are of device {p.name}", p.name)
         names.add(p.name)
-        for core in p.cores:
-            if core.rank in ranks or not 0 <= core.rank < HOST_RANK:
-                findings.add("FVC331", f"rank {core.rank} is taken by {ranks.get(core.rank, 'the host')}", p.name)
-            ranks[core.rank] = p.name
+        for rank in p.ranks:
+            if rank in ranks or not 0 <= rank < HOST_RANK:
+                findings.add("FVC331", f"rank {rank} is taken by {ranks.get(rank, 'the host')}", p.name)
+            ranks[rank] = p.name
         for link in p.links:
             if links.setdefault(link.id, link) != link or link.bits_per_second < 1:
                 findings.add("FVC331", f"link {link.id}: devices disagree, or it has no bandwidth", p.name)
     for p in programs:
-        here = {c.rank for c in p.cores}
+        here = set(p.ranks)
         known = {link.id for link in p.links}
         seen: set[int] = set()
         for c in p.channels:

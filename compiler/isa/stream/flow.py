@@ -178,7 +178,7 @@ class Network:
         else:
             here = np.full(len(word), LONG_AGO, np.int64)
         earlier = np.flatnonzero(word < 0)
-        back = -(-(-word[earlier]) // s.words)  # frames before this one
+        back = (s.words - 1 - word[earlier]) // s.words  # frames before this one
         inside = word[earlier] + back * s.words
         for frame in np.unique(back):
             if f - frame < 0:

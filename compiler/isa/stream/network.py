@@ -53,7 +53,9 @@ def _count(n: int) -> Ints:
 
 
 class _Builder:
-    def __init__(self, programs: Sequence[DeviceProgram], work: Sequence[Work], unbounded: set[tuple[int, int]]) -> None:
+    def __init__(
+        self, programs: Sequence[DeviceProgram], work: Sequence[Work], unbounded: set[tuple[int, int]]
+    ) -> None:
         self.programs, self.work, self.unbounded = programs, work, unbounded
         self.out = Timed(Network())
         self.channels: dict[int, Channel] = {c.id: c for p in programs for c in p.channels}
@@ -101,7 +103,9 @@ class _Builder:
                 words = (ports(ins).inputs or ports(ins).outputs)[0].words
                 own["link"] = net.stream(f"{fabric.rank}:{number}.link", words, 2 * words)
                 self.ends[(ins.fields["channel"], ins.op)] = (own["link"], ins)
-            label = f"{fabric.rows[number].node}: {ins.op} {number}" if number < len(fabric.rows) else f"{ins.op} {number}"
+            label = (
+                f"{fabric.rows[number].node}: {ins.op} {number}" if number < len(fabric.rows) else f"{ins.op} {number}"
+            )
             actors = []
             for process in b.processes:
 
@@ -143,7 +147,10 @@ class _Builder:
             words = ins.fields["pixels"] * ins.fields["channels"] // ins.fields["pe"]
             word_bits = 8 * container_bytes(ins.fields["bits"]) * ins.fields["pe"]
             cost = max(
-                (ceil_div(word_bits * load[k] * PS_PER_SECOND, self.links[k].bits_per_second * bits[c.id]) for k in c.links),
+                (
+                    ceil_div(word_bits * load[k] * PS_PER_SECOND, self.links[k].bits_per_second * bits[c.id])
+                    for k in c.links
+                ),
                 default=1,
             )
             delay = sum(self.links[k].latency_ns for k in c.links) * 1000
@@ -204,9 +211,7 @@ class _Builder:
                 for stream, words in from_host.get(name, ())
             ]
             outputs += [
-                Output(s, np.array([1]), np.zeros(1, np.int64))
-                for (name, _), s in between.items()
-                if name in w.outputs
+                Output(s, np.array([1]), np.zeros(1, np.int64)) for (name, _), s in between.items() if name in w.outputs
             ]
             period = None if inputs else self.period_ps
             end = net.actor(Actor(w.name, -1, np.array([w.time_ps]), 0, inputs, outputs, period))

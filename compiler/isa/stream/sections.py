@@ -39,7 +39,11 @@ def write_fabric(fabric: Fabric, strings: StringTable) -> dict[int, bytes]:
         SectionType.FABRIC_CONSTANTS: fabric.constants,
         SectionType.FABRIC_SYMBOLS: write_table(
             SectionType.FABRIC_SYMBOLS,
-            {"name": [n for n, _ in symbols], "offset": [a for _, (a, _) in symbols], "bytes": [b for _, (_, b) in symbols]},
+            {
+                "name": [n for n, _ in symbols],
+                "offset": [a for _, (a, _) in symbols],
+                "bytes": [b for _, (_, b) in symbols],
+            },
             strings,
         ),
         SectionType.FABRIC_UNITS: table(SectionType.FABRIC_UNITS, list(fabric.rows), _ROW),

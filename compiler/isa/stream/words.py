@@ -1,4 +1,4 @@
-"""Needs netlist instructions or words; turns one into the other; guarantees the exact inverse, rejects reserved bits."""
+"""Needs netlist instructions or words; turns one into the other; guarantees the exact inverse, reserved bits zero."""
 
 from __future__ import annotations
 

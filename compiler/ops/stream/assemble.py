@@ -19,7 +19,7 @@ from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
 from compiler.isa.stream.table import LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
 from compiler.ops.stream.lower import INNER_DEPTH, lower
-from compiler.ops.stream.parts import Constant, Draft, Fold, element, view, x_fields
+from compiler.ops.stream.parts import Constant, Draft, Fold, element, view
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster, DieRef
 from device_db.topology import die_path, link_specs, route, transport
@@ -162,8 +162,8 @@ class _Assembler:
             net.wire((base + a, p), (base + b, q), node.name)
             net.wires[-1].joins = len(ports(engine.units[b].instruction()).inputs) > 1
         end = (base + engine.output[0], engine.output[1])
-        tensor = self.graph.tensors[node.y]
-        net.rows[end[0]] = UnitRow(name, node.name, "output", node.y, tensor.dtype.value, tensor.shape)
+        made = self.graph.tensors[node.y]
+        net.rows[end[0]] = UnitRow(name, node.name, "output", node.y, made.dtype.value, made.shape)
         self._hand_on(net, node.name, name, node.y, end)
         return net, name, end
 
@@ -318,7 +318,8 @@ def programs_of(
 ) -> list[DeviceProgram]:
     """Device programs without constants: enough for timing and for every check but that of the memories.
 
-    interval_ps: of a frame, for the messages that a channel holds. depths, memories: of each layer's FIFOs in the order of `Assembly.wires_of`; absent: INNER_DEPTH in LUTRAM.
+    interval_ps: of a frame, for the messages that a channel holds. depths, memories: of each layer's FIFOs in the
+    order of `Assembly.wires_of`; absent: INNER_DEPTH in LUTRAM.
     """
     specs = link_specs(cluster)
     out = []
@@ -368,12 +369,11 @@ def _host_message(graph: Graph, x: Link) -> HostMessage:
     t = graph.tensors[x.tensor]
     n, c, h, w = view(graph, x.tensor)
     size = t.dtype.size_bytes
-    counts = (h, w, c)
-    strides = tuple(s if k > 1 else 0 for s, k in zip((w * size, size, h * w * size), counts, strict=True))
+    strides = (w * size if h > 1 else 0, size if w > 1 else 0, h * w * size if c > 1 else 0)
     offsets = tuple(k * c * h * w * size for k in range(n))
     return HostMessage(
-        x.id, x.id, x.tensor, t.dtype.value, t.shape, offsets, counts, strides, size, x.source == HOST, 0
-    )  # type: ignore[arg-type]
+        x.id, x.id, x.tensor, t.dtype.value, t.shape, offsets, (h, w, c), strides, size, x.source == HOST, 0
+    )
 
 
 __all__ = [

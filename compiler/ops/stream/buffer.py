@@ -21,7 +21,7 @@ def frame_buffer(
     engine: Engine, sources: list[End | None], shapes: list[Shape4], out: Shape4, copies: tuple[Copy, ...],
     fill: int, x: Element, pe: int, name: str,
 ) -> End:  # fmt: skip
-    """A BUF unit: inputs are tensors of `shapes` (n, c, h, w), dense in the buffer in that order, streams n, h, w, c."""
+    """A BUF unit: inputs are tensors of `shapes` (n, c, h, w), dense in the buffer so, in the streams n, h, w, c."""
     f = {"pe": pe, **x_fields(x), "inputs": len(shapes), "elements": int(np.prod(out)), "copies": len(copies)}
     f |= {f"n{k}": int(np.prod(s)) for k, s in enumerate(shapes)} | {"fill": fill}
     bits = 2 * x.bits * sum(int(np.prod(s)) for s in shapes)

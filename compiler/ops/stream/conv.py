@@ -108,7 +108,7 @@ def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
     engine = Engine()
     x = element(graph.tensors[node.x])
     at: End | None = None
-    m, n, kh, kw = node.weight.shape
+    n, kh, kw = node.weight.shape[1:]
     channels, height, width = node.x_shape[1:]
     pixels = node.y_shape[0] * node.y_shape[2] * node.y_shape[3]
     dw = depthwise(node)
@@ -213,7 +213,8 @@ def start(node: Conv) -> NDArray[np.int32]:
     """int32[M]: what the accumulators start from."""
     w = node.weight.astype(np.int64) - node.weight_zero_point
     value = node.bias.astype(np.int64) - node.x_zero_point * w.sum(axis=(1, 2, 3))
-    return (value & 0xFFFFFFFF).astype(np.uint32).view(np.int32).astype("<i4")
+    wrapped: NDArray[np.int32] = (value & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return wrapped
 
 
 def weights(node: Conv) -> bytes:

@@ -1,4 +1,4 @@
-"""The pieces that a layer's engine is made of before it has a place: units, inner streams, constants still to be made."""
+"""What a layer's engine is made of before it has a place: units, inner streams, constants still to be made."""
 
 from __future__ import annotations
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from math import gcd
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.ir.graph import ArgMax, Binary, DType, GlobalAverage, Graph, Move, Pool, Shape4, Table, storage4
 from compiler.isa.stream.table import CONSTANT, MAX_DIMS, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION
@@ -13,6 +15,7 @@ from compiler.ops import binary, global_average
 from compiler.ops.stream.buffer import frame_buffer
 from compiler.ops.stream.conv import input_range, pad, window
 from compiler.ops.stream.parts import (
+    Constant,
     Element,
     End,
     Engine,
@@ -61,7 +64,7 @@ def lower_pool(graph: Graph, node: Pool, fold: Fold) -> Engine:
     y = element(graph.tensors[node.y])
     whole = (-(1 << y.bits - 1), (1 << y.bits - 1) - 1) if y.signed else (0, (1 << y.bits) - 1)
     f |= _clamp(graph, node.y) if y.bits == 8 else {"lo": whole[0], "hi": whole[1]}
-    slots = {}
+    slots: dict[int, tuple[str, Constant]] = {}
     if average:
         slots = {
             0: (f"{node.name}.entry", lambda: average_entry(node)),
@@ -100,7 +103,7 @@ def lower_global(graph: Graph, node: GlobalAverage, fold: Fold) -> Engine:
     f = {"pe": fold.pe, **x_fields(element(graph.tensors[node.x])), **y_fields(acc)}
     f |= {"pixels": pixels, "channels": channels, "bias": int(node.x_zero_point != 0)}
     bias = np.full(channels, -node.x_zero_point * pixels, "<i4")
-    slots = {0: (f"{node.name}.bias", bias.tobytes)} if f["bias"] else {}
+    slots: dict[int, tuple[str, Constant]] = {0: (f"{node.name}.bias", lambda: bias.tobytes())} if f["bias"] else {}
     at = engine.after(engine.unit("SUM", f, slots), None)
     lanes = fewest_lanes(fold.pe, channels, pixels * channels // fold.pe)
     at = narrow(engine, at, fold.pe, lanes, channels, acc)
@@ -129,7 +132,7 @@ def operand_shape(node: Binary, shape: Shape4) -> int:
     return out
 
 
-def stream_order(values: np.ndarray, shape: Shape4) -> bytes:
+def stream_order(values: NDArray[np.generic], shape: Shape4) -> bytes:
     """Constant bytes in the order n, h, w, c."""
     return np.ascontiguousarray(np.asarray(values).reshape(shape).transpose(0, 2, 3, 1)).tobytes()
 
@@ -142,7 +145,7 @@ def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
     f |= {"kind": int(node.kind == "mul"), "x_bits": 8, "y_bits": 8}
     f["b_signed"] = int(graph.tensors[node.b].dtype == DType.S8)
     f["x_signed"] = int(graph.tensors[node.a].dtype == DType.S8)
-    slots = {0: (f"{node.name}.entry", lambda: binary.entry(graph, node).data)}
+    slots: dict[int, tuple[str, Constant]] = {0: (f"{node.name}.entry", lambda: binary.entry(graph, node).data)}
     engine.notes["proof"] = lambda: binary.entry(graph, node).proof
     streams = []
     for k, (name, shape) in enumerate(((node.a, node.a_shape), (node.b, node.b_shape))):
@@ -150,7 +153,7 @@ def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
         f[f"{side}_shape"] = operand_shape(node, shape)
         if name in graph.constants:
             f[f"{side}_shape"] |= CONSTANT
-            slots[k + 1] = (name, lambda name=name, shape=shape: stream_order(graph.constants[name], shape))
+            slots[k + 1] = (name, partial(stream_order, graph.constants[name], shape))
         else:
             streams.append(name)
     unit = engine.unit("BIN", f, slots)
@@ -164,16 +167,19 @@ def lower_table(graph: Graph, node: Table, fold: Fold) -> Engine:
     s = node.shape
     f = _alike(graph, node.x, node.y, fold.pe, s[0] * s[2] * s[3], s[1])
     f |= {"x_bits": 8, "y_bits": 8, "tables": len(node.table)}
-    f |= {"x_signed": int(graph.tensors[node.x].dtype == DType.S8), "y_signed": int(graph.tensors[node.y].dtype == DType.S8)}
+    f |= {
+        "x_signed": int(graph.tensors[node.x].dtype == DType.S8),
+        "y_signed": int(graph.tensors[node.y].dtype == DType.S8),
+    }
     table = (f"{node.name}.table", lambda: np.ascontiguousarray(node.table).tobytes())
     engine.output = engine.after(engine.unit("TAB", f, {0: table}), None)
     return engine
 
 
-def channel_concat(graph: Graph, node: Move) -> list[tuple[int, np.ndarray | None]] | None:
+def channel_concat(graph: Graph, node: Move) -> list[tuple[int, NDArray[np.generic] | None]] | None:
     """[(source, table)] by channel if the copies are a concatenation of whole inputs along the channels."""
     out = view(graph, node.y)
-    parts: list[tuple[int, int, np.ndarray | None]] = []
+    parts: list[tuple[int, int, NDArray[np.generic] | None]] = []
     plane = out[2] * out[3]
     for c in node.copies:
         shape = view(graph, node.xs[c.source])
@@ -223,8 +229,8 @@ def lower_move(graph: Graph, node: Move, fold: Fold) -> Engine:
             if table is not None:
                 channels = view(graph, node.xs[source])[1]
                 g = {"pe": fold.pe, **x_fields(x), **y_fields(x), "pixels": out[2] * out[3], "channels": channels}
-                data = np.ascontiguousarray(table).tobytes()
-                unit = engine.unit("TAB", g | {"tables": 1}, {0: (f"{node.name}.table{k}", lambda data=data: data)})
+                data = partial(bytes, np.ascontiguousarray(table).tobytes())
+                unit = engine.unit("TAB", g | {"tables": 1}, {0: (f"{node.name}.table{k}", data)})
                 engine.streams.append(((unit, 0), (cat, k)))
                 ports[source] = (unit, 0)
         engine.inputs = [ports[k] for k in range(len(node.xs))]

@@ -14,6 +14,7 @@ from compiler.partition.check.layers import check_layers
 from compiler.partition.check.loads import check_loads
 from compiler.partition.check.numbers import check_numbers
 from compiler.partition.check.options import check_options
+from compiler.partition.check.streaming import check_streaming
 from compiler.plan.model import Plan
 from device_db.model import Cluster
 
@@ -27,6 +28,9 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
     Broken hardware, layers or channels hide the later rules, which would have nothing to stand on.
     """
     found = Findings()
+    if any(e.style == "streaming" for e in plan.engines):
+        check_streaming(plan, graph, cluster, found)
+        return found.result()
     sound = check_hardware(plan, cluster, found) and check_layers(plan, graph, cluster, found)
     if sound and check_flow(plan, graph, cluster, found) and check_loads(plan, graph, cluster, found):
         check_numbers(plan, graph, cluster, found)

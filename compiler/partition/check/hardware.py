@@ -20,7 +20,7 @@ def check_hardware(plan: Plan, cluster: Cluster, found: Findings) -> bool:
     before = len(found.kept)
     if plan.schema != SCHEMA:
         found.add("FVC220", f"schema is '{plan.schema}', not '{SCHEMA}'", "schema")
-    _cluster(plan, cluster, found)
+    check_cluster(plan, cluster, found)
     boards = {d.name: d.board for d in cluster.devices}
     if plan.replicas < 1:
         found.add("FVC220", f"{plan.replicas} replicas", "replicas")
@@ -52,7 +52,8 @@ def check_hardware(plan: Plan, cluster: Cluster, found: Findings) -> bool:
     return True
 
 
-def _cluster(plan: Plan, cluster: Cluster, found: Findings) -> None:
+def check_cluster(plan: Plan, cluster: Cluster, found: Findings) -> None:
+    """The plan names the cluster that it is judged against."""
     want = {"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]}
     for key, value in want.items():
         have = plan.cluster.get(key)

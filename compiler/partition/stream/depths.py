@@ -98,7 +98,13 @@ def _collect(wires: list[tuple[int, int, Wire]], given: dict[tuple[int, int], in
     return Depths(words, memory, interval_ps)
 
 
-def _programs(graph: Graph, cluster: Cluster, assembly: Assembly, interval_ps: int,
-              wires: list[tuple[int, int, Wire]], given: dict[tuple[int, int], int]) -> list:  # type: ignore[type-arg]
+def _programs(
+    graph: Graph,
+    cluster: Cluster,
+    assembly: Assembly,
+    interval_ps: int,
+    wires: list[tuple[int, int, Wire]],
+    given: dict[tuple[int, int], int],
+) -> list:  # type: ignore[type-arg]
     d = _collect(wires, given, 0)
     return programs_of(graph, cluster, assembly, interval_ps, d.words, d.memory)

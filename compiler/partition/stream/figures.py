@@ -10,64 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.network import Work, build, cycle_ps
-from compiler.isa.stream.rates import unit_cycles
-from compiler.isa.stream.resources import stream_wires
-from compiler.ops.stream.assemble import Assembly
+from compiler.isa.stream.network import Work
+from compiler.ops.stream.measure import busy_ps, crossing_wires, latency_ps, link_ps
 from compiler.partition.predict import number
 from compiler.plan.model import EnginePlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.model import Cluster
 
 
-def busy_ps(programs: Sequence[DeviceProgram]) -> dict[str, int]:
-    """Engine id -> picoseconds a frame of its slowest unit."""
-    out: dict[str, int] = {}
-    for p in programs:
-        assert p.fabric is not None
-        for ins, row in zip(p.fabric.units(), p.fabric.rows, strict=True):
-            ps = unit_cycles(ins) * cycle_ps(p.fabric.dies[ins.fields["die"]].clock_khz)
-            out[row.engine] = max(out.get(row.engine, 0), ps)
-    return out
-
-
-def link_ps(programs: Sequence[DeviceProgram]) -> dict[str, tuple[int, int]]:
-    """Network or PCIe link -> (bits a frame, picoseconds that they take)."""
-    rate = {x.id: x.bits_per_second for p in programs for x in p.links}
-    bits: dict[str, int] = {}
-    for c in {c.id: c for p in programs for c in p.channels}.values():
-        for name in c.links:
-            bits[name] = bits.get(name, 0) + 8 * c.max_bytes
-    return {k: (b, ceil_div(b * PS_PER_SECOND, rate[k])) for k, b in sorted(bits.items())}
-
-
-def crossing_wires(programs: Sequence[DeviceProgram], units_die: Mapping[str, Any] | None = None) -> dict[str, int]:
-    """Boundary "u280-0/SLR0>SLR1" -> wires that streams take of it, each direction by itself."""
-    out: dict[str, int] = {}
-    for p in programs:
-        assert p.fabric is not None
-        units, dies = p.fabric.units(), p.fabric.dies
-        for con in p.fabric.streams():
-            f = con.fields
-            a, b = units[f["source"]].fields["die"], units[f["target"]].fields["die"]
-            step = 1 if b > a else -1
-            for k in range(a, b, step):
-                name = f"{p.name}/{dies[k].name}>{dies[k + step].name}"
-                out[name] = out.get(name, 0) + stream_wires(f["pe"] * f["bits"])
-    return dict(sorted(out.items()))
-
-
-def latency_ps(programs: Sequence[DeviceProgram], work: Sequence[Work]) -> int:
-    """One frame through the empty machine whose FIFOs never fill."""
-    every = {(p, i) for p, d in enumerate(programs) if d.fabric for i in range(len(d.fabric.streams()))}
-    timed = build(programs, work, every)
-    timed.network.play(1)
-    return max(timed.network.actors[k].end_ps for k in timed.sinks)
-
-
 def predict(
     programs: Sequence[DeviceProgram],
-    assembly: Assembly,
     cluster: Cluster,
     engines: Sequence[EnginePlan],
     layers: Mapping[str, str],

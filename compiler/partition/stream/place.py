@@ -64,16 +64,16 @@ def amounts(option: Option) -> tuple[int, ...]:
     return tuple(getattr(option.resources, t) for t in TYPES)
 
 
-def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, margin: Mapping[int, int]) -> Problem:
+def make_problem(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, margin: Mapping[int, int]
+) -> Problem:
     """margin: percent of each die (by its index) held back for what joins layers."""
     refs, dies = [], []
     for d in range(devices):
         for k, die in enumerate(fabric_dies(cluster, d)):
             refs.append(DieRef(d, k))
             dies.append(die)
-    budgets = [
-        tuple(getattr(die, t) * (100 - margin.get(k, 4)) // 100 for t in TYPES) for k, die in enumerate(dies)
-    ]
+    budgets = [tuple(getattr(die, t) * (100 - margin.get(k, 4)) // 100 for t in TYPES) for k, die in enumerate(dies)]
     families = {d.family for d in dies}
     family = sorted(families)[0]
     uram = any(d.uram for d in dies)
@@ -90,7 +90,8 @@ def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devi
             if tensor in maker:
                 edges.append((maker[tensor], k, graph.tensors[tensor].bytes * 8))
     return Problem(
-        graph, graph.nodes, offers, refs, dies, budgets, tuple(sum(getattr(d, t) for d in dies) for t in TYPES), edges, _anchors(graph, cluster, options, refs, number),
+        graph, graph.nodes, offers, refs, dies, budgets, tuple(sum(getattr(d, t) for d in dies) for t in TYPES), edges,
+        _anchors(graph, cluster, options, refs, number),
         [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
         options.time_limit_s, options.seed, options.workers,
     )  # fmt: skip
@@ -137,12 +138,14 @@ def _fits_merged(p: Problem, t_ps: int) -> bool | None:
             return False
     model = cp_model.CpModel()
     take = [[model.new_bool_var("") for _ in layer] for layer in options]
-    for row in take:
-        model.add_exactly_one(row)
+    for choice in take:
+        model.add_exactly_one(choice)
     for row in resource_rows([[amounts(o) for o in layer] for layer in options], total, TYPES, "all dies"):
         model.add(row.expression(lambda n, k: take[n][k]) <= row.bound)
     status = _solver(p, min(5.0, p.seconds)).solve(model)
-    return True if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else (False if status == cp_model.INFEASIBLE else None)
+    return (
+        True if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else (False if status == cp_model.INFEASIBLE else None)
+    )
 
 
 def _solver(p: Problem, seconds: float):  # type: ignore[no-untyped-def]
@@ -166,10 +169,11 @@ def _few(options: list[Option], budgets: Sequence[tuple[int, ...]]) -> list[Opti
         return [a / t for a, t in zip(amounts(o), total, strict=True)]
 
     chosen: list[Option] = []
-    keys = [lambda o, r=r: (amounts(o)[r], max(shares(o))) for r in range(len(TYPES))]
-    keys = [lambda o: (max(shares(o)), 0), lambda o: (sum(shares(o)), 0), *keys]
-    for key in keys:
-        for o in sorted(options, key=key)[:2]:
+    marks = [[max(shares(o)) for o in options], [sum(shares(o)) for o in options]]
+    marks += [[amounts(o)[r] for o in options] for r in range(len(TYPES))]
+    for mark in marks:
+        for k in sorted(range(len(options)), key=lambda k, mark=mark: (mark[k], marks[0][k], k))[:2]:  # type: ignore[misc]
+            o = options[k]
             if o not in chosen and len(chosen) < MOST_OPTIONS:
                 chosen.append(o)
     return chosen
@@ -196,7 +200,7 @@ def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat
     for d in dies:
         rows = resource_rows([[amounts(o) for o in layer] for layer in options], p.budgets[d], TYPES, str(d))
         for row in rows:
-            model.add(row.expression(lambda n, k, d=d: seat[n][d][k]) <= row.bound)
+            model.add(sum(amount * seat[n][d][k] for (n, k), amount in row.terms.items() if amount) <= row.bound)
     for a, b in p.together:
         for d in dies:
             model.add(on[a][d] == on[b][d])
@@ -248,8 +252,8 @@ def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat
 
 
 def _in_order(p: Problem, options: list[list[Option]]) -> list[tuple[int, int]] | None:
-    """Layers in the graph's order onto dies in the machine's, each with the option that takes the least share of what is
-    left there; None where that does not fit, or a wish is in the way."""
+    """Layers in the graph's order onto dies in the machine's, each with the option that takes the least share of what
+    is left there; None where that does not fit, or a wish is in the way."""
     if p.anchors or p.together:
         return None
     out: list[tuple[int, int]] = []

@@ -6,33 +6,28 @@ netlist that with all its FIFOs and converters is over a die's budget goes back 
 
 from __future__ import annotations
 
-
-
 from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
-from compiler.isa.stream.resources import fifo_resources, unit_resources
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.boxes import whole_box
 from compiler.ops.stream.assemble import (
     Assembly,
-    Seat,
     assemble,
     engine_id,
     fabric_dies,
-    full_route,
     programs_of,
 )
 from compiler.ops.stream.lower import price
+from compiler.ops.stream.measure import channels, crossing_wires, die_use, engine_use, link_ps
 from compiler.ops.stream.parts import view
 from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.stream.depths import Depths, derive
-from compiler.partition.stream.figures import crossing_wires, link_ps, predict
+from compiler.partition.stream.figures import predict
 from compiler.partition.stream.place import TYPES, Placement, make_problem, place
 from compiler.plan.model import (
     SCHEMA,
-    ChannelPlan,
     EnginePlan,
     HostSegmentPlan,
     LayerPlan,
@@ -43,8 +38,7 @@ from compiler.plan.model import (
 )
 from cost_models.primitives import ceil_div, ps_cycles
 from device_db.errors import FvcError
-from device_db.model import Cluster, Resources
-from device_db.topology import die_path
+from device_db.model import Cluster
 
 ROUNDS = 6  # of holding more back where a die came out over its budget
 MARGIN_PERCENT = 4
@@ -120,7 +114,7 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
 
 def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
     work = work_of(graph, options)
-    margin = {}
+    margin: dict[int, int] = {}
     over: list[tuple[str, str, int, int]] = []
     for _ in range(ROUNDS):
         problem = make_problem(graph, cluster, options, devices, margin)
@@ -166,39 +160,6 @@ def _over(cluster: Cluster, programs: list[DeviceProgram]) -> list[tuple[str, st
         low = min(next(k for k, d in enumerate(dies) if d.name == x) for x in pair.split(">"))
         if wires > dies[low].wires:
             out.append((f"{device}/{dies[low].name}", "SLL wires", wires, dies[low].wires))
-    return out
-
-
-def die_use(program: DeviceProgram) -> list[Resources]:
-    """What units and FIFOs take of each die; a FIFO stands where its reader does."""
-    fabric = program.fabric
-    assert fabric is not None
-    used = [Resources() for _ in fabric.dies]
-    units = fabric.units()
-    for ins in units:
-        k = ins.fields["die"]
-        used[k] = used[k] + unit_resources(ins, fabric.dies[k].family)
-    for con in fabric.streams():
-        f = con.fields
-        k = units[f["target"]].fields["die"]
-        used[k] = used[k] + fifo_resources(f["pe"] * f["bits"], f["depth"], f["memory"], fabric.dies[k].family)
-    return used
-
-
-def engine_use(program: DeviceProgram) -> dict[str, Resources]:
-    """As `die_use`, by engine: a FIFO belongs to the engine of its reader."""
-    fabric = program.fabric
-    assert fabric is not None
-    out: dict[str, Resources] = {}
-    units = fabric.units()
-    for ins, row in zip(units, fabric.rows, strict=True):
-        family = fabric.dies[ins.fields["die"]].family
-        out[row.engine] = out.get(row.engine, Resources()) + unit_resources(ins, family)
-    for con in fabric.streams():
-        f = con.fields
-        row, family = fabric.rows[f["target"]], fabric.dies[units[f["target"]].fields["die"]].family
-        more = fifo_resources(f["pe"] * f["bits"], f["depth"], f["memory"], family)
-        out[row.engine] = out[row.engine] + more
     return out
 
 
@@ -250,7 +211,7 @@ def _assembled(
         for s in graph.steps
         if isinstance(s, HostSegment)
     )
-    predicted = predict(programs, assembly, cluster, engines, names, work)
+    predicted = predict(programs, cluster, engines, names, work)
     predicted["pace_ps"] = pace_ps
     predicted["fifo_interval_ps"] = depths.interval_ps
     return Plan(
@@ -268,30 +229,6 @@ def _assembled(
     )
 
 
-def channels(graph: Graph, cluster: Cluster, assembly: Assembly, seats: dict[str, Seat]) -> list[ChannelPlan]:
-    """What crosses: tensors between dies (streams) and between devices or host (messages)."""
-
-    def engine(layer: str) -> str:
-        return engine_id(cluster, graph, layer, seats[layer].ref) if layer else "host"
-
-    out = []
-    for x in assembly.links:
-        box = whole_box(view(graph, x.tensor))
-        out.append(
-            ChannelPlan(x.tensor, box, engine(x.source_owner), engine(x.target_owner), x.bits,
-                        full_route(cluster, x, seats), 0, 0)
-        )  # fmt: skip
-    for net in assembly.nets:
-        for w in net.wires:
-            a, b = net.owners[w.source[0]], net.owners[w.target[0]]
-            if a == b or seats[a].ref == seats[b].ref:
-                continue
-            bits = w.port.words * w.port.width_bits
-            way = die_path(cluster, net.device, seats[a].ref.die, seats[b].ref.die)
-            out.append(ChannelPlan(w.tensor, whole_box(view(graph, w.tensor)), engine(a), engine(b), bits, way, 0, 0))
-    return out
-
-
 def _solver(
     found: Placement, predicted: dict[str, object], cluster: Cluster, options: PartitionOptions, work: list[Work]
 ) -> SolverPlan:
@@ -305,5 +242,3 @@ def _solver(
     gap = round((objective - bound) / objective, 6) if objective else 0.0
     notes = (f"{options.workers} workers: the plan may differ from run to run",) if options.workers > 1 else ()
     return SolverPlan(status, objective, bound, gap, proved, found.scope, options.seed, options.workers, notes)
-
-

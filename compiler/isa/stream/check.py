@@ -1,0 +1,341 @@
+"""The static checker of netlists: shapes, rates, widths, memories, budgets, boundaries, and freedom from deadlock.
+
+Needs the programs of all devices as read; shares nothing with the scheduler that writes them nor the executor that runs
+them. What a unit is comes from `ports`, when it moves words from `rates`, what it takes from `resources`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from compiler.ir.graph import storage4
+from compiler.isa.check.findings import Findings
+from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction
+from compiler.isa.stream.flow import Stuck
+from compiler.isa.stream.network import build
+from compiler.isa.stream.ports import Illegal, Port, Ports, container_bytes, ports
+from compiler.isa.stream.program import Fabric
+from compiler.isa.stream.rates import least_buffer
+from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
+from compiler.isa.stream.table import DRAM, URAM
+from compiler.isa.table import HOST_RANK
+from cost_models.finn import CaseError
+from device_db.model import Resources
+
+TYPES = ("lut", "ff", "bram18", "uram", "dsp")
+PLAYED_FRAMES = 3
+_MEMORY_LIMIT = {"MVAU": DRAM, "VVAU": DRAM}
+_BYTES = {"u8": 1, "s8": 1, "i32": 4, "i64": 8}
+
+
+def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel], findings: Findings) -> None:
+    """Every rule that the netlists break. `channels`: all of the cluster, already checked by themselves."""
+    ends: dict[int, dict[str, Instruction]] = {}
+    for p in programs:
+        if p.cores:
+            findings.add("FVC340", "cores and a netlist in one bundle", p.name)
+            return
+        if p.replicas != 1 or p.stages != 0:
+            findings.add("FVC340", f"{p.replicas} replicas, deepest stage {p.stages}; a netlist has 1 and 0", p.name)
+        if p.fabric is None:
+            findings.add("FVC340", "no netlist beside those of other devices", p.name)
+            return
+    for p in programs:
+        assert p.fabric is not None
+        if not _grammar(p.name, p.fabric, findings):
+            continue
+        known = _units(p.name, p.fabric, findings)
+        if known is None:
+            continue
+        _streams(p.name, p.fabric, known, findings)
+        _memories(p.name, p.fabric, known, findings)
+        _budgets(p.name, p.fabric, findings)
+        _rows(p.name, p.fabric, findings)
+        _boundaries(p, p.fabric, channels, ends, findings)
+    if findings.kept:
+        return
+    _pairs(channels, ends, findings)
+    _outputs(programs, findings)
+    if not findings.kept:
+        _deadlock(programs, findings)
+
+
+def _grammar(device: str, fabric: Fabric, findings: Findings) -> bool:
+    """Units, then preloads by unit and slot, then streams, then one RUN that counts them."""
+    rank = {"PRE": 1, "CON": 2, "RUN": 3}
+    order = [rank.get(i.op, 0) for i in fabric.text]
+    end = fabric.text[-1] if fabric.text else None
+    counts = {"units": order.count(0), "preloads": order.count(1), "streams": order.count(2)}
+    good = order == sorted(order) and order.count(3) == 1 and end is not None and end.fields == counts
+    if not good:
+        findings.add("FVC340", "units, preloads, streams and RUN are not in order, or RUN counts others", device)
+    keys = [(p.fields["unit"], p.fields["slot"]) for p in fabric.preloads()]
+    if keys != sorted(set(keys)):
+        findings.add("FVC340", "the preloads are not in order, or one stands there twice", device)
+        good = False
+    if len(fabric.rows) != counts["units"]:
+        findings.add("FVC340", f"{len(fabric.rows)} rows for {counts['units']} units", device)
+        good = False
+    for k, i in enumerate(fabric.units()):
+        if i.debug != k:
+            findings.add("FVC340", f"unit {k} names row {i.debug}", device)
+            good = False
+    if any(i.debug for i in fabric.text if i.op in rank):
+        findings.add("FVC340", "a preload, stream or RUN names a row", device)
+        good = False
+    if not fabric.dies or any(d.clock_khz < 1 for d in fabric.dies) or fabric.dies[-1].wires:
+        findings.add("FVC340", "a die without a clock, or wires beyond the last die", device)
+        good = False
+    return good
+
+
+def _where(device: str, fabric: Fabric, unit: int) -> tuple[str, ...]:
+    row = fabric.rows[unit]
+    return (f"{device}, unit {unit} ({fabric.units()[unit].op})", *((f"ONNX node {row.node}",) if row.node else ()))
+
+
+def _units(device: str, fabric: Fabric, findings: Findings) -> list[Ports] | None:
+    """FVC341: every unit can be built."""
+    out: list[Ports] = []
+    for k, ins in enumerate(fabric.units()):
+        f = ins.fields
+        try:
+            out.append(ports(ins))
+            if f["die"] >= len(fabric.dies):
+                raise Illegal(f"it stands on die {f['die']} of {len(fabric.dies)}")
+            if f.get("variant", 0) > 1 or f.get("memory", 0) > _MEMORY_LIMIT.get(ins.op, URAM):
+                raise Illegal("its variant or memory is unknown")
+            if ins.op == "WIN" and f["depth"] < least_buffer(f):
+                raise Illegal(f"its line buffer has {f['depth']} words, {least_buffer(f)} needed")
+            unit_resources(ins, fabric.dies[f["die"]].family)
+        except (Illegal, CaseError, ZeroDivisionError) as problem:
+            findings.add("FVC341", f"this unit cannot be built: {problem}", *_where(device, fabric, k))
+    return out if len(out) == len(fabric.rows) else None
+
+
+def fits(source: Port, target: Port) -> bool:
+    """Whether every value of one port is one of the other; elements may be widened on arrival."""
+    if source.bits == 1 and source.signed:  # bipolar
+        return target.signed and (target.bits == 1 or target.bits >= 2)
+    if source.signed == target.signed:
+        return source.bits <= target.bits and not (target.bits == 1 and target.signed)
+    return target.signed and source.bits < target.bits
+
+
+def _streams(device: str, fabric: Fabric, known: list[Ports], findings: Findings) -> None:
+    """FVC342: every port is one end of one stream, and both ends agree on it."""
+    units = fabric.units()
+    used: set[tuple[str, int, int]] = set()
+    for k, con in enumerate(fabric.streams()):
+        f = con.fields
+        where = f"{device}, stream {k} from unit {f['source']} to unit {f['target']}"
+        if max(f["source"], f["target"]) >= len(units):
+            findings.add("FVC342", "a stream ends at a unit that is not there", where)
+            continue
+        a, b = known[f["source"]].outputs, known[f["target"]].inputs
+        if f["source_port"] >= len(a) or f["target_port"] >= len(b):
+            findings.add("FVC342", "a stream ends at a port that is not there", where)
+            continue
+        for key in (("out", f["source"], f["source_port"]), ("in", f["target"], f["target_port"])):
+            if key in used:
+                findings.add("FVC342", "two streams end at one port", where)
+            used.add(key)
+        source, target = a[f["source_port"]], b[f["target_port"]]
+        own = Port(f["pe"], f["bits"], bool(f["signed"]), f["words"])
+        if own != source:
+            findings.add("FVC342", f"the stream is {own}, its source gives {source}", where)
+        elif (target.pe, target.words) != (own.pe, own.words) or not fits(own, target):
+            findings.add("FVC342", f"the stream is {own}, its target takes {target}", where)
+        hops = abs(units[f["source"]].fields["die"] - units[f["target"]].fields["die"])
+        if f["hops"] != hops or f["depth"] < 1 or f["memory"] > URAM:
+            findings.add("FVC342", f"{f['hops']} crossings told, {hops} there; {f['depth']} words deep", where)
+    for k, p in enumerate(known):
+        ends = [("in", k, j) for j in range(len(p.inputs))] + [("out", k, j) for j in range(len(p.outputs))]
+        if any(key not in used for key in ends):
+            findings.add("FVC342", "a port has no stream", *_where(device, fabric, k))
+
+
+def _memories(device: str, fabric: Fabric, known: list[Ports], findings: Findings) -> None:
+    """FVC343: every memory is filled once with as many bytes as it has; the constants are used once, front to back."""
+    given: dict[int, dict[int, int]] = {}
+    at = 0
+    for p in fabric.preloads():
+        f = p.fields
+        given.setdefault(f["unit"], {})[f["slot"]] = f["bytes"]
+        start = at + -at % 64
+        if f["offset"] != start or any(fabric.constants[at:start]):
+            findings.add("FVC343", "the preloads do not follow one another", f"{device}, unit {f['unit']}")
+        at = f["offset"] + f["bytes"]
+    if at != len(fabric.constants):
+        findings.add("FVC343", "constants that no unit takes", device)
+    if [tuple(v) for v in fabric.symbols.values()] != [
+        (p.fields["offset"], p.fields["bytes"]) for p in fabric.preloads()
+    ]:
+        findings.add("FVC343", "the symbols are not those of the preloads", device)
+    for k, unit in enumerate(known):
+        have = given.pop(k, {})
+        for slot, (size, exact) in unit.slots.items():
+            got = have.pop(slot, 0)
+            if got < size or (exact and got != size):
+                what = f"memory {slot} is filled with {got} bytes, it has {size}"
+                findings.add("FVC343", what, *_where(device, fabric, k))
+        if have:
+            findings.add("FVC343", f"memory {min(have)} is not there", *_where(device, fabric, k))
+    if given:
+        findings.add("FVC343", f"a preload of unit {min(given)}, which is not there", device)
+
+
+def _budgets(device: str, fabric: Fabric, findings: Findings) -> None:
+    """FVC344: what stands on a die fits it, and what crosses a boundary finds its wires."""
+    units = fabric.units()
+    used = [Resources() for _ in fabric.dies]
+    wires: dict[tuple[int, int], int] = {}
+    for ins in units:
+        die = ins.fields["die"]
+        used[die] = used[die] + unit_resources(ins, fabric.dies[die].family)
+    for con in fabric.streams():
+        f = con.fields
+        if max(f["source"], f["target"]) >= len(units):
+            continue
+        a, b = (units[f[k]].fields["die"] for k in ("source", "target"))
+        used[b] = used[b] + fifo_resources(f["pe"] * f["bits"], f["depth"], f["memory"], fabric.dies[b].family)
+        step = 1 if b > a else -1
+        for k in range(a, b, step):
+            wires[(k, k + step)] = wires.get((k, k + step), 0) + stream_wires(f["pe"] * f["bits"])
+    for die, have, need in zip(range(len(used)), fabric.dies, used, strict=True):
+        for t in TYPES:
+            if getattr(need, t) > getattr(have, t):
+                what = f"{t.upper()}: {getattr(need, t):,} needed, {getattr(have, t):,} usable"
+                findings.add("FVC344", what, f"{device}/{fabric.dies[die].name}")
+    for (a, b), crossing in sorted(wires.items()):
+        if crossing > fabric.dies[min(a, b)].wires:
+            what = f"SLL wires: {crossing:,} needed, {fabric.dies[min(a, b)].wires:,} there"
+            findings.add("FVC344", what, f"{device}/{fabric.dies[a].name}>{fabric.dies[b].name}")
+
+
+def _rows(device: str, fabric: Fabric, findings: Findings) -> None:
+    """FVC340: a row that names a tensor says its type and shape, and the unit gives as many elements."""
+    for k, row in enumerate(fabric.rows):
+        told = row.role == "output"
+        if row.role not in ("output", "inner", "boundary") or told != bool(row.tensor) or told != bool(row.dtype):
+            findings.add("FVC340", f"role {row.role!r} of tensor {row.tensor!r}", *_where(device, fabric, k))
+        elif told and (row.dtype not in _BYTES or not _gives(fabric.units()[k], row.shape)):
+            what = f"{row.tensor}{list(row.shape)} is not what the unit gives"
+            findings.add("FVC340", what, *_where(device, fabric, k))
+
+
+def _gives(ins: Instruction, shape: tuple[int, ...]) -> bool:
+    out = ports(ins).outputs
+    return bool(out) and out[0].pe * out[0].words == prod(shape)
+
+
+def _boundaries(
+    program: DeviceProgram,
+    fabric: Fabric,
+    channels: dict[int, Channel],
+    ends: dict[int, dict[str, Instruction]],
+    findings: Findings,
+) -> None:
+    """FVC346: SRC and SNK stand at the ends of their channels, one each; the host's messages are theirs."""
+    for k, ins in enumerate(fabric.units()):
+        if ins.op not in ("SRC", "SNK"):
+            continue
+        f = ins.fields
+        c = channels.get(f["channel"])
+        way = (f["rank"], fabric.rank) if ins.op == "SRC" else (fabric.rank, f["rank"])
+        if c is None or (c.source_rank, c.target_rank) != way or f["bytes"] > c.max_bytes:
+            findings.add("FVC346", f"channel {f['channel']} does not lead there", *_where(program.name, fabric, k))
+        elif ins.op in ends.setdefault(c.id, {}):
+            findings.add("FVC346", f"channel {c.id} has two ends of a kind", *_where(program.name, fabric, k))
+        else:
+            ends[c.id][ins.op] = ins
+    seen: set[int] = set()
+    for m in program.host:
+        where = f"{program.name}, host message of {m.tensor}"
+        c = channels.get(m.channel)
+        wanted = (HOST_RANK, fabric.rank) if m.to_core else (fabric.rank, HOST_RANK)
+        if c is None or (c.source_rank, c.target_rank) != wanted or m.channel in seen:
+            findings.add("FVC346", f"channel {m.channel} is not the host's, or carries two tensors", where)
+            continue
+        seen.add(m.channel)
+        unit = ends.get(m.channel, {}).get("SRC" if m.to_core else "SNK")
+        if unit is None or unit.fields["tag"] != m.tag or m.stage or m.replica or not _whole(m, unit.fields):
+            findings.add("FVC346", "the message is not the tensor in the order of the stream", where)
+
+
+def _whole(m: HostMessage, f: dict[str, int]) -> bool:
+    """Whether the message is all of its tensor, in the order n, h, w, c."""
+    if m.dtype not in _BYTES or min(m.shape, default=1) < 1:
+        return False
+    n, c, h, w = storage4(m.shape)
+    size = _BYTES[m.dtype]
+    strides = tuple(s if k > 1 else 0 for s, k in zip((w * size, size, h * w * size), (h, w, c), strict=True))
+    offsets = tuple(k * c * h * w * size for k in range(n))
+    alike = (m.counts, m.strides, tuple(m.offsets), m.elem) == ((h, w, c), strides, offsets, size)
+    signed = m.dtype != "u8"
+    typed = container_bytes(f["bits"]) == size and (bool(f["signed"]) == signed or f["bits"] < 8 * size)
+    return alike and typed and (f["pixels"], f["channels"]) == (n * h * w, c)
+
+
+def _pairs(channels: dict[int, Channel], ends: dict[int, dict[str, Instruction]], findings: Findings) -> None:
+    """FVC346: every channel has both its ends, which move the same frames."""
+    for c in channels.values():
+        mine = ends.get(c.id, {})
+        wanted = {"SRC"} if c.source_rank == HOST_RANK else {"SNK"} if c.target_rank == HOST_RANK else {"SRC", "SNK"}
+        if set(mine) != wanted:
+            findings.add(
+                "FVC346", f"the channel has the ends {sorted(mine)}, it needs {sorted(wanted)}", f"channel {c.id}"
+            )
+        elif len(mine) == 2:
+            a, b = mine["SNK"].fields, mine["SRC"].fields
+            if any(a[k] != b[k] for k in ("bits", "signed", "pixels", "channels", "tag", "bytes")):
+                findings.add("FVC346", "its ends move other frames", f"channel {c.id}")
+
+
+def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
+    """FVC347: a tensor is made once, and every output of the graph that the host does not make reaches it."""
+    made: set[str] = set()
+    for p in programs:
+        assert p.fabric is not None
+        for k, row in enumerate(p.fabric.rows):
+            if row.role == "output" and row.tensor in made:
+                findings.add("FVC347", f"{row.tensor} is made twice", *_where(p.name, p.fabric, k))
+            made.add(row.tensor)
+    arrives = {m.tensor for p in programs for m in p.host if not m.to_core}
+    for name, root in programs[0].outputs.items():
+        if root in made and root not in arrives:
+            findings.add("FVC347", f"output {name} never reaches the host", programs[0].name)
+    if any((p.outputs, p.aliases) != (programs[0].outputs, programs[0].aliases) for p in programs):
+        findings.add("FVC347", "the binaries disagree on outputs or aliases", programs[0].name)
+
+
+def _circle(fabric: Fabric) -> list[int]:
+    """Units on a circle of streams, or none."""
+    units = len(fabric.units())
+    after: list[list[int]] = [[] for _ in range(units)]
+    into = [0] * units
+    for con in fabric.streams():
+        after[con.fields["source"]].append(con.fields["target"])
+        into[con.fields["target"]] += 1
+    ready = [k for k in range(units) if not into[k]]
+    while ready:
+        for k in after[ready.pop()]:
+            into[k] -= 1
+            if not into[k]:
+                ready.append(k)
+    return [k for k in range(units) if into[k]]
+
+
+def _deadlock(programs: Sequence[DeviceProgram], findings: Findings) -> None:
+    """FVC345: no circle of streams, and no FIFO too small for what must wait in it."""
+    for p in programs:
+        assert p.fabric is not None
+        circle = _circle(p.fabric)
+        if circle:
+            findings.add("FVC345", "the units feed each other in a circle", *_where(p.name, p.fabric, circle[0]))
+            return
+    try:
+        build(programs).network.play(PLAYED_FRAMES)
+    except Stuck as stuck:
+        findings.add("FVC345", "the netlist comes to a halt: units wait for each other", *stuck.waiting[:8])

@@ -1,0 +1,123 @@
+"""What netlists take and how long they take, read off the programs: budgets, wires, links, busy units, one frame.
+
+Partitioner and plan checker both measure with these; neither believes the other's numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from compiler.ir.graph import Graph
+from compiler.isa.program import DeviceProgram
+from compiler.isa.stream.network import Work, build, cycle_ps
+from compiler.isa.stream.rates import unit_cycles
+from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
+from compiler.ops.boxes import whole_box
+from compiler.ops.stream.assemble import Assembly, Seat, engine_id, full_route
+from compiler.ops.stream.parts import view
+from compiler.plan.model import ChannelPlan
+from cost_models.primitives import PS_PER_SECOND, ceil_div
+from device_db.model import Cluster, Resources
+from device_db.topology import die_path
+
+
+def busy_ps(programs: Sequence[DeviceProgram]) -> dict[str, int]:
+    """Engine id -> picoseconds a frame of its slowest unit."""
+    out: dict[str, int] = {}
+    for p in programs:
+        assert p.fabric is not None
+        for ins, row in zip(p.fabric.units(), p.fabric.rows, strict=True):
+            ps = unit_cycles(ins) * cycle_ps(p.fabric.dies[ins.fields["die"]].clock_khz)
+            out[row.engine] = max(out.get(row.engine, 0), ps)
+    return out
+
+
+def link_ps(programs: Sequence[DeviceProgram]) -> dict[str, tuple[int, int]]:
+    """Network or PCIe link -> (bits a frame, picoseconds that they take)."""
+    rate = {x.id: x.bits_per_second for p in programs for x in p.links}
+    bits: dict[str, int] = {}
+    for c in {c.id: c for p in programs for c in p.channels}.values():
+        for name in c.links:
+            bits[name] = bits.get(name, 0) + 8 * c.max_bytes
+    return {k: (b, ceil_div(b * PS_PER_SECOND, rate[k])) for k, b in sorted(bits.items())}
+
+
+def crossing_wires(programs: Sequence[DeviceProgram]) -> dict[str, int]:
+    """Boundary "u280-0/SLR0>SLR1" -> wires that streams take of it, each direction by itself."""
+    out: dict[str, int] = {}
+    for p in programs:
+        assert p.fabric is not None
+        units, dies = p.fabric.units(), p.fabric.dies
+        for con in p.fabric.streams():
+            f = con.fields
+            a, b = units[f["source"]].fields["die"], units[f["target"]].fields["die"]
+            step = 1 if b > a else -1
+            for k in range(a, b, step):
+                name = f"{p.name}/{dies[k].name}>{dies[k + step].name}"
+                out[name] = out.get(name, 0) + stream_wires(f["pe"] * f["bits"])
+    return dict(sorted(out.items()))
+
+
+def latency_ps(programs: Sequence[DeviceProgram], work: Sequence[Work]) -> int:
+    """One frame through the empty machine whose FIFOs never fill."""
+    every = {(p, i) for p, d in enumerate(programs) if d.fabric for i in range(len(d.fabric.streams()))}
+    timed = build(programs, work, every)
+    timed.network.play(1)
+    return max(timed.network.actors[k].end_ps for k in timed.sinks)
+
+
+def die_use(program: DeviceProgram) -> list[Resources]:
+    """What units and FIFOs take of each die; a FIFO stands where its reader does."""
+    fabric = program.fabric
+    assert fabric is not None
+    used = [Resources() for _ in fabric.dies]
+    units = fabric.units()
+    for ins in units:
+        k = ins.fields["die"]
+        used[k] = used[k] + unit_resources(ins, fabric.dies[k].family)
+    for con in fabric.streams():
+        f = con.fields
+        k = units[f["target"]].fields["die"]
+        used[k] = used[k] + fifo_resources(f["pe"] * f["bits"], f["depth"], f["memory"], fabric.dies[k].family)
+    return used
+
+
+def engine_use(program: DeviceProgram) -> dict[str, Resources]:
+    """As `die_use`, by engine: a FIFO belongs to the engine of its reader."""
+    fabric = program.fabric
+    assert fabric is not None
+    out: dict[str, Resources] = {}
+    units = fabric.units()
+    for ins, row in zip(units, fabric.rows, strict=True):
+        family = fabric.dies[ins.fields["die"]].family
+        out[row.engine] = out.get(row.engine, Resources()) + unit_resources(ins, family)
+    for con in fabric.streams():
+        f = con.fields
+        row, family = fabric.rows[f["target"]], fabric.dies[units[f["target"]].fields["die"]].family
+        more = fifo_resources(f["pe"] * f["bits"], f["depth"], f["memory"], family)
+        out[row.engine] = out[row.engine] + more
+    return out
+
+
+def channels(graph: Graph, cluster: Cluster, assembly: Assembly, seats: Mapping[str, Seat]) -> list[ChannelPlan]:
+    """What crosses: tensors between dies (streams) and between devices or host (messages)."""
+
+    def engine(layer: str) -> str:
+        return engine_id(cluster, graph, layer, seats[layer].ref) if layer else "host"
+
+    out = []
+    for x in assembly.links:
+        box = whole_box(view(graph, x.tensor))
+        out.append(
+            ChannelPlan(x.tensor, box, engine(x.source_owner), engine(x.target_owner), x.bits,
+                        full_route(cluster, x, seats), 0, 0)
+        )  # fmt: skip
+    for net in assembly.nets:
+        for w in net.wires:
+            a, b = net.owners[w.source[0]], net.owners[w.target[0]]
+            if a == b or seats[a].ref == seats[b].ref:
+                continue
+            bits = w.port.words * w.port.width_bits
+            way = die_path(cluster, net.device, seats[a].ref.die, seats[b].ref.die)
+            out.append(ChannelPlan(w.tensor, whole_box(view(graph, w.tensor)), engine(a), engine(b), bits, way, 0, 0))
+    return out

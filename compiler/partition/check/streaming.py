@@ -1,0 +1,200 @@
+"""Judges a streaming plan: legal folds on real dies, resources and figures as the netlists of plan and graph give them.
+
+Assembles the netlists anew from the plan's folds, dies and FIFO depths; imports no solver and none of the partitioner.
+"""
+
+from __future__ import annotations
+
+from compiler.ir.graph import Graph, HostSegment
+from compiler.isa.check.findings import Findings
+from compiler.isa.program import DeviceProgram
+from compiler.isa.stream.network import Work
+from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.ops.boxes import whole_box
+from compiler.ops.stream.assemble import Assembly, assemble, engine_id, programs_of
+from compiler.ops.stream.lower import legal, price
+from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, die_use, engine_use, latency_ps, link_ps
+from compiler.ops.stream.parts import view
+from compiler.ops.stream.planned import depths_of, fold_of, seats_of
+from compiler.partition.check.hardware import check_cluster
+from compiler.plan.model import SCHEMA, Plan
+from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
+from device_db.errors import FvcError
+from device_db.model import Cluster
+
+TYPES = ("lut", "ff", "bram18", "uram", "dsp")
+HOST_SEGMENT_NS = 50_000
+DEEPEST_FIFO = 1 << 24
+_PARAMETERS = {"clock_khz", "variant", "memory", "fifo_depths", "fifo_memories"}
+
+
+def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
+    """FVC203 resources, FVC209 wires, FVC220 everything else."""
+    if not _engines(plan, graph, cluster, found):
+        return
+    try:
+        seats = seats_of(plan, cluster)
+        assembly = assemble(graph, cluster, seats)
+    except (FvcError, ValueError) as problem:
+        found.add("FVC220", f"no netlist can be made of this plan: {problem}", "layers")
+        return
+    if not _fifos(plan, graph, assembly, found):
+        return
+    words, memory = depths_of(plan)
+    pace = plan.predicted.get("pace_ps")
+    if not isinstance(pace, int) or pace < 1:
+        found.add("FVC220", f"predicted.pace_ps is {pace!r}", "predicted")
+        return
+    programs = programs_of(graph, cluster, assembly, pace, words, memory)
+    _budgets(plan, programs, found)
+    want = channels(graph, cluster, assembly, seats)
+    if list(plan.channels) != want:
+        wrong = next((c for c, w in zip(plan.channels, want, strict=False) if c != w), None)
+        where = f"channel of {wrong.tensor} to {wrong.target}" if wrong else "channels"
+        found.add("FVC220", f"{len(plan.channels)} channels that are not the {len(want)} of the netlists", where)
+    _numbers(plan, graph, cluster, programs, found)
+    _options(plan, found)
+
+
+def _engines(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> bool:
+    """Names, dies, folds, layers; False if later rules have nothing to stand on."""
+    before = len(found.kept)
+    if plan.schema != SCHEMA or plan.replicas != 1:
+        found.add("FVC220", f"schema '{plan.schema}', {plan.replicas} replicas", "schema")
+    check_cluster(plan, cluster, found)
+    dies = {cluster.die_name(ref): ref for ref in cluster.dies}
+    if [(x.name, x.op) for x in plan.layers] != [(n.name, n.op) for n in graph.nodes]:
+        found.add("FVC220", "the layers are not those of the graph in its order", "layers")
+        return False
+    if len(plan.engines) != len(plan.layers):
+        found.add("FVC220", f"{len(plan.engines)} engines for {len(plan.layers)} layers", "engines")
+        return False
+    used = sorted({dies[d].device for e in plan.engines if (d := f"{e.device}/{e.die}") in dies})
+    ranks = {device: rank for rank, device in enumerate(used)}
+    order = {step.name: k for k, step in enumerate(graph.steps)}
+    for node, e, layer in zip(graph.nodes, plan.engines, plan.layers, strict=True):
+        where = f"engine {e.id} of {node.name}"
+        ref = dies.get(f"{e.device}/{e.die}")
+        if ref is None:
+            found.add("FVC220", f"the cluster has no die {e.device}/{e.die}", where)
+            continue
+        if e.style != "streaming" or set(e.fold) != {"pe", "simd"} or set(e.parameters) != _PARAMETERS:
+            found.add("FVC220", f"it is no streaming engine: style {e.style}, fold {e.fold}", where)
+            continue
+        p = e.parameters
+        if e.id != engine_id(cluster, graph, node.name, ref) or e.rank != ranks[ref.device] or e.replica:
+            found.add("FVC220", f"id, rank {e.rank} or replica {e.replica} are not those of its place", where)
+        if p["clock_khz"] != cluster.die(ref).clock_khz:
+            found.add("FVC220", f"clock {p['clock_khz']} kHz, the die has {cluster.die(ref).clock_khz}", where)
+        if p["variant"] not in VARIANTS or p["memory"] not in MEMORIES:
+            found.add("FVC220", f"variant {p['variant']!r}, memory {p['memory']!r}", where)
+            continue
+        why = legal(graph, node, fold_of(e))
+        if why:
+            found.add("FVC220", why, where)
+            continue
+        cycles = price(graph, node, fold_of(e), cluster.devices[ref.device].board.family).cycles
+        box = whole_box(view(graph, node.y))
+        if len(layer.slices) != 1 or layer.strategy != "whole":
+            found.add("FVC220", "a streaming layer has one slice", where)
+            continue
+        s = layer.slices[0]
+        told = (s.task, s.engine, s.role, s.box, s.reduce_from, s.reduce_to, s.stage, s.order, s.memory, s.tile)
+        meant: tuple[object, ...] = (f"{node.name}#0", e.id, "full", box, 0, 0, 0, order[node.name], p["memory"], {})
+        if told != meant or s.cycles != cycles or s.replica:
+            found.add("FVC220", f"slice {told} with {s.cycles} cycles, {meant} with {cycles} expected", where)
+    _segments(plan, graph, order, found)
+    return len(found.kept) == before
+
+
+def _segments(plan: Plan, graph: Graph, order: dict[str, int], found: Findings) -> None:
+    measured = plan.options.get("host_ns", {})
+    want = [
+        (s.name, s.nodes, s.reason, 0, order[s.name], measured.get(s.name, HOST_SEGMENT_NS))
+        for s in graph.steps
+        if isinstance(s, HostSegment)
+    ]
+    have = [(h.name, tuple(h.nodes), h.reason, h.stage, h.order, h.time_ns) for h in plan.host_segments]
+    if want != have:
+        found.add("FVC220", "the host segments or their times are not those of the graph", "host_segments")
+
+
+def _fifos(plan: Plan, graph: Graph, assembly: Assembly, found: Findings) -> bool:
+    """A depth and a memory for every stream that a layer's engine reads."""
+    before = len(found.kept)
+    for node, e in zip(graph.nodes, plan.engines, strict=True):
+        count = len(assembly.wires_of(node.name))
+        depths, memories = e.parameters["fifo_depths"], e.parameters["fifo_memories"]
+        whole = isinstance(depths, list | tuple) and isinstance(memories, list | tuple)
+        whole = whole and len(depths) == len(memories) == count
+        if not whole or not all(type(d) is int and 0 < d < DEEPEST_FIFO for d in depths):
+            found.add("FVC220", f"{count} FIFOs, its depths are {depths!r}", f"engine {e.id}")
+        elif not all(m in MEMORIES[:3] for m in memories):
+            found.add("FVC220", f"FIFO memories {memories!r}", f"engine {e.id}")
+    return len(found.kept) == before
+
+
+def _budgets(plan: Plan, programs: list[DeviceProgram], found: Findings) -> None:
+    use = {k: v for p in programs for k, v in engine_use(p).items()}
+    for e in plan.engines:
+        told, meant = [getattr(e.resources, t) for t in TYPES], [getattr(use[e.id], t) for t in TYPES]
+        if told != meant:
+            found.add("FVC220", f"resources {told}, its units and FIFOs take {meant}", f"engine {e.id}")
+    for p in programs:
+        assert p.fabric is not None
+        for die, need in zip(p.fabric.dies, die_use(p), strict=True):
+            for t in TYPES:
+                if getattr(need, t) > getattr(die, t):
+                    what = f"{t.upper()} over budget on {p.name}/{die.name}: {getattr(need, t):,} needed"
+                    found.add("FVC203", f"{what}, {getattr(die, t):,} usable", f"{p.name}/{die.name}")
+    for name, wires in crossing_wires(programs).items():
+        device, pair = name.split("/")
+        dies = next(p.fabric.dies for p in programs if p.name == device and p.fabric)
+        low = min(next(k for k, d in enumerate(dies) if d.name == x) for x in pair.split(">"))
+        if wires > dies[low].wires:
+            found.add("FVC209", f"SLL wires over budget on {name}: {wires:,} needed, {dies[low].wires:,} there", name)
+
+
+def _numbers(plan: Plan, graph: Graph, cluster: Cluster, programs: list[DeviceProgram], found: Findings) -> None:
+    """Interval, latency and what follows from them."""
+    work = [
+        Work(s.name, tuple(map(graph.root, s.inputs)), tuple(map(graph.root, s.outputs)), h.time_ns * 1000)
+        for s, h in zip(graph.host_segments, plan.host_segments, strict=True)
+    ]
+    interval = max([*busy_ps(programs).values(), *(ps for _, ps in link_ps(programs).values())])
+    interval = max(interval, sum(w.time_ps for w in work))
+    latency = latency_ps(programs, work)
+    khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+    want = {
+        "interval_ns": ceil_div(interval, 1000),
+        "latency_ns": ceil_div(latency, 1000),
+        "interval_cycles": ps_cycles(interval, khz),
+        "latency_cycles": ps_cycles(latency, khz),
+        "fps": round(PS_PER_SECOND / interval, 3),
+        "crossings": {k: {"wires": w} for k, w in crossing_wires(programs).items()},
+    }
+    for key, value in want.items():
+        if plan.predicted.get(key) != value:
+            found.add("FVC220", f"predicted.{key} is {plan.predicted.get(key)!r}, the netlists give {value!r}", key)
+    s = plan.solver
+    gap = round((s.objective - s.bound) / s.objective, 6) if s.objective else 0.0
+    if s.objective != want["interval_cycles"] or not 0 <= s.bound <= s.objective or s.gap != gap:
+        found.add("FVC220", f"objective {s.objective}, bound {s.bound}, gap {s.gap}", "solver")
+    if (s.status == "OPTIMAL") != (s.bound == s.objective) or s.status not in ("OPTIMAL", "FEASIBLE"):
+        found.add("FVC220", f"status {s.status} with bound {s.bound} and objective {s.objective}", "solver")
+
+
+def _options(plan: Plan, found: Findings) -> None:
+    o = plan.options
+    if plan.predicted["fps"] * 1000 < o.get("target_fps_milli", 0) - 1:
+        found.add("FVC220", f"{plan.predicted['fps']} frames a second, more asked for", "options.target_fps_milli")
+    if plan.predicted["latency_ms"] * 1000 > o.get("max_latency_ms_milli", float("inf")) + 1:
+        found.add("FVC220", f"{plan.predicted['latency_ms']} ms, less asked for", "options.max_latency_ms_milli")
+    place = {x.name: e for x, e in zip(plan.layers, plan.engines, strict=True)}
+    for name, where in o.get("anchors", ()):
+        if name not in place or where not in (place[name].device, f"{place[name].device}/{place[name].die}"):
+            found.add("FVC220", f"'{name}' does not stand on {where}", "options.anchors")
+    for a, b in o.get("forbidden_cuts", ()):
+        ends = [f"{place[x].device}/{place[x].die}" for x in (a, b) if x in place]
+        if len(set(ends)) > 1:
+            found.add("FVC220", f"'{a}' and '{b}' stand on different dies", "options.forbidden_cuts")
