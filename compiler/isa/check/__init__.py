@@ -16,6 +16,7 @@ from compiler.isa.check.fields import check_fields
 from compiler.isa.check.findings import Finding, Findings
 from compiler.isa.check.memory import check_memory
 from compiler.isa.check.names import check_folding, check_routes, check_rows, check_symbol_names
+from compiler.isa.check.streams import check_fabrics
 from compiler.isa.check.tables import (
     OutputCoverage,
     check_control,
@@ -32,7 +33,6 @@ from compiler.isa.check.tokens import LocalOrder, local_order
 from compiler.isa.check.view import CoreView, view_core
 from compiler.isa.program import DeviceProgram
 from compiler.isa.reader import read_device
-from compiler.isa.stream.check import check_fabrics
 from device_db.errors import FvcError
 
 __all__ = ["Finding", "check_bundle_bytes", "check_programs"]

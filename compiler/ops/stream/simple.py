@@ -87,7 +87,7 @@ def divisors_of(node: Pool) -> bytes:
         start = np.arange(node.y_shape[2 + k])[:, None] * node.strides[k] - node.pads[k]
         tap = start + np.arange(node.kernel[k]) * node.dilations[k]
         counts.append(((tap >= -low) & (tap < node.x_shape[2 + k] + high)).sum(axis=1))
-    return np.maximum(np.multiply.outer(*counts), 1).astype("<u2").tobytes()
+    return bytes(np.maximum(np.multiply.outer(*counts), 1).astype("<u2").tobytes())
 
 
 def lower_global(graph: Graph, node: GlobalAverage, fold: Fold) -> Engine:
@@ -134,7 +134,8 @@ def operand_shape(node: Binary, shape: Shape4) -> int:
 
 def stream_order(values: NDArray[np.generic], shape: Shape4) -> bytes:
     """Constant bytes in the order n, h, w, c."""
-    return np.ascontiguousarray(np.asarray(values).reshape(shape).transpose(0, 2, 3, 1)).tobytes()
+    data: bytes = np.ascontiguousarray(np.asarray(values).reshape(shape).transpose(0, 2, 3, 1)).tobytes()
+    return data
 
 
 def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
