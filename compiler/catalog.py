@@ -182,6 +182,35 @@ CATALOG: dict[str, tuple[str, str]] = {
         "bad folding metadata",
         "The folding metadata of a binary has other tasks than its packets, or says another engine, die, fold, stage, number of tiles or memory of one.",
     ),
+    "FVC340": (
+        "malformed netlist",
+        "Units, preloads, streams and RUN of a streaming binary are out of order or miscounted, or its table of units does not match.",
+    ),
+    "FVC341": (
+        "impossible unit",
+        "A unit of a netlist cannot be built: a fold that does not divide, a window outside its image, a line buffer too small.",
+    ),
+    "FVC342": (
+        "streams do not fit",
+        "A port of a netlist has no stream or two, or its ends disagree on word, type or number of words.",
+    ),
+    "FVC343": (
+        "memories of a netlist",
+        "A memory is not filled, filled twice or to another size, or constants stand there that no unit takes.",
+    ),
+    "FVC344": (
+        "netlist over budget",
+        "Units and FIFOs take more of a die, or streams more SLL wires of a boundary, than the described hardware has.",
+    ),
+    "FVC345": (
+        "netlist comes to a halt",
+        "Units feed each other in a circle, or a FIFO is too small for what must wait in it: the units named wait for each other.",
+    ),
+    "FVC346": (
+        "boundary of a netlist",
+        "SRC and SNK do not stand at both ends of a channel, move other frames, or the host's message is not the whole tensor.",
+    ),
+    "FVC347": ("outputs of netlists", "A tensor is made twice, or an output of the graph never reaches the host."),
     "FVC313": (
         "link map does not fit",
         "The map names a rank, channel, core or space that cannot be, is no bijection, or an address would leave its field.",
@@ -410,6 +439,10 @@ CATALOG: dict[str, tuple[str, str]] = {
     "FVC253": (
         "floorplan failed its checker",
         "An answer broke a rule that the independent checker recomputes. This is a defect of fvc.",
+    ),
+    "FVC214": (
+        "no streaming engine for a layer",
+        "--style streaming has no unit for this layer; the message says what stands in the way. Tiled engines may have one.",
     ),
     "FVC220": (
         "illegal plan",

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 from compiler.isa.layout import HEAD_SLOTS, LAYOUTS, Slot
 from compiler.isa.sections import ISA_VERSION
+from compiler.isa.stream.table import COPY_WORDS, MAX_DIMS
+from compiler.isa.stream.table import LAYOUTS as NET_LAYOUTS
+from compiler.isa.stream.table import OPS as NET_OPS
 from compiler.isa.table import OPS, Flag, Queue, Space
 
 _HEAD_TEXT = f"""# Instruction set reference
@@ -21,6 +24,14 @@ A word is 256 bits, little-endian: four 64-bit lanes. An instruction is one word
 of its first word. A field lies within one lane, at the given bit; signed fields are two's complement. All bits that no
 field names are zero.
 """
+
+_NETLIST = f"""## Instructions of a netlist
+
+Same words and head; queue is CTL, `debug` the number of the unit, all other fields of the head are zero. What each unit does is
+written in [streaming.md](streaming.md). Memories: 0 LUTRAM, 1 BRAM, 2 URAM, 3 DRAM. Slot 0 of BUF is int64: n, c, h, w of each input
+and of the output, then {COPY_WORDS} words a copy: source, dimensions, source offset, destination offset, table (-1: none),
+{MAX_DIMS} sizes, {MAX_DIMS} source strides, {MAX_DIMS} destination strides, in elements of dense row-major tensors.
+"""  # noqa: E501
 
 _ENTRIES = """## Entries in TAB
 
@@ -59,6 +70,12 @@ def page() -> str:
         lines += [f"### {op.name} (0x{op.code:02x}, {words}, {queues})", "", op.doc[0].upper() + op.doc[1:] + ".", ""]
         if layout.slots:
             lines += [*_table(layout.slots), ""]
+    lines += [_NETLIST, ""]
+    for op in NET_OPS:
+        layout = NET_LAYOUTS[op.name]
+        words = "1 word" if layout.words == 1 else f"{layout.words} words"
+        lines += [f"### {op.name} (0x{op.code:02x}, {words})", "", op.doc[0].upper() + op.doc[1:] + ".", ""]
+        lines += [*_table(layout.slots), ""]
     lines.append(_ENTRIES)
     return "\n".join(lines).rstrip() + "\n"
 

@@ -94,7 +94,7 @@ def test_no_engine_layer() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"objective": "speed"}, {"style": "streaming"}, {"replicas": -1}, {"cores": 0}, {"force_split": (("Pq", 2),)},
+    [{"objective": "speed"}, {"style": "sideways"}, {"replicas": -1}, {"cores": 0}, {"force_split": (("Pq", 2),)},
      {"time_limit_s": 0.0}, {"memory": "paper"}, {"interval": 0}, {"target_fps": 0.0}],
 )  # fmt: skip
 def test_meaningless_options(options: dict[str, object]) -> None:

@@ -101,7 +101,7 @@ def _units(device: str, fabric: Fabric, findings: Findings) -> list[Ports] | Non
     for k, ins in enumerate(fabric.units()):
         f = ins.fields
         try:
-            out.append(ports(ins))
+            found = ports(ins)
             if f["die"] >= len(fabric.dies):
                 raise Illegal(f"it stands on die {f['die']} of {len(fabric.dies)}")
             if f.get("variant", 0) > 1 or f.get("memory", 0) > _MEMORY_LIMIT.get(ins.op, URAM):
@@ -109,6 +109,7 @@ def _units(device: str, fabric: Fabric, findings: Findings) -> list[Ports] | Non
             if ins.op == "WIN" and f["depth"] < least_buffer(f):
                 raise Illegal(f"its line buffer has {f['depth']} words, {least_buffer(f)} needed")
             unit_resources(ins, fabric.dies[f["die"]].family)
+            out.append(found)
         except (Illegal, CaseError, ZeroDivisionError) as problem:
             findings.add("FVC341", f"this unit cannot be built: {problem}", *_where(device, fabric, k))
     return out if len(out) == len(fabric.rows) else None

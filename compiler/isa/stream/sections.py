@@ -32,10 +32,12 @@ def write_fabric(fabric: Fabric, strings: StringTable) -> dict[int, bytes]:
         return write_table(section, {n: [getattr(r, n) for r in records] for n in names}, strings)
 
     symbols = list(fabric.symbols.items())
+    text = encode(fabric.text).astype("<u8").tobytes()
+    head = {"rank": [fabric.rank], "crc": [zlib.crc32(text)]}
     return {
-        SectionType.FABRIC: write_table(SectionType.FABRIC, {"rank": [fabric.rank]}, strings),
+        SectionType.FABRIC: write_table(SectionType.FABRIC, head, strings),
         SectionType.FABRIC_DIES: table(SectionType.FABRIC_DIES, list(fabric.dies), _DIE),
-        SectionType.NETLIST: encode(fabric.text).astype("<u8").tobytes(),
+        SectionType.NETLIST: text,
         SectionType.FABRIC_CONSTANTS: fabric.constants,
         SectionType.FABRIC_SYMBOLS: write_table(
             SectionType.FABRIC_SYMBOLS,
@@ -57,12 +59,14 @@ def read_fabric(image: Image) -> Fabric | None:
     """The fabric of a file, or None. Raises FVC303, FVC306, FVC311."""
     if SectionType.FABRIC not in image.payloads:
         return None
-    head = image.tables[SectionType.FABRIC]["rank"]
+    head = image.tables[SectionType.FABRIC].records()
     if len(head) != 1:
         raise damaged(SectionType.FABRIC, "not one row")
     raw = image.payloads[SectionType.NETLIST]
     if len(raw) % 32:
         raise damaged(SectionType.NETLIST, "not whole words")
+    if zlib.crc32(raw) != head[0]["crc"]:
+        raise FvcError("FVC306", "a golden CRC does not match what the file holds", where=("the netlist",))
     constants = bytes(image.payloads[SectionType.FABRIC_CONSTANTS])
     symbols: dict[str, tuple[int, int]] = {}
     for r in image.tables[SectionType.FABRIC_SYMBOLS].records():
@@ -70,7 +74,7 @@ def read_fabric(image: Image) -> Fabric | None:
             raise damaged(SectionType.FABRIC_SYMBOLS, f"{r['name']!r} stands there twice or lies outside")
         symbols[r["name"]] = (r["offset"], r["bytes"])
     fabric = Fabric(
-        rank=head[0],
+        rank=head[0]["rank"],
         dies=[FabricDie(**r) for r in image.tables[SectionType.FABRIC_DIES].records()],
         text=decode(np.frombuffer(raw, "<u8").reshape(-1, 4)),
         constants=constants,

@@ -32,6 +32,18 @@ def busy_ps(programs: Sequence[DeviceProgram]) -> dict[str, int]:
     return out
 
 
+def compute_ps(programs: Sequence[DeviceProgram]) -> dict[str, int]:
+    """As `busy_ps`, of the units that compute alone: MVAU, VVAU, POOL, SUM, BIN."""
+    out: dict[str, int] = {}
+    for p in programs:
+        assert p.fabric is not None
+        for ins, row in zip(p.fabric.units(), p.fabric.rows, strict=True):
+            if ins.op in ("MVAU", "VVAU", "POOL", "SUM", "BIN"):
+                ps = unit_cycles(ins) * cycle_ps(p.fabric.dies[ins.fields["die"]].clock_khz)
+                out[row.engine] = max(out.get(row.engine, 0), ps)
+    return out
+
+
 def link_ps(programs: Sequence[DeviceProgram]) -> dict[str, tuple[int, int]]:
     """Network or PCIe link -> (bits a frame, picoseconds that they take)."""
     rate = {x.id: x.bits_per_second for p in programs for x in p.links}

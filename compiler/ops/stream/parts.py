@@ -110,8 +110,9 @@ def signed_bits(low: int, high: int) -> int:
 
 
 def fewest_lanes(pe: int, elements: int, cycles: int) -> int:
-    """The least divisor of `pe` that passes `elements` in `cycles`."""
-    return next(d for d in divisors(pe) if elements // d <= cycles or d == pe)
+    """The least divisor of `pe` that passes `elements` in three quarters of `cycles`: without slack the streams behind
+    it would be as slow as the unit itself, and every wait would be lost."""
+    return next(d for d in divisors(pe) if 4 * (elements // d) <= 3 * cycles or d == pe)
 
 
 def narrow(engine: Engine, at: End, pe: int, lanes: int, elements: int, x: Element) -> End:

@@ -11,7 +11,7 @@ from typing import Any
 
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
-from compiler.ops.stream.measure import busy_ps, crossing_wires, latency_ps, link_ps
+from compiler.ops.stream.measure import busy_ps, compute_ps, crossing_wires, latency_ps, link_ps
 from compiler.partition.predict import number
 from compiler.plan.model import EnginePlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
@@ -30,7 +30,9 @@ def predict(
     host_ps = sum(w.time_ps for w in work)
     things = [("engine", e, ps) for e, ps in busy.items()] + [("link", k, ps) for k, (_, ps) in links.items()]
     things += [("host", "host", host_ps)] if work else []
-    kind, where, interval = max(things, key=lambda t: (t[2], t[0] == "engine", t[1]))
+    # Converters and senders may take as long as the layer that they follow: name the unit that computes.
+    works = compute_ps(programs)
+    kind, where, interval = max(things, key=lambda t: (t[2], t[0] == "engine", works.get(t[1], 0), t[1]))
     latency = latency_ps(programs, work)
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     seconds = interval / PS_PER_SECOND

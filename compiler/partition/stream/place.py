@@ -103,10 +103,10 @@ def _anchors(
     out: dict[int, set[int]] = {}
     for layer, place in options.anchors:
         if layer not in number:
-            raise FvcError("FVC201", f"--anchor names no layer: '{layer}'", help=("fvc explain DIR lists them",))
+            raise FvcError("FVC206", f"--anchor names no layer: '{layer}'", help=("fvc explain DIR lists them",))
         here = {k for k, r in enumerate(refs) if place in (cluster.die_name(r), cluster.devices[r.device].name)}
         if not here:
-            raise FvcError("FVC201", f"--anchor names no die of the cluster: '{place}'", help=("like u280-0/SLR1",))
+            raise FvcError("FVC206", f"--anchor names no die of the cluster: '{place}'", help=("like u280-0/SLR1",))
         out[number[layer]] = here
     return out
 

@@ -1,0 +1,119 @@
+"""Streaming plans: what they promise, what is refused, and that no edit of one passes its judge."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from compiler.partition import partition
+from compiler.partition.check import check_plan
+from compiler.partition.options import PartitionOptions
+from compiler.plan.io import parse_plan, write_plan
+from device_db import load_cluster
+from device_db.errors import FvcError
+from tests.bundles import digits
+from tests.streaming.helpers import SPREAD, plan_of
+
+
+def test_a_plan_is_judged_legal_and_comes_back_from_its_file() -> None:
+    for case in (("u280", None, ()), ("u280x2", 3000, SPREAD)):
+        plan = plan_of(*case)
+        assert parse_plan(write_plan(plan)) == plan
+        assert check_plan(plan, digits(), load_cluster(case[0])) == []
+
+
+def test_anchors_hold_and_the_interval_asked_for_is_not_undercut() -> None:
+    plan = plan_of("u280x2", 3000, SPREAD)
+    at = {layer.name: layer.slices[0].engine for layer in plan.layers}
+    for layer, place in SPREAD:
+        assert at[layer].startswith(place + "/")
+    assert plan.predicted["pace_ps"] >= 3000 * 3333
+    assert len({e.device for e in plan.engines}) == 2
+
+
+def test_more_room_is_never_slower() -> None:
+    """A PYNQ-Z2 folds the net far more than a U280 does."""
+    small, large = plan_of("pynq-z2"), plan_of("u280")
+    assert small.predicted["interval_ns"] >= large.predicted["interval_ns"]
+    assert sum(e.resources.lut for e in small.engines) < 53_200  # LUTs of a Zynq 7020 (DS190)
+    assert small.solver.bound <= small.solver.objective
+
+
+def places(value: object, at: tuple = ()):
+    """Paths of all numbers and short texts of a JSON document."""
+    if isinstance(value, dict):
+        for k, v in value.items():
+            yield from places(v, (*at, k))
+    elif isinstance(value, list):
+        for k, v in enumerate(value):
+            yield from places(v, (*at, k))
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield at
+
+
+# What a judge cannot derive: how long was solved, and prose; and what reports say of use beside the interval.
+# A FIFO a word deeper is another legal plan.
+FREE = {"fifo_depths", "options", "proved_by", "proved_scope", "notes", "seed", "workers", "fallbacks", "model"}
+DESCRIBING = {"dies", "links", "banks", "host", "limiting", "energy_mj", "clock_mhz", "latency_ms", "fifo_interval_ps",
+              "pace_ps", "fps"}  # fmt: skip
+
+
+def test_every_number_of_a_plan_that_means_something_is_held_to_it() -> None:
+    plan = plan_of("u280x2", 3000, SPREAD)
+    document = json.loads(write_plan(plan))
+    passed = []
+    for path in random.Random(3).sample(list(places(document)), 90):
+        if FREE & set(path) or (path[0] == "predicted" and path[1] in DESCRIBING):
+            continue
+        fresh = json.loads(write_plan(plan))
+        target = fresh
+        for k in path[:-1]:
+            target = target[k]
+        target[path[-1]] += 1
+        try:
+            edited = parse_plan(json.dumps(fresh))
+        except FvcError:
+            continue
+        if not check_plan(edited, digits(), load_cluster("u280x2")):
+            passed.append(path)
+    assert passed == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objective": "latency"},
+        {"replicas": 2},
+        {"cores": 2},
+        {"force_split": (("Pm", 2),)},
+        {"memory": "external"},
+    ],
+    ids=lambda o: next(iter(o)),
+)
+def test_what_streaming_engines_do_not_do_is_refused_with_a_reason(options: dict) -> None:
+    with pytest.raises(FvcError) as caught:
+        partition(digits(), load_cluster("u280"), PartitionOptions(style="streaming", **options))
+    assert (caught.value.code, caught.value.exit_code) == ("FVC201", 2)
+    assert caught.value.help
+
+
+def test_anchors_that_name_nothing() -> None:
+    for anchor in (("/conv9", "u280-0"), ("/conv1", "u280-7/SLR0")):
+        with pytest.raises(FvcError) as caught:
+            partition(digits(), load_cluster("u280"), PartitionOptions(style="streaming", anchors=(anchor,)))
+        assert caught.value.code == "FVC206"
+
+
+def test_a_net_that_does_not_fit_says_what_is_short() -> None:
+    graph, cluster = digits(), load_cluster("pynq-z2")
+    board = cluster.devices[0].board
+    die = board.dies[0]
+    tiny = replace(die, raw=replace(die.raw, lut=die.shell.lut + 4000))
+    small = replace(cluster, devices=(replace(cluster.devices[0], board=replace(board, dies=(tiny,))),))
+    with pytest.raises(FvcError) as caught:
+        partition(graph, small, PartitionOptions(style="streaming"))
+    assert (caught.value.code, caught.value.exit_code) == ("FVC203", 1)
+    assert "LUT" in caught.value.what and caught.value.help
