@@ -191,9 +191,9 @@ def write_device(program: DeviceProgram) -> bytes:
     strings = StringTable()
     sections = _device_sections(program, strings)
     sections |= _core_sections(program, strings)
-    sections |= _text_sections(program, strings, {s: sections[s] for s in METADATA_SECTIONS})
     if program.fabric is not None:
         sections |= write_fabric(program.fabric, strings)
+    sections |= _text_sections(program, strings, {s: sections[s] for s in METADATA_SECTIONS if s in sections})
     sections[SectionType.STRINGS] = strings.to_bytes()
     return write_file(
         sections, fingerprint([c.engine for c in program.cores], program.fabric.dies if program.fabric else ())

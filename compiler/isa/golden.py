@@ -19,7 +19,15 @@ from compiler.isa.sections import SectionType
 SYMBOL, TASK, WHOLE, MARKING, METADATA = 0, 1, 2, 3, 4
 Row = tuple[int, int, str, int]  # core, kind, name, crc
 Buffer = bytes | memoryview
-METADATA_SECTIONS = (SectionType.LINKS, SectionType.FOLDING, SectionType.NOTE)
+METADATA_SECTIONS = (
+    SectionType.LINKS,
+    SectionType.FOLDING,
+    SectionType.NOTE,
+    SectionType.NETLIST,
+    SectionType.FABRIC_SYMBOLS,
+    SectionType.FABRIC_UNITS,
+    SectionType.FABRIC_FOLDING,
+)
 
 
 def core_rows(k: int, core: CoreProgram) -> list[Row]:

@@ -174,7 +174,7 @@ TABLES: dict[SectionType, tuple[Column, ...]] = {
         "name str | symbol, task, section or empty",
         "crc u32 | CRC-32 (IEEE)",
     ),
-    SectionType.FABRIC: _columns("rank u32 | of the netlist; the table has one row", "crc u32 | CRC-32 of NETLIST"),
+    SectionType.FABRIC: _columns("rank u32 | of the netlist; the table has one row"),
     SectionType.FABRIC_DIES: _columns(
         "name str",
         "clock_khz u64",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from compiler.executor.channels import Fifo
 from compiler.executor.faults import DEADLOCK, ILLEGAL, MESSAGE, Fault, MachineError
 from compiler.executor.host import Host, numpy_dtype
+from compiler.executor.memory import Sums
 from compiler.executor.observe import OutputHook, OutputPiece, Place
 from compiler.executor.stream.kernels import Kernel, kernel, value_range
 from compiler.ir.graph import storage4
@@ -26,6 +27,7 @@ from compiler.isa.stream.ports import Illegal, container_bytes, ports
 from compiler.isa.stream.program import Fabric, UnitRow
 
 Array = NDArray[Any]
+REQUANTISERS = ("REQ", "THR")
 MOST_FRAMES = 2  # frames that a unit may be ahead of its slowest reader
 
 
@@ -118,7 +120,8 @@ class FabricRun:
                 outputs = []
             else:
                 assert unit.run is not None
-                outputs = unit.run([q.popleft() for q in unit.inputs])
+                inputs = [q.popleft() for q in unit.inputs]
+                outputs = unit.run(inputs)
             for value, (low, high), queue in zip(outputs, unit.limits, unit.outputs, strict=True):
                 if value.size and (int(value.min()) < low or int(value.max()) > high):
                     raise Fault(ILLEGAL, f"gives values {int(value.min())}..{int(value.max())} beyond {low}..{high}")
@@ -126,7 +129,7 @@ class FabricRun:
         except Fault as fault:
             raise self._error(unit.number, fault.code, fault.what, unit.done) from fault
         if self.hook is not None and unit.row.role == "output":
-            self._observe(unit, outputs[0])
+            self._observe(unit, outputs[0], inputs[0] if unit.ins.op in REQUANTISERS else None)
         unit.done += 1
         return True
 
@@ -142,18 +145,26 @@ class FabricRun:
         kind = np.dtype(f"<{'i' if f['signed'] else 'u'}{container_bytes(f['bits'])}")
         return values.astype(kind).tobytes()
 
-    def _observe(self, unit: Unit, values: Array) -> None:
-        """The stream as the tensor lies in memory: n, h, w, c to n, c, h, w."""
+    def _observe(self, unit: Unit, values: Array, sums: Array | None) -> None:
+        """The stream as the tensor lies in memory: n, h, w, c to n, c, h, w; with the accumulators it was made of."""
         assert self.hook is not None
         row = unit.row
         n, c, h, w = storage4(row.shape)
         if values.size != n * c * h * w:
             raise self._error(unit.number, ILLEGAL, f"gives {values.size} elements of {row.tensor}{list(row.shape)}")
-        dense = np.ascontiguousarray(values.reshape(n, h, w, c).transpose(0, 3, 1, 2)).astype(numpy_dtype(row.dtype))
+
+        def stored(stream: Array, kind: np.dtype[Any]) -> Array:
+            dense = stream.reshape(n, h, w, c).transpose(0, 3, 1, 2).astype(kind)
+            return np.ascontiguousarray(dense).reshape(1, 1, -1)
+
+        known = None
+        if sums is not None:
+            acc = stored(sums, np.dtype(np.int32))
+            known = Sums(acc, np.ones(acc.shape, np.bool_))
         place = Place((0, n, 0, c, 0, h, 0, w), 0, (1, 1, values.size), (0, 0, 1))
         piece = OutputPiece(
             self.device, row.engine, self.fabric.rank, unit.number, row.node, unit.done, row.tensor, place,
-            dense.reshape(1, 1, -1), "unit",
+            stored(values, numpy_dtype(row.dtype)), known, "unit",
         )  # fmt: skip
         self.hook(piece)
 

@@ -52,6 +52,7 @@ def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel
         _memories(p.name, p.fabric, known, findings)
         _budgets(p.name, p.fabric, findings)
         _rows(p.name, p.fabric, findings)
+        _folding(p.name, p.fabric, findings)
         _boundaries(p, p.fabric, channels, ends, findings)
     if findings.kept:
         return
@@ -226,6 +227,22 @@ def _rows(device: str, fabric: Fabric, findings: Findings) -> None:
             findings.add("FVC340", what, *_where(device, fabric, k))
 
 
+def _folding(device: str, fabric: Fabric, findings: Findings) -> None:
+    """FVC340: the folding metadata has the engines, layers and dies of the units (units at a port stand elsewhere)."""
+    if not fabric.folding:
+        return
+    units = fabric.units()
+    own = {(r.engine, r.node, fabric.dies[i.fields["die"]].name) for r, i in zip(fabric.rows, units, strict=True)
+           if r.role != "boundary"}  # fmt: skip
+    told = {(str(f.get("engine")), str(f.get("layer")), str(f.get("die"))) for f in fabric.folding}
+    names = {(e, n) for e, n, _ in told}
+    strange = [r.node for r in fabric.rows if (r.engine, r.node) not in names]
+    if own != told or strange or len(told) != len(fabric.folding):
+        findings.add("FVC340", "the folding metadata has other engines, layers or dies than the units", device)
+    if any(e != f"{device}/{die}/{e.rpartition('/')[2]}" for e, _, die in told):
+        findings.add("FVC340", "an engine's name does not say where it stands", device)
+
+
 def _gives(ins: Instruction, shape: tuple[int, ...]) -> bool:
     out = ports(ins).outputs
     return bool(out) and out[0].pe * out[0].words == prod(shape)
@@ -245,8 +262,9 @@ def _boundaries(
         f = ins.fields
         c = channels.get(f["channel"])
         way = (f["rank"], fabric.rank) if ins.op == "SRC" else (fabric.rank, f["rank"])
-        if c is None or (c.source_rank, c.target_rank) != way or f["bytes"] > c.max_bytes:
-            findings.add("FVC346", f"channel {f['channel']} does not lead there", *_where(program.name, fabric, k))
+        if c is None or (c.source_rank, c.target_rank) != way or f["bytes"] != c.max_bytes:
+            what = f"channel {f['channel']} does not lead there, or has messages of another size"
+            findings.add("FVC346", what, *_where(program.name, fabric, k))
         elif ins.op in ends.setdefault(c.id, {}):
             findings.add("FVC346", f"channel {c.id} has two ends of a kind", *_where(program.name, fabric, k))
         else:
@@ -270,6 +288,8 @@ def _whole(m: HostMessage, f: dict[str, int]) -> bool:
     if m.dtype not in _BYTES or min(m.shape, default=1) < 1:
         return False
     n, c, h, w = storage4(m.shape)
+    if len(m.offsets) != n:
+        return False
     size = _BYTES[m.dtype]
     strides = tuple(s if k > 1 else 0 for s, k in zip((w * size, size, h * w * size), (h, w, c), strict=True))
     offsets = tuple(k * c * h * w * size for k in range(n))
@@ -280,7 +300,9 @@ def _whole(m: HostMessage, f: dict[str, int]) -> bool:
 
 
 def _pairs(channels: dict[int, Channel], ends: dict[int, dict[str, Instruction]], findings: Findings) -> None:
-    """FVC346: every channel has both its ends, which move the same frames."""
+    """FVC346: every channel has both its ends, which move the same frames, and all have as many credits."""
+    if len({c.capacity for c in channels.values()}) > 1:
+        findings.add("FVC346", "channels differ in capacity")
     for c in channels.values():
         mine = ends.get(c.id, {})
         wanted = {"SRC"} if c.source_rank == HOST_RANK else {"SNK"} if c.target_rank == HOST_RANK else {"SRC", "SNK"}

@@ -322,6 +322,9 @@ def programs_of(
     order of `Assembly.wires_of`; absent: INNER_DEPTH in LUTRAM.
     """
     specs = link_specs(cluster)
+    # One message a frame; credits for all that is under way on the longest way, there and back.
+    slowest_ps = max((1000 * sum(specs[name][1] for name in x.route) for x in assembly.links), default=0)
+    capacity = CHANNEL_FRAMES + ceil_div(2 * slowest_ps, max(1, interval_ps))
     out = []
     for net in assembly.nets:
         units = [d.instruction(die) for d, die in zip(net.drafts, net.dies, strict=True)]
@@ -343,7 +346,7 @@ def programs_of(
         fabric = Fabric(net.rank, fabric_dies(cluster, net.device), [*units, *streams, end], b"", {}, net.rows)
         own = [x for x in assembly.links if net.device in (x.source, x.target)]
         ranks = {n.device: n.rank for n in assembly.nets} | {HOST: HOST_RANK}
-        channels = [_channel(x, ranks, specs, interval_ps) for x in own]
+        channels = [_channel(x, ranks, capacity) for x in own]
         names = sorted({name for x in own for name in x.route})
         host = [_host_message(graph, x) for x in own if HOST in (x.source, x.target)]
         out.append(
@@ -355,10 +358,7 @@ def programs_of(
     return out
 
 
-def _channel(x: Link, ranks: Mapping[int, int], specs: Mapping[str, tuple[int, int]], interval_ps: int) -> Channel:
-    """One message a frame; credits for all that is under way, there and back."""
-    latency_ps = 1000 * sum(specs[name][1] for name in x.route)
-    capacity = CHANNEL_FRAMES + ceil_div(2 * latency_ps, max(1, interval_ps))
+def _channel(x: Link, ranks: Mapping[int, int], capacity: int) -> Channel:
     kinds = [transport(name) for name in x.route]
     kind = next((k for k in ("PCIe", "Ethernet") if k in kinds), "SLL")
     return Channel(x.id, ranks[x.source], ranks[x.target], capacity, x.bytes, kind, x.route)
