@@ -70,12 +70,12 @@ def _integers(graph: OnnxGraph, options: ImportOptions, report: ImportReport, wh
     from compiler.frontend.normalise import normalise
     from compiler.frontend.products import regular_products
     from compiler.frontend.quantize import is_float, quantize
-    from compiler.frontend.refusal import runs
+    from compiler.frontend.refusal import runs, runs_once
     from compiler.frontend.simplify import fold_float_weights
 
     was_float = graph.grids is None and is_float(graph)
     if graph.grids is not None:
-        runs(graph, where)  # written out in standard operators, which ONNX Runtime can judge
+        runs_once(graph, where)  # written out in standard operators, which ONNX Runtime can judge
         lowbit.convert(graph, report)
         sizes.fits_memory(graph, where)
     else:

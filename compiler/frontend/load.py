@@ -174,6 +174,7 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
     upgrade.sums_to_adds(graph)
     if lowbit.is_lowbit(graph):
         lowbit.refuse_unknown(graph)
+        _check(graph, where)
         fold_constants(graph)
         graph.grids = lowbit.expand(graph, model)
         graph.sort()

@@ -56,7 +56,7 @@ class Node:
 
     def text(self, name: str, default: str) -> str:
         value = self.attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else str(value)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
     def input(self, index: int) -> str:
         """Name of input `index`, "" if absent."""

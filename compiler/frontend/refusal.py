@@ -27,6 +27,13 @@ def runs(graph: OnnxGraph, where: str) -> None:
         raise _refusal(refused, where) from None
 
 
+def runs_once(graph: OnnxGraph, where: str) -> None:
+    """Raises FVC113 unless ONNX Runtime loads the graph and runs it on zeros: shapes that disagree show only then."""
+    refused = _refused(graph.to_model())
+    if refused is not None:
+        raise _refusal(refused, where) from None
+
+
 @contextmanager
 def blamed_on(give: Callable[[], onnx.ModelProto], where: str) -> Iterator[None]:
     """Turns what is no FvcError (and FVC901) into FVC113 if ONNX Runtime cannot load and run the model either.

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.frontend import ort
+from compiler.frontend.integer import Unfit
 from compiler.frontend.islands import ELEMENTWISE
 from compiler.frontend.lowbit.grid import Array, Grids
 from compiler.frontend.onnxgraph import Node, OnnxGraph, Type
@@ -62,6 +64,13 @@ class Chain:
         if self.rank < 2:
             return flat.reshape(1, columns)
         return flat.reshape(rows, columns) if along < other else np.ascontiguousarray(flat.reshape(columns, rows).T)
+
+    def integers(self, graph: OnnxGraph, values: Array, columns: int) -> NDArray[np.int64]:
+        """`evaluate` as integers. Raises Unfit where one of them is none."""
+        found = self.evaluate(graph, values, columns)
+        if not (np.abs(found) < 2.0**31).all():
+            raise Unfit("its activation gives infinite or undefined values")
+        return np.rint(found).astype(np.int64)
 
     def _session(self, graph: OnnxGraph, shape: tuple[int, ...]) -> Any:
         if shape not in self.sessions:

@@ -130,6 +130,8 @@ def _constant(graph: OnnxGraph, grids: Grids, name: str) -> GridConstant:
         if not whole(value) or np.abs(value).max(initial=0) > 2**20:
             raise Unfit("its weights are not quantised")
         held = GridConstant(value.astype(np.int32), np.ones((), np.float32), name)
+    if not held.integers.size:
+        raise Unfit("it has no weights")
     if held.integers.max(initial=0) - held.integers.min(initial=0) > 255:
         raise Unfit("its weights have more than 8 bits")
     return held

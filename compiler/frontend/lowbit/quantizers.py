@@ -8,6 +8,7 @@ Raises FVC120 for scales and zero points, FVC121 for bit widths, FVC122 for oper
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,10 @@ def expand(graph: OnnxGraph, model: onnx.ModelProto) -> Grids:
     writer = _Writer(graph, grids)
     for n in graph.nodes:
         if not _custom(n):
-            if not writer.constant_move(n):
-                writer.nodes.append(n)
+            _written_out(writer, n, _moved_or_kept)
             continue
         writer.begin = len(writer.nodes)
-        _RULES[n.op](writer, n)
+        _written_out(writer, n, _RULES[n.op])
     graph.nodes = writer.nodes
     for domain in [d for d in graph.domains if d.startswith(DOMAINS)]:
         del graph.domains[domain]
@@ -81,6 +81,21 @@ def refuse_unknown(graph: OnnxGraph) -> None:
             )
         if _custom(n):
             graph.domains.setdefault(n.domain, 1)
+
+
+def _written_out(writer: _Writer, n: Node, rule: Callable[[_Writer, Node], None]) -> None:
+    """Apply a rule; constants whose shapes do not go together are the model's fault (FVC122)."""
+    try:
+        rule(writer, n)
+    except (ValueError, IndexError, OverflowError, TypeError) as problem:
+        raise FvcError(
+            "FVC122", f"the inputs of node '{n.name}' do not fit one another: {problem}", where=(n.op,)
+        ) from None
+
+
+def _moved_or_kept(w: _Writer, n: Node) -> None:
+    if not w.constant_move(n):
+        w.nodes.append(n)
 
 
 class _Writer:
@@ -431,7 +446,9 @@ def _im2col(graph: OnnxGraph, nodes: list[Node]) -> list[Node]:
         weight = graph.constants.get(matmul.inputs[1]) if matmul is not None else None
         kernel = n.ints("kernel_size", [])
         depthwise = bool(n.integer("depthwise", 0))
-        if matmul is None or weight is None or weight.ndim != 2 or len(kernel) != 2 or depthwise:
+        area = int(np.prod(kernel)) if len(kernel) == 2 and min(kernel) > 0 else 0
+        fits = weight is not None and weight.ndim == 2 and area and weight.size and not weight.shape[0] % area
+        if matmul is None or weight is None or not fits or depthwise:
             raise FvcError(
                 "FVC122",
                 f"node '{n.name}' (Im2Col) is not followed by one MatMul with constant weights",

@@ -46,7 +46,7 @@ def step_table(graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: 
 
     def outputs(acc: Array, bend: float = 1.0) -> Array:
         value = (acc.astype(np.float64) * scale[:, None] * bend).astype(np.float32)
-        return np.rint(chain.evaluate(graph, value, acc.shape[1])).astype(np.int64)
+        return chain.integers(graph, value, acc.shape[1])
 
     ends = np.stack([acc_lo, acc_hi], axis=1)
     at_lo, at_hi = outputs(ends).T

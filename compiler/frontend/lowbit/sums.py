@@ -31,7 +31,7 @@ def pair_form(graph: OnnxGraph, chain: Chain, grid: Grid, a: Ints, b: Ints) -> P
     left, right = (np.arange(t.lo, t.hi + 1, t.step, dtype=np.int64) for t in (a, b))
     reals = [((q - t.zero).astype(F32) * t.scale[0]).astype(F32) for q, t in ((left, a), (right, b))]
     total = (reals[0][:, None] + reals[1][None, :]).astype(F32)
-    wanted = np.rint(chain.evaluate(graph, total.reshape(1, -1), total.size)).astype(np.int64).reshape(total.shape)
+    wanted = chain.integers(graph, total.reshape(1, -1), total.size).reshape(total.shape)
     lo = int(wanted.min()) if grid.lo is None else grid.lo
     hi = int(wanted.max()) if grid.hi is None else grid.hi
     if grid.scale.size > 1:

@@ -188,7 +188,7 @@ class _Walk:
             if x.axis != 1:
                 raise Unfit("its input's scale varies along another axis than the channels")
             chain.channels = x.scale.size
-        values = np.rint(chain.evaluate(self.graph, real, 256)).astype(np.int64)
+        values = chain.integers(self.graph, real, 256)
         self.look_up(y, grid, x, values)
 
     def look_up(self, y: str, grid: Grid, x: Ints, values: Array) -> None:

@@ -122,3 +122,54 @@ def test_an_activation_that_falls_and_rises_runs_on_the_host() -> None:
     y = b.op("Conv", [x, b.weight(4, 3, 1, 1)], kernel_shape=[1, 1])
     y = b.quant(b.op("Abs", [y]), 0.5, 4)
     assert "rises and falls" in reasons(b.model((1, 3, 4, 4), y))
+
+
+def first(model: onnx.ModelProto, op: str) -> onnx.NodeProto:
+    return next(n for n in model.graph.node if n.op_type == op)
+
+
+def without_weights(model: onnx.ModelProto) -> None:
+    first(model, "Conv").input.pop()
+
+
+def another_kernel(model: onnx.ModelProto) -> None:
+    next(a for a in first(model, "Conv").attribute if a.name == "kernel_shape").ints[:] = [3, 3]
+
+
+def more_channels(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].CopyFrom(dimension(7))
+
+
+def scale_of_another_layer(model: onnx.ModelProto) -> None:
+    weight = [n for n in model.graph.node if n.op_type == "Quant" and n.input[0].startswith("c")]
+    weight[1].input[1] = weight[0].input[0]
+
+
+@pytest.mark.parametrize(
+    "change, code",
+    [
+        (without_weights, "FVC105"),
+        (another_kernel, "FVC113"),
+        (more_channels, "FVC113"),
+        (scale_of_another_layer, "FVC1"),
+    ],
+)
+def test_broken_graphs(change: Callable[[onnx.ModelProto], None], code: str) -> None:
+    model = conv()
+    change(model)
+    with pytest.raises(FvcError) as caught:
+        load_proto(model)
+    assert caught.value.exit_code == 2
+    assert caught.value.code.startswith(code)
+
+
+def dimension(size: int) -> onnx.TensorShapeProto.Dimension:
+    return onnx.TensorShapeProto.Dimension(dim_value=size)
+
+
+def test_infinite_steps_run_on_the_host() -> None:
+    b = Net(1)
+    x = b.quant("x", 0.5, 4)
+    y = b.op("Conv", [x, b.weight(4, 3, 1, 1)], kernel_shape=[1, 1])
+    y = b.op("Trunc", [b.op("Mul", [y, b.const(1e38)]), b.const(0.5), b.const(0), b.const(9), b.const(5)], DOMAIN)
+    assert "infinite or undefined" in reasons(b.model((1, 3, 4, 4), y))
