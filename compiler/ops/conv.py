@@ -220,7 +220,7 @@ class _Lowering:
         col, cols, left = g.cols_of(v.w, v.cols)
         height, width = g.height(v.rows), g.width(v.cols)
         count = v.m.groups * v.depth
-        start = self.at(self.x, v.batch, channel, row, col)
+        start = self.at(self.x, v.batch, channel, row * g.row_step, col)
         xs = g.x_strides
         if rows == height and cols == width:
             dims = [(count, xs[1], height * width), (rows, xs[2], width), (cols, xs[3], 1)]

@@ -19,7 +19,7 @@ from compiler.ops.base import COUNT_LIMIT, Tile
 from compiler.ops.boxes import align
 from compiler.plan.model import Box
 from compiler.requant import entry_bytes
-from cost_models.primitives import best_mac_mode, ceil_div
+from cost_models.primitives import best_mac_mode, ceil_div, contiguous_runs, dma_bus_bytes
 
 ROWS_OUTER, CHANNELS_OUTER = 0, 1
 BIAS_BYTES = 4
@@ -76,6 +76,7 @@ class Geometry:
     x_strides: Shape4
     y_strides: Shape4
     resident: bool
+    row_step: int = 1  # rows of the tensor from one row of the tile to the next: a window of one row skips the others
     entry_bytes: int = VREQ_ENTRY_BYTES  # of TAB a channel for the requantiser
 
     @property
@@ -124,11 +125,26 @@ def geometry(
     pixels = (h[1] - h[0]) * (w[1] - w[0])
     spatial = [a for a, size in ((axes[2], h[1] - h[0]), (axes[3], w[1] - w[0])) if size > 1]
     last = pointwise(node) and pixels > 1 and all(axes[1] > a for a in spatial)
+    step = row_step(node, h[1] - h[0], min(shape[3], (w[1] - w[0] - 1) * node.strides[1] + node.weight.shape[3]), xs)
     return Geometry(
-        *n, *m, *h, *w, k0, k1, node.weight.shape[2], node.weight.shape[3], *node.strides, *node.dilations,
-        node.pads[0], node.pads[1], shape[2], shape[3], node.groups, node.weight.shape[0] // node.groups,
-        node.weight.shape[1], last, elem, xs, ys, resident, requantiser_bytes(node),
+        *n, *m, *h, *w, k0, k1, node.weight.shape[2], node.weight.shape[3], node.strides[0] // step, node.strides[1],
+        *node.dilations, node.pads[0], node.pads[1], ceil_div(shape[2], step), shape[3], node.groups,
+        node.weight.shape[0] // node.groups, node.weight.shape[1], last, elem,
+        (xs[0], xs[1], xs[2] * step, xs[3]), ys, resident, step, requantiser_bytes(node),
     )  # fmt: skip
+
+
+def row_step(node: Conv, rows: int, cols: int, xs: Shape4) -> int:
+    """The row stride if the window is one row high and the bank moves less when the rows between are left out.
+
+    Where that holds for the needed rows alone in a buffer, it holds for a larger buffer too (its rows lie no denser): a
+    tile that fits the scratchpads when it is priced fits them when it is lowered."""
+    stride = node.strides[0]
+    if node.weight.shape[2] > 1 or stride == 1 or node.pads[0] or node.pads[2] or rows < 2:
+        return 1
+    every = dma_bus_bytes(*contiguous_runs(2, (rows - 1) * stride + 1, cols, xs[1], xs[2], xs[3], 1))
+    some = dma_bus_bytes(*contiguous_runs(2, rows, cols, xs[1], xs[2] * stride, xs[3], 1))
+    return stride if some < every else 1
 
 
 def requantiser_bytes(node: Conv) -> int:

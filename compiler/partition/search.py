@@ -30,7 +30,7 @@ from device_db.model import Cluster
 from device_db.topology import link_specs
 
 STEPS_PER_SECOND = 40_000  # random moves counted as one second of the time limit
-BALANCE_ROUNDS = 16  # solves of a few engines at a time
+BALANCE_ROUNDS = 48  # solves of a few engines at a time
 CLOSE_PERMILLE = 5  # a gap below this is not worked on any further
 
 
@@ -146,7 +146,7 @@ def throughput(
     close = max(goal + goal * CLOSE_PERMILLE // 1000, host)
     steps = int(options.time_limit_s * STEPS_PER_SECOND)
     best = anneal(problem, best, close, steps * 4 // 5, options.seed)
-    budget = Budget(options.time_limit_s / 6, options.seed, options.workers)
+    budget = Budget(options.time_limit_s * 2 / 5, options.seed, options.workers)
     best = balance(problem, best, close, BALANCE_ROUNDS, budget)
     if load_of(problem, best).interval > max(goal, host):
         best, flat = exact(problem, best, budget)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.partition.options_table import Option
-from compiler.partition.problem import Allocation, Load, Problem, Share, load_of
+from compiler.partition.problem import HOST_SLOT, Allocation, Load, Problem, Share, load_of, ticks_of_bits
 
 MOVE_SHARE = 2000  # a moved layer must save this part of the interval
+TRAFFIC_WEIGHT = 20  # ticks of traffic on links that count as one of an engine
+MORE_TRAFFIC = 130  # per cent of the traffic at the start that evening out may leave
 EXACT_SIZE = 240  # layers x engines up to which it is solved
 
 
@@ -154,9 +156,11 @@ def _choose(
 def balance(problem: Problem, start: Allocation, goal: int, rounds: int, budget: Budget) -> Allocation:
     """Evens out a few engines at a time, the busiest with idler ones, moving as few layers as can be.
 
-    A round is kept if the interval and the loads below it fall, and traffic grows by no more than a hundredth.
+    A round is kept if the interval and the loads below it fall, or else their sum, as long as traffic stays near what it
+    was at the start.
     """
     best, load = start, load_of(problem, start)
+    most = max(sum(load.link), load.interval)
     for k in range(rounds):
         if load.interval <= goal or problem.slots < 5:
             break
@@ -171,14 +175,48 @@ def balance(problem: Problem, start: Allocation, goal: int, rounds: int, budget:
             slots = sorted([busy, *slots[:3]])
         model = Model.of(problem, best, load.engine, slots)
         moved = [b for x, choice in model.placed.items() for key, (b, _) in choice.items() if key not in _now(best[x])]
-        model.model.minimize(len(slots) * model.interval + max(1, load.interval // MOVE_SHARE) * sum(moved))
+        # The interval first; but what slicing wastes on these engines is room that others will need.
+        spent = sum(ticks for e in slots for ticks in model.load[e])
+        change = max(1, load.interval // MOVE_SHARE) * sum(moved)
+        sent = sum(
+            _messages(problem, best, x, slot, o) * b
+            for x, choice in model.placed.items()
+            for (slot, _, _), (b, o) in choice.items()
+        )
+        model.model.minimize(TRAFFIC_WEIGHT * (2 * len(slots) * model.interval + spent + change) + sent)
         got, _ = model.solve(problem, best, Budget(budget.seconds / rounds, budget.seed, budget.workers))
         if got is None:
             continue
         then = load_of(problem, got)
-        if profile(then) < profile(load) and sum(then.link) * 100 <= sum(load.link) * 101 + 100 * load.interval:
+        better = profile(then) < profile(load) or (
+            then.interval <= load.interval and sum(then.engine) < sum(load.engine)
+        )
+        if better and sum(then.link) * 100 <= most * MORE_TRAFFIC:
             best, load = got, then
     return best
+
+
+def _messages(problem: Problem, allocation: Allocation, layer: int, slot: int, option: Option) -> int:
+    """Ticks on links of what a layer (or its share) on a slot sends and gets, its neighbours where they stand."""
+    done, units = option.share
+
+    def ticks(i: int, j: int, bits: int) -> int:
+        links = () if i == j else problem.route[(i, j)]
+        return sum(ticks_of_bits(bits, problem.links[k].bits_per_second, problem.ref_khz) for k in links)
+
+    total = 0
+    for f in problem.flows:
+        if f.producer == layer:
+            targets = {s.slot for c in f.consumers for s in allocation[c]} | ({HOST_SLOT} if f.to_host else set())
+            total += sum(ticks(slot, j, f.bits * done // units) for j in sorted(targets))
+        elif layer in f.consumers:
+            if f.producer == HOST_SLOT:
+                total += ticks(HOST_SLOT, slot, f.bits)
+            else:
+                makers = [s for s in allocation[f.producer] if s.option.role != "partial"]
+                whole = sum(s.units for s in makers) or 1
+                total += sum(ticks(s.slot, slot, f.bits * s.units // whole) for s in makers)
+    return total
 
 
 def _now(shares: tuple[Share, ...]) -> set[tuple[int, str, int]]:
