@@ -156,8 +156,8 @@ def _choose(
 def balance(problem: Problem, start: Allocation, goal: int, rounds: int, budget: Budget) -> Allocation:
     """Evens out a few engines at a time, the busiest with idler ones, moving as few layers as can be.
 
-    A round is kept if the interval and the loads below it fall, or else their sum, as long as traffic stays near what it
-    was at the start.
+    A round is kept if the interval and the loads below it fall, or else their sum, as long as traffic stays near what
+    it was at the start.
     """
     best, load = start, load_of(problem, start)
     most = max(sum(load.link), load.interval)
