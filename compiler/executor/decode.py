@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from compiler.executor.channels import Fifo
 from compiler.executor.faults import ILLEGAL, TOKENS, Fault, MachineError
 from compiler.executor.mac import build_mac
+from compiler.executor.makers import Makers
 from compiler.executor.memory import Memory, core_memory, fields_of
 from compiler.executor.observe import AccumulatorHook, OutputMap
 from compiler.executor.transfer import build_crc, build_ld, build_rx, build_st, build_tx
@@ -64,7 +65,7 @@ class Core:
     """One core of a run: memory, semaphores, and the frames of its replica."""
 
     def __init__(
-        self, device: str, program: CoreProgram, replica: int, replicas: int, frames: int, keep_sums: bool = False
+        self, device: str, program: CoreProgram, replica: int, replicas: int, frames: int, makers: Makers | None = None
     ) -> None:
         self.device = device
         self.program = program
@@ -72,8 +73,8 @@ class Core:
         self.replicas = replicas
         self.frames = len(range(replica, frames, replicas))
         self.memory: Memory = core_memory(program)
-        if keep_sums:
-            self.memory[Space.ACT].keep_sums()
+        if makers is not None:
+            self.memory[Space.ACT].keep_sums(makers)
         marking = program.marking
         if len(marking) != QUEUES or any(len(row) != QUEUES for row in marking):
             raise MachineError(ILLEGAL, "the marking is not 6 x 6", where=(program.engine.id,))

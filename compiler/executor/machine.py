@@ -18,6 +18,7 @@ from compiler.executor.decode import Agent, Core, decode
 from compiler.executor.faults import ILLEGAL, Fault, MachineError
 from compiler.executor.host import Host, Segment
 from compiler.executor.loop import Run
+from compiler.executor.makers import Makers
 from compiler.executor.observe import AccumulatorHook, OutputHook, OutputMap
 from compiler.executor.stream.run import run_fabrics
 from compiler.isa.program import DeviceProgram
@@ -37,7 +38,7 @@ class Counters:
 
 
 class Machine:
-    """All cores of a cluster with their programs.
+    """All cores of a cluster with their programs. `makers`: the functions that a run with `on_output` met.
 
     hooks: `on_output(piece)` for every stored box whose debug row has the role "output", with the accumulators that its
     bytes were requantised from; `on_accumulator(rank, index,
@@ -51,6 +52,7 @@ class Machine:
         self.programs = programs
         self.replicas = max(1, programs[0].replicas)
         self.counters = Counters()
+        self.makers = Makers()
         ranks = [rank for p in programs for rank in p.ranks]
         if len(set(ranks)) != len(ranks) or HOST_RANK in ranks:
             raise MachineError(ILLEGAL, f"core ranks are not distinct: {ranks}")
@@ -98,8 +100,10 @@ class Machine:
         if self.streaming:
             return self._run_fabrics(host, channels, len(frames), on_output, order_seed)
         replica_of = self._replica_of_rank()
+        self.makers = Makers()
+        makers = self.makers if on_output else None
         cores = [
-            Core(p.name, c, replica_of.get(c.rank, 0), self.replicas, len(frames), on_output is not None)
+            Core(p.name, c, replica_of.get(c.rank, 0), self.replicas, len(frames), makers)
             for p in self.programs
             for c in p.cores
         ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.executor.faults import BAD_ADDRESS, ILLEGAL, UNWRITTEN, Fault
+from compiler.executor.makers import Makers
 from compiler.isa.program import CoreProgram, Instruction
 from compiler.isa.table import BY_NAME, Space
 
@@ -40,6 +41,14 @@ def collapse(counts: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[i
     if not out:
         out = [(1, 1)]
     return tuple(n for n, _ in out), tuple(s for _, s in out)
+
+
+def dense_strides(counts: tuple[int, ...], itemsize: int = 1) -> tuple[int, ...]:
+    """Byte strides of a row-major array."""
+    strides = [itemsize]
+    for n in reversed(counts[1:]):
+        strides.append(strides[-1] * n)
+    return tuple(reversed(strides))
 
 
 NEVER, ALWAYS = 0, 255  # stamps: a byte that nobody wrote; one that holds for every frame (ONCE)
@@ -97,16 +106,19 @@ def unwritten(region: str, address: int, mark: int, count: int) -> Fault:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Of which accumulator a byte is the requantised value: `values` int32, `known` whether it is one of any."""
+    """Where a byte comes from: `known` whether a function of `Makers` made it, int32 `makers` which one, and int32
+    `values` of which accumulator, if that is a requantiser."""
 
     values: Array
+    makers: Array
     known: Array
 
     def copy(self) -> Sums:
-        return Sums(self.values.copy(), self.known.copy())
+        return Sums(self.values.copy(), self.makers.copy(), self.known.copy())
 
-    def put(self, values: Array, known: Array | bool) -> None:
+    def put(self, values: Array | int, makers: Array | int, known: Array | bool = True) -> None:
         self.values[...] = values
+        self.makers[...] = makers
         self.known[...] = known
 
 
@@ -120,18 +132,21 @@ class Region:
         self.data: Array = np.zeros(size, np.uint8) if image is None else np.frombuffer(image, np.uint8)
         self.stamps: Array | None = None if image is not None else np.zeros(size, np.uint8)
         self._sums: Sums | None = None
+        self.makers: Makers | None = None
 
-    def keep_sums(self) -> None:
-        """From now on every byte carries the accumulator that it was requantised from; call it before any `box`."""
-        self._sums = Sums(np.zeros(self.size, np.int32), np.zeros(self.size, np.bool_))
+    def keep_sums(self, makers: Makers) -> None:
+        """From now on every byte carries what it was made from and by; call it before any `box`."""
+        self.makers = makers
+        self._sums = Sums(np.zeros(self.size, np.int32), np.zeros(self.size, np.int32), np.zeros(self.size, np.bool_))
 
     def sums(self, address: int, counts: tuple[int, ...], strides: tuple[int, ...]) -> Sums | None:
-        """The accumulators behind a box of bytes that `box` has found legal; None where none are kept."""
+        """What is behind a box of bytes that `box` has found legal; None where nothing is kept."""
         if self._sums is None:
             return None
         wide = tuple(4 * s for s in strides)
         return Sums(
             np.ndarray(counts, np.int32, self._sums.values, 4 * address, wide),
+            np.ndarray(counts, np.int32, self._sums.makers, 4 * address, wide),
             np.ndarray(counts, np.bool_, self._sums.known, address, strides),
         )
 
@@ -185,10 +200,8 @@ class Region:
         align: int = 1,
     ) -> Window:
         """A row-major window without gaps."""
-        strides = [np.dtype(dtype).itemsize]
-        for n in reversed(counts[1:]):
-            strides.append(strides[-1] * n)
-        return self.box(address, counts, tuple(reversed(strides)), dtype, write=write, align=align)
+        strides = dense_strides(counts, np.dtype(dtype).itemsize)
+        return self.box(address, counts, strides, dtype, write=write, align=align)
 
     def range(self, address: int, size: int, frame: int) -> Array:
         """Written bytes [address, address + size), found while executing (threshold lists)."""

@@ -66,6 +66,11 @@ class Place:
         else:
             self.select(flags)[...] = True
 
+    def flat(self, shape: tuple[int, ...]) -> Array:
+        """Flat indices of the elements in a tensor of this storage4 shape, shape `counts`."""
+        start = self._start(shape)
+        return self._flat(shape) if start is None else start + self.inside()
+
     def _start(self, shape: tuple[int, ...]) -> int | None:
         """Where the box begins in the flat tensor if it is one contiguous run of it, else None."""
         low, high = self.box[0::2], self.box[1::2]

@@ -14,6 +14,7 @@ from compiler.executor.faults import BAD_BUNDLE, HOST, MachineError
 from compiler.executor.host import session
 
 Array = NDArray[Any]
+PAIR_OPERATORS = ("QLinearAdd", "QLinearMul")
 # Nodes whose output holds the bytes of their first input under another shape.
 _SAME_BYTES = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"))
 
@@ -60,8 +61,9 @@ class Reference:
     """model.int.onnx with every tensor visible.
 
     `nodes` in model order; `inputs` name -> (NumPy dtype, shape) of the graph inputs; `outputs` the graph outputs;
-    `requantised`: which of the tensors `stored` hold the result of a requantised node (under its name or as another
-    shape of it): stored tensor -> node; `accumulators`: those of them whose accumulators are at hand.
+    `functions`: which of the tensors `stored` hold the result of a node that applies one function to all elements of a
+    channel (under its name or as another shape of it): stored tensor -> node; `requantised`: those whose function is a
+    requantiser; `accumulators`: those of them whose accumulators are at hand.
     """
 
     def __init__(self, model: bytes, stored: Collection[str] = ()) -> None:
@@ -86,14 +88,15 @@ class Reference:
             self.inputs[i.name] = (np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.elem_type)), shape)
         _expose(proto)
         self.tensors = tuple(o.name for o in proto.graph.output)
-        self.requantised: dict[str, NodeInfo] = {}
+        self.functions: dict[str, NodeInfo] = {}
         twins = self.same_bytes()
         for n in self.nodes:
-            if n.op in CHANNEL_AXIS:
+            if n.op in CHANNEL_AXIS or n.op in PAIR_OPERATORS or (n.op == "Gather" and n.inputs[0] in self.constants):
                 y = n.outputs[0]
                 holder = next((t for t in (y, *twins.get(y, ())) if t in stored), None)
                 if holder is not None:
-                    self.requantised[holder] = n
+                    self.functions[holder] = n
+        self.requantised = {t: n for t, n in self.functions.items() if n.op in CHANNEL_AXIS}
         made = add_accumulators(proto, {n.outputs[0] for n in self.requantised.values()})
         self.accumulators = {t: made[n.outputs[0]] for t, n in self.requantised.items() if n.outputs[0] in made}
         try:

@@ -79,6 +79,7 @@ class TensorResult:
     kind: engine (stored by binaries), host (host segment), alias (other shape of a compared tensor), index (of a table
     look-up, part of it on engines), constant, missing (nobody claims it). `elements` over all frames, `compared`
     of these; `problem` is a difference of type or shape. `accumulators`: where engines requantise it.
+    `functions`: of its channels that are the model's for every operand.
     """
 
     tensor: str
@@ -91,6 +92,7 @@ class TensorResult:
     engines: set[str] = field(default_factory=set)
     first: list[Mismatch] = field(default_factory=list)
     accumulators: Accumulators | None = None
+    functions: int = 0
 
     @property
     def covered(self) -> bool:
@@ -168,12 +170,14 @@ class VerifyReport:
             "elements": self.elements,
             "mismatches": self.mismatches,
             "accumulators": {"elements": self.accumulators.compared, "mismatches": self.accumulators.mismatches},
+            "functions": sum(t.functions for t in self.tensors),
             "requantiser_levels": {"seen": self.levels_seen, "possible": self.levels_possible},
             "instructions": dict(sorted(self.instructions.items())),
             "macs": self.macs,
             "compared": [
                 {"tensor": t.tensor, "kind": t.kind, "elements": t.compared, "engines": sorted(t.engines)}
                 | ({} if t.accumulators is None else {"accumulators": t.accumulators.compared})
+                | ({"functions": t.functions} if t.functions else {})
                 for t in self.tensors
             ],
             "failures": [

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from compiler.executor.exact import binary_table, to_bytes
 from compiler.executor.faults import ILLEGAL, Fault
 from compiler.executor.mac import window_fits
-from compiler.executor.memory import Action, Memory, fields_of
+from compiler.executor.makers import Pairs, Requantisers, Tables
+from compiler.executor.memory import Action, Memory, dense_strides, fields_of
 from compiler.isa.program import Instruction
 from compiler.isa.table import (
     KIND_ADD,
@@ -56,7 +57,24 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
     dst = memory[Space.ACT].dense(f["dst_addr"], (m, count), write=True)
     tab = memory[Space.TAB].dense(f["tab_addr"], (m,), VREQ_ENTRY, align=4)
     zero_point = f["zero_point"]
-    sums = memory[Space.ACT].sums(f["dst_addr"], (m, count), (count, 1))
+    sums, makers = memory[Space.ACT].sums(f["dst_addr"], (m, count), (count, 1)), memory[Space.ACT].makers
+    known: list[tuple[bytes, int]] = []  # the entries of the first frame and the number of the first row
+
+    def steps_of(entry: Any, frame: int) -> NDArray[np.int32]:
+        """The thresholds of an entry."""
+        part = memory[Space.TAB].range(f["tab_addr"] + int(entry["add"]), 4 * int(entry["steps"]), frame)
+        return np.frombuffer(part.tobytes(), I32)
+
+    def remember(a: NDArray[Any], e: NDArray[Any], frame: int) -> None:
+        """Marks the result with its accumulators and functions. Entries that change from frame to frame are no
+        function of a channel: their results count as made by nobody."""
+        assert sums is not None and makers is not None
+        lists = {int(k): steps_of(e[k], frame) for k in np.flatnonzero(e["mode"] == MODE_THRESHOLD)}
+        content = e.tobytes() + b"".join(s.tobytes() for s in lists.values())
+        if not known:
+            known.append((content, makers.add(Requantisers(e.copy(), lists, lo, hi, zero_point))))
+        if content == known[0][0]:
+            sums.put(a, known[0][1] + np.arange(m, dtype=np.int32)[:, None])
 
     def fixed(a: NDArray[Any], e: NDArray[Any], frame: int) -> NDArray[np.uint8]:
         if (e["shift"] > 63).any():
@@ -83,10 +101,7 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
     def threshold(a: NDArray[Any], e: NDArray[Any], frame: int) -> NDArray[np.uint8]:
         out = np.empty(a.shape, np.uint8)
         for i, entry in enumerate(e):
-            size = 4 * int(entry["steps"])
-            steps = np.frombuffer(
-                memory[Space.TAB].range(f["tab_addr"] + int(entry["add"]), size, frame).tobytes(), I32
-            )
+            steps = steps_of(entry, frame)
             if (steps[1:] < steps[:-1]).any():
                 raise Fault(ILLEGAL, f"has thresholds of channel {i} that do not ascend")
             out[i] = to_bytes(int(entry["scale"]) + np.searchsorted(steps, a[i], side="right"), lo, hi)
@@ -110,7 +125,7 @@ def build_vreq(memory: Memory, ins: Instruction, hook: AccHook | None = None) ->
                 out[rows] = kernels[int(mode)](a[rows], e[rows], frame)
             dst.write(out, frame)
         if sums is not None:
-            sums.put(a, True)
+            remember(a, e, frame)
 
     return run
 
@@ -126,6 +141,8 @@ def build_vbin(memory: Memory, ins: Instruction) -> Action:
     dst = memory[Space.ACT].dense(f["dst_addr"], counts, write=True)
     tab = memory[Space.TAB].dense(f["tab_addr"], (VBIN_ENTRY_BYTES,), align=4)
     signs = bool(ins.flags & Flag.X_UNSIGNED), bool(ins.flags & Flag.W_UNSIGNED)
+    sums, makers = memory[Space.ACT].sums(f["dst_addr"], counts, dense_strides(counts)), memory[Space.ACT].makers
+    known: list[tuple[NDArray[np.uint8], int]] = []  # the table of the first frame and its number
 
     def run(frame: int) -> None:
         table = binary_table(f["kind"], tab.read(frame).tobytes(), *signs, lo, hi)
@@ -133,6 +150,11 @@ def build_vbin(memory: Memory, ins: Instruction) -> Action:
         index <<= 8
         index |= b.read(frame)
         dst.write(table[index], frame)
+        if sums is not None and makers is not None:
+            if not known:
+                known.append((table, makers.add(Pairs(table))))
+            if table is known[0][0] or np.array_equal(table, known[0][0]):
+                sums.put(0, known[0][1])
 
     return run
 
@@ -231,11 +253,12 @@ def build_vcopy(memory: Memory, ins: Instruction) -> Action:
     counts = (f["n3"], f["n2"], f["n1"], f["n0"])
     src = memory[Space.ACT].box(f["src_addr"], counts, tuple(f[f"src_s{i}"] for i in (3, 2, 1, 0)))
     dst = memory[Space.ACT].box(f["dst_addr"], counts, tuple(f[f"dst_s{i}"] for i in (3, 2, 1, 0)), write=True)
+    makers = memory[Space.ACT].makers
+    src_sums, dst_sums = (
+        memory[Space.ACT].sums(f[f"{side}_addr"], counts, tuple(f[f"{side}_s{i}"] for i in (3, 2, 1, 0)))
+        for side in ("src", "dst")
+    )
     if not ins.flags & Flag.TABLE:
-        src_sums, dst_sums = (
-            memory[Space.ACT].sums(f[f"{side}_addr"], counts, tuple(f[f"{side}_s{i}"] for i in (3, 2, 1, 0)))
-            for side in ("src", "dst")
-        )
 
         def run(frame: int) -> None:
             values = src.read(frame).copy()
@@ -244,13 +267,14 @@ def build_vcopy(memory: Memory, ins: Instruction) -> Action:
                 return
             moved = src_sums.copy()
             dst.write(values, frame)
-            dst_sums.put(moved.values, moved.known)
+            dst_sums.put(moved.values, moved.makers, moved.known)
 
         return run
     if f["table_stride"] not in (0, 256):
         raise Fault(ILLEGAL, f"has table_stride {f['table_stride']}, which is neither 0 nor 256")
     tables = f["n3"] if f["table_stride"] else 1
     tab = memory[Space.TAB].dense(f["tab_addr"], (tables, 256), align=4)
+    known: list[tuple[bytes, int]] = []  # the tables of the first frame and the number of the first
 
     def run_table(frame: int) -> None:
         table, x = tab.read(frame), src.read(frame)
@@ -258,6 +282,11 @@ def build_vcopy(memory: Memory, ins: Instruction) -> Action:
             dst.write(table[0][x], frame)
         else:
             dst.write(table[np.arange(tables)[:, None, None, None], x], frame)
+        if dst_sums is not None and makers is not None:
+            if not known:
+                known.append((table.tobytes(), makers.add(Tables(table.copy()))))
+            if table.tobytes() == known[0][0]:
+                dst_sums.put(0, known[0][1] + np.arange(tables, dtype=np.int32)[:, None, None, None])
 
     return run_table
 

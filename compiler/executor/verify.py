@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.executor.accumulators import CHANNEL_AXIS
+from compiler.executor.functions import Functions
 from compiler.executor.host import Host, Segment
 from compiler.executor.levels import Levels
 from compiler.executor.machine import Machine
@@ -43,11 +44,13 @@ class _Comparison:
         sums: list[dict[str, Array]],
         results: dict[str, TensorResult],
         reference: Reference,
+        functions: Functions | None,
     ) -> None:
         self.expected = expected
         self.sums = sums
         self.results = results
         self.requantised = reference.requantised
+        self.functions = functions
         self.views: list[dict[str, Array]] = [{} for _ in expected]
         self.seen: list[dict[str, NDArray[np.bool_]]] = [{} for _ in expected]
 
@@ -70,6 +73,8 @@ class _Comparison:
         if count:
             result.mismatches += count
             result.first += self._differences(piece, wrong, piece.values, wanted, SHOWN - len(result.first))
+        if self.functions is not None:
+            self.functions.add(piece, view.shape)
         if result.accumulators is not None:
             self._accumulators(piece, result.accumulators, view.shape)
 
@@ -161,8 +166,11 @@ def verify_programs(
             held += size
             if held + size > REFERENCE_BYTES:
                 break
-        compare = _Comparison(expected, sums, results, reference)
+        functions = None if done else Functions(reference, expected[0])
+        compare = _Comparison(expected, sums, results, reference, functions)
         seen = machine.run_host(batch, segments, compare, order_seed, on_accumulator)
+        if functions is not None:
+            functions.prove(machine.makers, results)
         _count_engine(compare, results, done)
         _compare_host(seen, expected, reference, results, done)
         for op, n in machine.counters.instructions.items():

@@ -35,7 +35,8 @@ and of the output, then {COPY_WORDS} words a copy: source, dimensions, source of
 
 _ENTRIES = """## Entries in TAB
 
-Little-endian, without padding. A field that the mode does not use is 0.
+Little-endian, without padding. A field that the mode (of VBIN: kind and mode) does not use is 0: VBIN add has no za, zb
+and zy, a fixed mul no zy and mb, an fp32 mul no rb and c.
 
 | instruction | bytes | entry |
 |---|---|---|

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from compiler.executor.levels import Levels, reachable_levels
+from compiler.executor.levels import Levels, Scaling
 from compiler.executor.reference import Reference
 
 Array = np.ndarray[Any, Any]
@@ -124,7 +124,7 @@ def test_reachable_levels_are_those_of_every_accumulator(
     least, most, zero = (-128, 127, zero - 128) if signed else (0, 255, zero)
     acc = np.arange(low, low + span + 1)
     every = np.clip(np.rint(acc.astype(np.float32) * np.float32(scale)).astype(np.int64) + zero, least, most)
-    found = reachable_levels(np.array([low]), np.array([low + span]), np.float32([scale]), zero, least, most)
+    found = Scaling(np.array([low]), np.array([low + span]), np.float32([scale]), zero, least, most).levels()
     assert found.tolist() == [len(np.unique(every))]
 
 

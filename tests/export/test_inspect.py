@@ -16,7 +16,7 @@ def test_channels_and_operators_are_counted_apart() -> None:
         {"requantiser": {"mode": "fp32"}},
         {"tile": {}},
     ]
-    program = SimpleNamespace(cores=[SimpleNamespace(folding=folding)])
+    program = SimpleNamespace(fabric=None, cores=[SimpleNamespace(folding=folding)])
     channels, operators = requantiser_modes(cast(Any, [program]))
     assert channels == {"fixed": 4, "threshold": 1, "fp32": 0}
     assert operators == {"fixed": 0, "threshold": 0, "fp32": 1}

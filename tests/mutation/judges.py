@@ -15,18 +15,18 @@ from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
 from compiler.isa.fingerprint import compare_hardware
 from device_db.errors import FvcError
+from tests.mutation.equivalent import same_results
 from tests.mutation.mutants import KINDS, Kind, Programs, Unchanged, mutate
 
 Accumulators = dict[tuple[int, int], bytes]
 DRAWS = 20  # of one kind, before the next one is tried
-JUDGES = ("reader", "checker", "device", "machine", "comparison", "survivor")
+JUDGES = ("reader", "checker", "device", "machine", "comparison", "equivalent", "survivor")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """judge: who caught it, or "survivor". equal: whether a survivor's accumulators are all those of the original.
-
-    digest: SHA-256 of the mutant's files, code: the error that refused them."""
+    """judge: who caught it, "equivalent" (no mutant, see equivalent.py) or "survivor". equal: whether the accumulators
+    of one that was not caught are all those of the original. digest: SHA-256 of the files. code: what refused them."""
 
     kind: str
     judge: str
@@ -107,4 +107,4 @@ class Bench:
             if not passed:
                 return by("comparison")
             equal = equal and accumulators == self.accumulators
-        return by("survivor", equal=equal)
+        return by("equivalent" if equal and same_results(self.programs, programs) else "survivor", equal=equal)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from functools import cache
 
 import pytest
 
+from compiler.executor.verify import verify_programs
+from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
+from compiler.isa.table import MODE_FIXED, Queue
 from compiler.schedule import schedule
 from device_db import load_cluster
 from tests.bundles import digits, make_bundle
+from tests.mutation.equivalent import same_results
 from tests.mutation.judges import JUDGES, Bench, Verdict
-from tests.mutation.mutants import KINDS, LOOSENING, Kind
+from tests.mutation.mutants import KINDS, LOOSENING, Kind, Programs
 from tests.schedule.toy import SMALL, Toy
 
 FAST, MANY = 112, 1200
@@ -55,9 +60,51 @@ def test_a_hundred_mutants_are_caught(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sliced", "u280x2"])
+@pytest.mark.parametrize("name", ["sliced", "u280x2", "pynq-z2x2"])
 def test_a_thousand_mutants_are_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(run(name, range(FAST, FAST + MANY), KINDS, (None,), capsys)) <= MANY // 100
+
+
+def changed_constants(name: str, symbol: str, at: int, bit: int) -> tuple[Programs, Programs]:
+    """The bundle and a copy with one bit of a symbol other and the CRC instruction made to agree."""
+    original = bench(name).programs
+    mutant = [read_device(write_device(p)) for p in original]
+    core = next(c for p in mutant for c in p.cores if symbol in c.symbols)
+    raw = bytearray(core.constants)
+    raw[core.symbols[symbol][0] + at] ^= 1 << bit
+    core.constants = bytes(raw)
+    (crc,) = [i for i in core.queues[Queue.CTL] if i.op == "CRC"]
+    crc.fields["expect"] = zlib.crc32(core.constants)
+    return original, mutant
+
+
+def test_a_weight_that_no_tensor_shows_is_caught_by_its_accumulators() -> None:
+    """A bit of a weight of the first layer that is lost in requantising on all eight inputs."""
+    original, mutant = changed_constants("u280x2", "/conv1#0/weights0", 15, 2)
+    assert check_programs(mutant) == []
+    judge = bench("u280x2")
+    report = verify_programs(mutant, judge.model, judge.host, frames=judge.frames)
+    (row,) = report.failures()
+    assert row.mismatches == 0 and row.accumulators is not None and row.accumulators.mismatches > 0
+    assert not same_results(original, mutant)
+
+
+def test_trying_every_accumulator_agrees_with_the_proof() -> None:
+    """Low and high bits of the offsets and multipliers of the channels with a fixed form: the comparison passes exactly
+    those mutants whose entry gives the same results everywhere."""
+    judge, verdicts = bench("u280x2"), Counter[tuple[bool, bool]]()
+    core = next(c for p in judge.programs for c in p.cores if "/scores#0/table0" in c.symbols)
+    entries = core.symbols["/scores#0/table0"][0] + 4 * 10
+    fixed = [k for k in range(10) if core.constants[entries + 16 * k + 5] == MODE_FIXED]
+    for channel in fixed:
+        for byte, bit in ((8, 0), (8, 2), (2, 3), (0, 0)):
+            at = 4 * 10 + 16 * channel + byte
+            original, mutant = changed_constants("u280x2", "/scores#0/table0", at, bit)
+            passed = verify_programs(mutant, judge.model, judge.host, frames=2).passed
+            verdicts[same_results(original, mutant), passed] += 1
+    assert len(fixed) > 5 and set(verdicts) == {(True, True), (False, False)}
+    assert not same_results(*changed_constants("u280x2", "/scores#0/table0", 0, 0))  # a bias
+    assert not same_results(judge.programs, judge.programs)  # nothing changed
 
 
 def test_a_looser_program_is_caught_or_right_in_every_order(capsys: pytest.CaptureFixture[str]) -> None:

@@ -160,7 +160,7 @@ class FabricRun:
         known = None
         if sums is not None:
             acc = stored(sums, np.dtype(np.int32))
-            known = Sums(acc, np.ones(acc.shape, np.bool_))
+            known = Sums(acc, np.zeros(acc.shape, np.int32), np.ones(acc.shape, np.bool_))
         place = Place((0, n, 0, c, 0, h, 0, w), 0, (1, 1, values.size), (0, 0, 1))
         piece = OutputPiece(
             self.device, row.engine, self.fabric.rank, unit.number, row.node, unit.done, row.tensor, place,

@@ -18,6 +18,7 @@ from compiler.isa.check.view import CoreView
 from compiler.isa.encoding import Ints
 from compiler.isa.program import Instruction
 from compiler.isa.table import (
+    KIND_ADD,
     MODE_FIXED,
     MODE_FP32,
     MODE_THRESHOLD,
@@ -92,14 +93,20 @@ def judge_vreq(raw: bytes, zero_point: int, tab_bytes: int, address: int) -> tup
     return None, lists
 
 
-def judge_vbin(raw: bytes) -> str | None:
-    """What is wrong with the 32-byte entry, or None."""
-    mode, shift, _, _, _, word_a, word_b, last, rest = _VBIN.unpack(raw)
+def judge_vbin(raw: bytes, kind: int) -> str | None:
+    """What is wrong with the 32-byte entry of this kind of VBIN, or None."""
+    mode, shift, a_zero, b_zero, y_zero, word_a, word_b, last, rest = _VBIN.unpack(raw)
     if mode not in (MODE_FIXED, MODE_FP32):
         return f"entry of mode {mode}"
     if any(rest):
         return "reserved bytes of the entry are not zero"
-    if mode == MODE_FIXED:
+    add, fixed = kind == KIND_ADD, mode == MODE_FIXED
+    # An addition has its zero points in the constant, a multiplication one factor; fixed forms have zy in it too.
+    if (add and (a_zero or b_zero)) or ((add or fixed) and y_zero) or (not add and any(word_b)):
+        return "a field that kind and mode do not use is not 0"
+    if not add and not fixed and any(last):
+        return "a field that kind and mode do not use is not 0"
+    if fixed:
         return "entry shift above 63" if shift > 63 else None
     if shift:
         return "a float32 entry has a shift"
@@ -160,7 +167,7 @@ def check_entries(view: CoreView, order: LocalOrder, accesses: Accesses, finding
                 if steps is not None and (np.diff(np.frombuffer(steps, "<i4").astype(np.int64)) < 0).any():
                     wrong = "thresholds do not ascend"
         elif i.op == "VBIN" and (raw := tab.read(f["tab_addr"], 32)) is not None:
-            wrong = judge_vbin(raw)
+            wrong = judge_vbin(raw, f["kind"])
         elif i.op == "VPOOL" and f["kind"] == POOL_AVERAGE:
             raw = tab.read(f["tab_addr"], 16)
             wrong = judge_vpool(raw) if raw is not None else None

@@ -1,0 +1,97 @@
+"""Mutants that are none: a requantiser entry with other numbers and the same results on every accumulator there can be.
+
+No judge can tell such a mutant from the original, and none needs to. The criterion shares nothing with the judges: the
+two entries are evaluated one after the other on every whole number that the channel's accumulator can be.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from compiler.isa.program import CoreProgram, DeviceProgram
+from compiler.isa.table import MODE_FIXED, MODE_FP32, Queue
+
+Programs = list[DeviceProgram]
+_ENTRY = struct.Struct("<iBBHq")  # word, shift, mode, steps, add
+_MOST = 1 << 24  # accumulators tried for one channel
+
+
+def same_results(original: Programs, mutant: Programs) -> bool:
+    """Whether the programs differ in nothing but such entries (and the CRC instructions that cover them)."""
+    changed = 0
+    for a, b in zip(original, mutant, strict=True):
+        for p, q in zip(a.cores, b.cores, strict=True):
+            if p.constants != q.constants:
+                if len(p.constants) != len(q.constants) or not _same_entries(p, q.constants):
+                    return False
+                changed += 1
+            if _without_constants(p) != _without_constants(q):
+                return False
+    names = [n for n in DeviceProgram.__dataclass_fields__ if n != "cores"]
+    same = all(getattr(a, n) == getattr(b, n) for a, b in zip(original, mutant, strict=True) for n in names)
+    return same and changed > 0
+
+
+def _without_constants(core: CoreProgram) -> dict[str, Any]:
+    facts = {n: getattr(core, n) for n in CoreProgram.__dataclass_fields__ if n not in ("constants", "queues")}
+    facts["queues"] = [
+        (i.op, i.flags, i.wait, i.post, i.stage, i.packet, i.debug, {**i.fields, "expect": 0})
+        for q in Queue
+        for i in core.queues.get(q, ())
+    ]
+    return facts
+
+
+def _same_entries(core: CoreProgram, constants: bytes) -> bool:
+    """Every differing byte lies in a VREQ entry of a table "int32 by channel, then an entry by channel"."""
+    before, after = np.frombuffer(core.constants, np.uint8), np.frombuffer(constants, np.uint8)
+    done: set[int] = set()
+    for at in np.flatnonzero(before != after).tolist():
+        name, (start, size) = next((n, s) for n, s in core.symbols.items() if s[0] <= at < s[0] + s[1])
+        task, _, label = name.rpartition("/")
+        m = size // 20
+        offset = start + 4 * m + (at - start - 4 * m) // 16 * 16
+        if not label.startswith("table") or size % 20 or at < start + 4 * m:
+            return False
+        if offset not in done and not _same_entry(core, task, core.constants[offset:][:16], constants[offset:][:16]):
+            return False
+        done.add(offset)
+    return True
+
+
+def _same_entry(core: CoreProgram, task: str, before: bytes, after: bytes) -> bool:
+    """Equal results on the accumulators of every channel of the task that has the entry `before`."""
+    row: Any = next(r for r in core.folding if r["task"] == task)["requantiser"]
+    word, shift, mode, steps, add = _ENTRY.unpack(before)
+    if steps or "acc_lo" not in row:
+        return False
+    scale = [b - (1 << 32) if b >> 31 else b for b in row["scale_bits"]]
+    channels = [
+        k
+        for k in range(len(row["mode"]))
+        if row["mode"][k] == mode
+        and (word, shift, add)
+        == ((row["multiplier"][k], row["shift"][k], row["add"][k]) if mode == MODE_FIXED else (scale[k], 0, 0))
+    ]
+    vreq = next(i for i in core.queues[Queue.CX] if i.op == "VREQ" and core.debug[i.debug].task == task)
+    for k in channels:
+        low, high = row["acc_lo"][k], row["acc_hi"][k]
+        if high - low >= _MOST:
+            return False
+        acc = np.arange(low, high + 1)
+        if not np.array_equal(_results(before, acc, vreq.fields), _results(after, acc, vreq.fields)):
+            return False
+    return bool(channels)
+
+
+def _results(entry: bytes, acc: np.ndarray[Any, Any], fields: dict[str, int]) -> np.ndarray[Any, Any]:
+    word, shift, mode, steps, add = _ENTRY.unpack(entry)
+    if mode == MODE_FIXED and not steps and shift < 63:
+        return np.clip((acc * word + add) >> shift, fields["lo"], fields["hi"])
+    if mode == MODE_FP32 and not (steps or shift or add):
+        scale = np.frombuffer(struct.pack("<i", word), "<f4")[0]
+        return np.clip(np.rint(acc.astype(np.float32) * scale) + fields["zero_point"], fields["lo"], fields["hi"])
+    return np.full(1, -1000)  # no form that is tried out here: equal to nothing
