@@ -22,6 +22,11 @@ def process() -> NoReturn:
 
     The interpreter's own way out would meet a late Ctrl-C with its default handler, and turns an interrupt that once
     passed through an import into death by signal, although it was caught."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:  # closed by the caller: what is said goes nowhere
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, number)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -57,6 +62,12 @@ def _judged(words: list[str]) -> int:
         if isinstance(leaving.__context__, BrokenPipeError):
             return _reader_went_away()
         raise
+    except OSError as problem:
+        if _interrupted(problem):
+            raise KeyboardInterrupt from None
+        refused = _refused_by_system(problem)
+        output.error(refused, as_json=_wants_json(words) and problem.filename is not None)
+        return refused.exit_code
     except MemoryError:
         short = FvcError("FVC008", "out of memory", help=("use a machine with more memory, or a smaller model",))
         output.error(short, as_json=_wants_json(words))
@@ -92,6 +103,16 @@ def _interrupted(problem: BaseException | None) -> bool:
             return True
         problem = problem.__cause__ or problem.__context__
     return False
+
+
+def _refused_by_system(problem: OSError) -> FvcError:
+    """What the operating system would not do, where no command foresaw it: a full disk, a name too long."""
+    from device_db.errors import FvcError
+
+    named = [str(name)[:300] for name in (problem.filename, problem.filename2) if name is not None]
+    help = ("mend the path, the rights or the space that it speaks of",)
+    what = problem.strerror or type(problem).__name__
+    return FvcError("FVC009", f"the operating system refuses: {what}", where=tuple(named), help=help)
 
 
 def _reader_went_away() -> int:

@@ -145,8 +145,11 @@ def _exchange(fresh: Path, target: Path, aside: Path) -> None:
 
 
 def write_file(target: Path, content: bytes) -> None:
-    """Writes one file whole or not at all. Raises FVC003."""
+    """Writes one file whole or not at all; a device or pipe is written to, never replaced. Raises FVC003."""
     try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_bytes(content)
+            return
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.absolute().parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -206,7 +209,10 @@ def _sound(content: Any) -> bool:
         name = PurePosixPath(entry["name"])
         if not isinstance(entry.get("sha256"), str) or name.is_absolute() or ".." in name.parts or not name.parts:
             return False
-    return True
+        if "\0" in entry["name"]:
+            return False
+    hashes = (content.get("model_sha256"), content.get("device_db_sha256"))
+    return all(isinstance(h, str) for h in hashes) and isinstance(content.get("versions"), dict)
 
 
 def check_bundle(bundle: Bundle) -> list[FvcError]:

@@ -37,7 +37,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC108": (
         "operator set",
-        "The model names no operator set, or one too old or too new to convert. Export it with an opset from 13 to 21.",
+        "The model names no operator set, or one that cannot be converted to what the installed ONNX Runtime reads. Export it with a newer one, 13 or above, or an older one than the runtime's newest.",
     ),
     "FVC109": (
         "unsupported input type",
@@ -49,7 +49,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC111": (
         "calibration run failed",
-        "ONNX Runtime cannot run the float model, so its ranges are unknown. Often the --shape does not suit the model.",
+        "ONNX Runtime cannot run the float model, or the calibration data make it give NaN, so its ranges are unknown. Often the --shape does not suit the model, or an operator has no kernel; run the model in ONNX Runtime by itself to see.",
     ),
     "FVC112": (
         "unknown architecture",
@@ -229,7 +229,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC004": (
         "bad settings file",
-        "fvc.toml, tool.fvc in pyproject.toml or the file given with --config is not TOML, or names a setting that no command has. `fvc config show` lists all settings and where each value comes from.",
+        "The settings file (fvc.toml, tool.fvc in pyproject.toml, or what --config names) is not TOML, or names a setting that no command has. `fvc config show` lists all settings and where each value comes from.",
     ),
     "FVC005": (
         "not in this version",
@@ -247,6 +247,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "out of memory",
         "The machine that runs fvc has not enough memory for this model: all tensors of a frame are held at once to calibrate and to verify. Smaller shapes (--shape) need less.",
     ),
+    "FVC009": (
+        "refused by the operating system",
+        "Something outside fvc: a name too long, no space, no rights, too many open files. The message is the system's own. Nothing was half-written.",
+    ),
     "FVC380": (
         "not a bundle",
         "The folder has no manifest.json, or its manifest cannot be read: it was not written by `fvc partition`, or something removed the file.",
@@ -261,7 +265,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC280": (
         "bad plan file",
-        "plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it.",
+        "The file plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it.",
     ),
     "FVC281": (
         "plan of another model",
@@ -281,7 +285,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC504": (
         "too many devices",
-        "A cluster holds at most 256 devices. Compile for a smaller pool and link the bundle onto more of them.",
+        "A cluster holds at most 256 devices. Compile for a smaller pool.",
     ),
     "FVC505": (
         "device file cannot be read",
@@ -399,17 +403,29 @@ CATALOG: dict[str, tuple[str, str]] = {
         "latency out of reach",
         "No plan found meets --max-latency-ms. The message names the longest layers and what would help.",
     ),
-    "FVC206": ("anchor names nothing", "An --anchor or a forbidden cut names a layer or a die that is not there."),
-    "FVC207": ("too many replicas", "Every replica needs at least one engine of its own."),
+    "FVC206": (
+        "anchor names nothing",
+        "An --anchor or a forbidden cut names a layer or a die that is not there. Layers have the names of their ONNX nodes, as `fvc explain DIR` lists them; dies are DEVICE/DIE, as in u280-0/SLR1.",
+    ),
+    "FVC207": (
+        "too many replicas",
+        "Every replica needs at least one engine of its own. Ask for fewer (--replicas), or for more devices or --cores.",
+    ),
     "FVC208": (
         "over DRAM capacity",
-        "Weights, tables and activation buffers of the layers on one core exceed its share of its DRAM bank.",
+        "Weights, tables and activation buffers of the layers on one core exceed its share of its DRAM bank. Add a device, take a board with more memory, or split large layers over cores (--force-split).",
     ),
-    "FVC209": ("over bandwidth", "A link, a memory bank or the boundary between two dies carries more than it can."),
-    "FVC211": ("no placement", "Anchors, forbidden cuts and forced slices leave some layer without an engine."),
+    "FVC209": (
+        "over bandwidth",
+        "A link, a memory bank or the boundary between two dies carries more than it can in the plan's interval. The message says which; a longer interval, a board or --topology with faster links or another placement relieves it.",
+    ),
+    "FVC211": (
+        "no placement",
+        "Anchors, forbidden cuts and forced slices leave some layer without an engine. Drop one of them; the message names the layer.",
+    ),
     "FVC213": (
         "nothing to place",
-        "No layer of the model runs on an engine: every node became a host segment. The reasons are listed.",
+        "No layer of the model runs on an engine: every node became a host segment. The reasons are listed; docs/operators.md says what runs where.",
     ),
     "FVC240": (
         "no floorplan problem",
@@ -446,7 +462,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC220": (
         "illegal plan",
-        "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json.",
+        "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json. Undo the edit there, or compile again without --locked.",
     ),
     "FVC290": (
         "the plan did not pass its checker",

@@ -85,6 +85,18 @@ def _runnable(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
     return binaries, host
 
 
+def sound_host(host: dict[str, bytes]) -> dict[str, bytes]:
+    """The host segments, each parsed once. Raises FVC408."""
+    import onnx
+
+    for name, data in host.items():
+        try:
+            onnx.load_model_from_string(data)
+        except Exception:
+            raise FvcError("FVC408", "a host segment is no ONNX model", where=(f"host/{name}.onnx",)) from None
+    return host
+
+
 def check_all(bundle: Bundle) -> tuple[list[str], list[FvcError]]:
     """What was checked, and every finding: hashes first, then the programs, then the plan against its own cluster."""
     from compiler.isa.check import check_programs
@@ -97,7 +109,11 @@ def check_all(bundle: Bundle) -> tuple[list[str], list[FvcError]]:
         programs = programs_of(bundle.binaries())
     except FvcError as problem:
         return [*checked, "binaries"], [problem]
-    findings = [as_error(f) for f in [*check_programs(programs), *_check_plan(bundle, programs)]]
+    findings = [as_error(f) for f in check_programs(programs)]
+    try:
+        findings += [as_error(f) for f in _check_plan(bundle, programs)]
+    except FvcError as problem:  # a plan, model or cluster that cannot be read is a finding like any other
+        findings.append(problem)
     return [*checked, "binaries", "plan"], findings
 
 
@@ -166,7 +182,7 @@ def simulate_bundle(bundle: Bundle, *, frames: int | None, trace: Path | None) -
 
     programs = programs_of(bundle.binaries())
     plan = parse_plan(bundle.read("plan.json").decode("utf-8", "replace"))
-    host = simulator.host_tasks(bundle.host(), {s.name: s.time_ns for s in plan.host_segments})
+    host = simulator.host_tasks(sound_host(bundle.host()), {s.name: s.time_ns for s in plan.host_segments})
     found = simulator.simulate(programs, frames, host)
     if trace is not None:
         write_file(trace, simulator.trace(programs, frames, host).encode())

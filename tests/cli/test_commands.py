@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -274,3 +275,33 @@ def test_random_calibration_is_said_aloud(tmp_path: Path) -> None:
     assert found.code == 0
     assert "warning" in found.err and "random" in found.err.lower()
     assert "random" in (tmp_path / "b" / "report.md").read_text().lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("plan.json", b"{}"), ("cluster.json", b"[]"), ("model.int.onnx", b"zz"), ("host/host0.onnx", b"zz")],
+)
+def test_broken_files_under_repaired_hashes_are_findings(bundle: Path, name: str, content: bytes) -> None:
+    import hashlib
+
+    (bundle / name).write_bytes(content)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for entry in manifest["files"]:
+        if entry["name"] == name:
+            entry |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    if name.startswith("host"):
+        found = fvc("simulate", bundle, "--format", "json")
+        assert (found.code, found.error_code) == (2, "FVC408")
+    else:
+        found = fvc("check", bundle, "--format", "json")
+        assert (found.code, found.document["passed"]) == (1, False)
+
+
+@pytest.mark.parametrize("change", [{"files": [{"name": "a\0b", "size": 1, "sha256": ""}]}, {"model_sha256": None}])
+def test_a_manifest_that_fvc_never_writes(bundle: Path, change: dict[str, Any]) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text()) | change
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    for command in ("check", "verify", "simulate"):
+        found = fvc(command, bundle)
+        assert (found.code, found.error_code) == (2, "FVC380")
