@@ -1,4 +1,5 @@
-"""Writes what is generated: docs/errors.md from the catalogue, docs/commands.md from the commands' own help, the plan schema.
+"""Writes what is generated: docs/errors.md from the catalogue, docs/commands.md from the commands' own help,
+docs/operators.md from the importer, the plan schema.
 
 make docs          a test fails if what is committed differs
 """
@@ -72,6 +73,33 @@ def commands_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def operators_page() -> str:
+    """docs/operators.md: what runs on engines and what on the host, from the importer's own registries."""
+    from compiler.frontend.operators import rows, unary
+
+    lines = [
+        "# Operators",
+        "",
+        "Generated from the importer's registries. A float or QDQ model is read by its first and third tables, a QOperator model by",
+        "the second; whatever has no engine becomes a **host segment**, run by ONNX Runtime between the engines' layers, and report,",
+        "plan and terminal name the node and the reason.",
+        "",
+        "**Tables.** Functions of one 8-bit tensor become one table of 256 entries (one a channel where constants differ by channel),",
+        "alone or as a whole subgraph (SiLU, HardSwish in four nodes, LeakyRelu + Max): " + ", ".join(unary()) + ".",
+        "Relu and Clip cost nothing where the 8-bit range behind them does the same.",
+        "",
+        "**Always on the host:** Softmax and other functions over an axis, normalisation by the statistics of the frame, recurrent",
+        "cells, control flow (If, Loop, Scan), everything between the ends of the graph and its first and last quantised tensor,",
+        "movement that no layer feeds, and nodes that meet infinite values (masks).",
+        "",
+    ]
+    for title, table in rows().items():
+        lines += [f"## {title}", "", "| operator | on an engine | on the host |", "| --- | --- | --- |"]
+        lines += [f"| {row.op} | {row.how} | {row.host} |" for row in table]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def pages() -> dict[Path, str]:
     """Every generated file with what it must hold."""
     from compiler.isa.reference import page as isa_page
@@ -81,6 +109,7 @@ def pages() -> dict[Path, str]:
         DOCS / "errors.md": errors_page(),
         DOCS / "commands.md": commands_page(),
         DOCS / "isa.md": isa_page(),
+        DOCS / "operators.md": operators_page(),
         SCHEMA_FILE: schema_text(),
     }
 

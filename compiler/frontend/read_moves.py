@@ -141,7 +141,7 @@ def mapped(x_shape: Sequence[int], y_shape: Sequence[int], maps: Sequence[Map], 
 
 def read(r: Reading, n: Node) -> tuple[ir.Move, ...] | None:
     """The Move(s) of a movement node (one an output), None if it is no movement operator."""
-    rule = _RULES.get((n.domain, n.op))
+    rule = RULES.get((n.domain, n.op))
     if rule is None:
         return None
     for name in n.outputs:
@@ -349,7 +349,7 @@ def _qlinear_concat(r: Reading, n: Node) -> tuple[ir.Move, ...]:
     return _joined(r, n, names, tables)
 
 
-_RULES: dict[tuple[str, str], Callable[[Any, Node], tuple[ir.Move, ...]]] = {
+RULES: dict[tuple[str, str], Callable[[Any, Node], tuple[ir.Move, ...]]] = {
     ("", "Transpose"): _transpose,
     ("", "Slice"): _slice,
     ("", "Split"): _split,

@@ -24,7 +24,7 @@ MATRIX_AXES = (0, 3, 1, 2)  # a matrix product of rank >= 3: channels lie on the
 
 def read(r: Reading, n: Node) -> tuple[ir.Node, ...]:
     """The IR nodes of one ONNX node (several only for Split)."""
-    rule = _RULES.get((n.domain, n.op))
+    rule = RULES.get((n.domain, n.op))
     if rule is not None:
         return (rule(r, n),)
     if functions.is_threshold(n.domain, n.op):
@@ -415,7 +415,7 @@ def _argmax(r: Reading, n: Node) -> ir.Node:
     return ir.ArgMax(n.name, n.op, x, y, dims, bool(n.integer("select_last_index", 0)))
 
 
-_RULES: dict[tuple[str, str], Callable[[Reading, Node], ir.Node]] = {
+RULES: dict[tuple[str, str], Callable[[Reading, Node], ir.Node]] = {
     ("", "ConvInteger"): _integer,
     ("", "MatMulInteger"): _integer,
     ("", "QLinearConv"): _conv,
