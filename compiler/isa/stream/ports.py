@@ -139,8 +139,19 @@ def _alike(f: dict[str, int], slots: dict[int, tuple[int, bool]]) -> Ports:
     return Ports((_x(f, f["pe"], words),), (_y(f, f["pe"], words),), slots)
 
 
+def value_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Least and greatest value of an element; one signed bit is bipolar."""
+    if not signed:
+        return 0, (1 << bits) - 1
+    return (-1, 1) if bits == 1 else (-(1 << bits - 1), (1 << bits - 1) - 1)
+
+
+def _range(f: dict[str, int]) -> tuple[int, int]:
+    return value_range(f["y_bits"], bool(f["y_signed"]))
+
+
 def _clamp(f: dict[str, int]) -> None:
-    low, high = (-(1 << f["y_bits"] - 1), (1 << f["y_bits"] - 1) - 1) if f["y_signed"] else (0, (1 << f["y_bits"]) - 1)
+    low, high = _range(f)
     _need(low <= f["lo"] <= f["hi"] <= high, f"clamps to [{f['lo']}, {f['hi']}], no range within [{low}, {high}]")
 
 
@@ -151,7 +162,7 @@ def _req(f: dict[str, int]) -> Ports:
 
 def _thr(f: dict[str, int]) -> Ports:
     _need(f["steps"] > 0 and f["step"] > 0, "no threshold")
-    low, high = (-(1 << f["y_bits"] - 1), (1 << f["y_bits"] - 1) - 1) if f["y_signed"] else (0, (1 << f["y_bits"]) - 1)
+    low, high = _range(f)
     top = f["base"] + f["step"] * f["steps"]
     _need(low <= f["base"] and top <= high, f"results {f['base']}..{top} do not fit {f['y_bits']} bits")
     return _alike(f, {0: (4 * f["channels"] * f["steps"], True)})
@@ -269,4 +280,4 @@ _RULES = {
     "MVAU": _mvau, "VVAU": _vvau, "REQ": _req, "THR": _thr, "TAB": _tab, "POOL": _pool, "SUM": _sum, "BIN": _bin,
     "CAT": _cat, "DUP": _dup, "DWC": _dwc, "CROP": _crop, "UPS": _ups, "BUF": _buf, "ARG": _arg,
 }  # fmt: skip
-__all__ = ["Illegal", "Port", "Ports", "container_bytes", "operand", "ports"]
+__all__ = ["Illegal", "Port", "Ports", "container_bytes", "operand", "ports", "value_range"]

@@ -224,7 +224,10 @@ def weights(node: Conv) -> bytes:
 
 
 def _activation(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End, pixels: int) -> End:
-    """Thresholds where the layer has them, else the proved requantiser of every channel."""
+    """Thresholds where the layer has them, else the proved requantiser of every channel; nothing where the layer leaves
+    its accumulators."""
+    if graph.tensors[node.y].dtype == DType.I32:
+        return at
     acc = Element(engine.units[at[0]].fields["y_bits"], True)
     y = element(graph.tensors[node.y])
     m = node.weight.shape[0]

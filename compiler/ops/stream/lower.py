@@ -10,7 +10,8 @@ from compiler.isa.stream.ports import Illegal, ports
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, unit_resources
 from compiler.ops.stream import conv, simple
-from compiler.ops.stream.parts import Engine, Fold, divisors, view
+from compiler.ops.stream.parts import Engine, Fold, divisors, refuse, view
+from cost_models.finn import CaseError
 from device_db.errors import FvcError
 from device_db.model import Resources
 
@@ -93,9 +94,18 @@ def legal(graph: Graph, node: Node, fold: Fold) -> str:
 
 @lru_cache(maxsize=1024)
 def ladder(graph: Graph, node: Node, family: str, has_uram: bool) -> tuple[Option, ...]:
-    """Every option that no other one beats in cycles and every resource, quickest first."""
+    """Every option that no other one beats in cycles and every resource, quickest first. Raises FVC214 if none can be
+    built."""
+    priced, why = [], ""
+    for fold in legal_folds(graph, node, has_uram):
+        try:
+            priced.append(price(graph, node, fold, family))
+        except (Illegal, CaseError) as problem:
+            why = why or str(problem)
+    if not priced:
+        raise refuse(node.name, node.op, why)
     options = sorted(
-        (price(graph, node, f, family) for f in legal_folds(graph, node, has_uram)),
+        priced,
         key=lambda o: (o.cycles, o.resources.lut, o.resources.dsp, o.resources.bram18, o.resources.uram, o.fold),
     )
     kept: list[Option] = []

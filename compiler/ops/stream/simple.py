@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ir.graph import ArgMax, Binary, DType, GlobalAverage, Graph, Move, Pool, Shape4, Table, storage4
+from compiler.isa.stream.ports import value_range
 from compiler.isa.stream.table import CONSTANT, MAX_DIMS, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION
 from compiler.ops import binary, global_average
 from compiler.ops.stream.buffer import frame_buffer
@@ -62,8 +63,8 @@ def lower_pool(graph: Graph, node: Pool, fold: Fold) -> Engine:
                     fold.pe)  # fmt: skip
     f = _alike(graph, node.x, node.y, fold.pe, out[0] * out[1], channels) | {"taps": taps, "kind": int(average)}
     y = element(graph.tensors[node.y])
-    whole = (-(1 << y.bits - 1), (1 << y.bits - 1) - 1) if y.signed else (0, (1 << y.bits) - 1)
-    f |= _clamp(graph, node.y) if y.bits == 8 else {"lo": whole[0], "hi": whole[1]}
+    low, high = value_range(y.bits, y.signed)
+    f |= {"lo": low, "hi": high}
     slots: dict[int, tuple[str, Constant]] = {}
     if average:
         slots = {
