@@ -170,7 +170,7 @@ def _thr(f: dict[str, int]) -> Ports:
 
 def _tab(f: dict[str, int]) -> Ports:
     _need(f["tables"] in (1, f["channels"]), "neither one table nor one a channel")
-    _need(f["x_bits"] == 8 and f["y_bits"] == 8, "a table maps bytes")
+    _need(f["x_bits"] == 8 and f["y_bits"] <= 8, "a table maps bytes")
     return _alike(f, {0: (256 * f["tables"], True)})
 
 
@@ -209,7 +209,7 @@ def _bin(f: dict[str, int]) -> Ports:
             slots[k + 1] = (pixels * channels, True)
         else:
             inputs.append(Port(pe, f["x_bits"], signed, pixels * channels // pe))
-    _need(f["x_bits"] == 8 and f["y_bits"] == 8, "operands are not bytes")
+    _need(f["x_bits"] == 8 and f["y_bits"] <= 8, "operands are not bytes")
     return Ports(tuple(inputs), (_y(f, f["pe"], words),), slots)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ir.graph import Conv, DType, Graph
-from compiler.isa.stream.ports import container_bytes
+from compiler.isa.stream.ports import container_bytes, value_range
 from compiler.isa.stream.rates import least_buffer, unit_cycles
 from compiler.isa.stream.table import BRAM, HLS, LUTRAM, RTL, URAM
 from compiler.ops.conv_const import requant_plan
@@ -245,7 +245,8 @@ def _activation(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End, p
         return engine.after(engine.unit("THR", f, {0: table}), at)
     x_unsigned, y_unsigned = (graph.tensors[k].dtype == DType.U8 for k in (node.x, node.y))
     lo, hi = (0, 255) if y_unsigned else (-128, 127)
-    f |= {"zero_point": node.y_zero_point, "lo": lo, "hi": hi}
+    low, high = value_range(y.bits, y.signed)
+    f |= {"zero_point": node.y_zero_point, "lo": max(lo, low), "hi": min(hi, high)}
     engine.notes["proof"] = lambda: requant_plan(node, x_unsigned, y_unsigned, False).proof()
     entries = (f"{node.name}.requantiser", lambda: pack_vreq(requant_plan(node, x_unsigned, y_unsigned, False)))
     return engine.after(engine.unit("REQ", f, {0: entries}), at)

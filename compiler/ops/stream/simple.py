@@ -34,8 +34,11 @@ from compiler.requant import pack_vreq
 
 
 def _clamp(graph: Graph, name: str) -> dict[str, int]:
+    """The clamp of a result: its type's, and no wider than the levels that it is known to have."""
     lo, hi = (0, 255) if graph.tensors[name].dtype == DType.U8 else (-128, 127)
-    return {"lo": lo, "hi": hi}
+    y = element(graph.tensors[name])
+    low, high = value_range(y.bits, y.signed)
+    return {"lo": max(lo, low), "hi": min(hi, high)}
 
 
 def _alike(graph: Graph, x: str, y: str, pe: int, pixels: int, channels: int) -> dict[str, int]:
@@ -98,7 +101,8 @@ def lower_global(graph: Graph, node: GlobalAverage, fold: Fold) -> Engine:
     if node.x_shape[0] != 1:
         raise refuse(node.name, node.op, f"it has a batch of {node.x_shape[0]}")
     pixels, channels = node.x_shape[2] * node.x_shape[3], node.x_shape[1]
-    lo, hi = _clamp(graph, node.y).values()
+    clamp = _clamp(graph, node.y)
+    lo, hi = (0, 255) if graph.tensors[node.y].dtype == DType.U8 else (-128, 127)
     x_lo, x_hi = (0, 255) if graph.tensors[node.x].dtype == DType.U8 else (-128, 127)
     acc = Element(signed_bits(pixels * (low - node.x_zero_point), pixels * (high - node.x_zero_point)), True)
     f = {"pe": fold.pe, **x_fields(element(graph.tensors[node.x])), **y_fields(acc)}
@@ -109,7 +113,7 @@ def lower_global(graph: Graph, node: GlobalAverage, fold: Fold) -> Engine:
     lanes = fewest_lanes(fold.pe, channels, pixels * channels // fold.pe)
     at = narrow(engine, at, fold.pe, lanes, channels, acc)
     g = {"pe": lanes, "x_bits": acc.bits, "x_signed": 1, **y_fields(element(graph.tensors[node.y]))}
-    g |= {"pixels": 1, "channels": channels, "zero_point": node.y_zero_point, "lo": lo, "hi": hi}
+    g |= {"pixels": 1, "channels": channels, "zero_point": node.y_zero_point, **clamp}
 
     def entries() -> bytes:
         return pack_vreq(global_average.requant_plan(node, x_lo, x_hi, lo, hi)) * channels
@@ -144,7 +148,7 @@ def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
     engine = Engine()
     y = node.y_shape
     f = _alike(graph, node.a, node.y, fold.pe, y[0] * y[2] * y[3], y[1]) | _clamp(graph, node.y)
-    f |= {"kind": int(node.kind == "mul"), "x_bits": 8, "y_bits": 8}
+    f |= {"kind": int(node.kind == "mul"), "x_bits": 8}
     f["b_signed"] = int(graph.tensors[node.b].dtype == DType.S8)
     f["x_signed"] = int(graph.tensors[node.a].dtype == DType.S8)
     slots: dict[int, tuple[str, Constant]] = {0: (f"{node.name}.entry", lambda: binary.entry(graph, node).data)}
@@ -165,14 +169,11 @@ def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
 
 
 def lower_table(graph: Graph, node: Table, fold: Fold) -> Engine:
+    """Any byte may come, so the input is taken as eight bits; the result is as narrow as its levels."""
     engine = Engine()
     s = node.shape
     f = _alike(graph, node.x, node.y, fold.pe, s[0] * s[2] * s[3], s[1])
-    f |= {"x_bits": 8, "y_bits": 8, "tables": len(node.table)}
-    f |= {
-        "x_signed": int(graph.tensors[node.x].dtype == DType.S8),
-        "y_signed": int(graph.tensors[node.y].dtype == DType.S8),
-    }
+    f |= {"x_bits": 8, "x_signed": int(graph.tensors[node.x].dtype == DType.S8), "tables": len(node.table)}
     table = (f"{node.name}.table", lambda: np.ascontiguousarray(node.table).tobytes())
     engine.output = engine.after(engine.unit("TAB", f, {0: table}), None)
     return engine
@@ -218,19 +219,21 @@ def lower_move(graph: Graph, node: Move, fold: Fold) -> Engine:
     engine = Engine()
     if any(x in graph.constants for x in node.xs):
         raise refuse(node.name, node.op, "it moves a constant")
-    x = element(graph.tensors[node.xs[0]])
+    x = element(graph.tensors[node.y])  # as wide as its widest input: narrower ones are widened on arrival
     out = view(graph, node.y)
     parts = channel_concat(graph, node)
     if parts is not None and len(node.xs) > 1:
         ports: dict[int, End] = {}
-        f = {"pe": fold.pe, **x_fields(x), "pixels": out[2] * out[3], "inputs": len(parts)}
+        y = element(graph.tensors[node.y])
+        f = {"pe": fold.pe, **x_fields(y), "pixels": out[2] * out[3], "inputs": len(parts)}
         f |= {f"c{k}": view(graph, node.xs[s])[1] for k, (s, _) in enumerate(parts)}
         cat = engine.unit("CAT", f)
         for k, (source, table) in enumerate(parts):
             ports[source] = (cat, k)
             if table is not None:
                 channels = view(graph, node.xs[source])[1]
-                g = {"pe": fold.pe, **x_fields(x), **y_fields(x), "pixels": out[2] * out[3], "channels": channels}
+                raw = Element(8, graph.tensors[node.y].dtype == DType.S8)
+                g = {"pe": fold.pe, **x_fields(raw), **y_fields(y), "pixels": out[2] * out[3], "channels": channels}
                 data = partial(bytes, np.ascontiguousarray(table).tobytes())
                 unit = engine.unit("TAB", g | {"tables": 1}, {0: (f"{node.name}.table{k}", data)})
                 engine.streams.append(((unit, 0), (cat, k)))
