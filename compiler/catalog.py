@@ -460,6 +460,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "no streaming engine for a layer",
         "--style streaming has no unit for this layer; the message says what stands in the way. Tiled engines may have one.",
     ),
+    "FVC215": (
+        "forced slices do not fit",
+        "--force-split asks for more slices than there are engines, or than any layer has channels to cut.",
+    ),
     "FVC220": (
         "illegal plan",
         "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json. Undo the edit there, or compile again without --locked.",

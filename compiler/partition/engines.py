@@ -26,21 +26,21 @@ KEEP = 24  # candidates a pool that the search looks at
 EXACT = 3  # best combinations that are priced exactly
 
 
-def pool_candidates(cluster: Cluster, places: Sequence[Place]) -> list[Candidate]:
+def pool_candidates(cluster: Cluster, places: Sequence[Place], memory: str) -> list[Candidate]:
     """All engines that every place of a pool can hold."""
     shares = [share_of(cluster.devices[p.ref.device].board.dies[p.ref.die].usable, p.cores_on_die) for p in places]
     have = Resources(*(min(getattr(s, t) for s in shares) for t in TYPES))
     first = places[0]
-    return _offered(cluster.devices[first.ref.device].board, first.ref.die, first.port, have)
+    return _offered(cluster.devices[first.ref.device].board, first.ref.die, first.port, have, memory)
 
 
 _KNOWN: dict[tuple[object, ...], list[Candidate]] = {}
 
 
-def _offered(board: Board, die: int, port: Port, have: Resources) -> list[Candidate]:
-    key = (board.name, board.banks, board.dies[die], board.macs_per_dsp, port, have)
+def _offered(board: Board, die: int, port: Port, have: Resources, memory: str) -> list[Candidate]:
+    key = (board.name, board.banks, board.dies[die], board.macs_per_dsp, port, have, memory)
     if key not in _KNOWN:
-        _KNOWN[key] = candidates(board, die, port, have)
+        _KNOWN[key] = candidates(board, die, port, have, memory)
     return _KNOWN[key]
 
 
@@ -48,13 +48,20 @@ class EngineChoice:
     """The candidates of every pool and the search over them."""
 
     def __init__(
-        self, graph: Graph, cluster: Cluster, place_list: Sequence[Place], book: CostBook, ref_khz: int
+        self,
+        graph: Graph,
+        cluster: Cluster,
+        place_list: Sequence[Place],
+        book: CostBook,
+        ref_khz: int,
+        memory: str = "auto",
     ) -> None:
-        self.graph, self.book, self.ref_khz = graph, book, ref_khz
+        """memory: what `--memory` asks for."""
+        self.graph, self.book, self.ref_khz, self.memory = graph, book, ref_khz, memory
         self.pools = sorted({p.pool for p in place_list})
         self.count = {q: sum(1 for p in place_list if p.pool == q) for q in self.pools}
         self.offered: dict[int, list[Candidate]] = {
-            q: pool_candidates(cluster, [p for p in place_list if p.pool == q]) for q in self.pools
+            q: pool_candidates(cluster, [p for p in place_list if p.pool == q], memory) for q in self.pools
         }
         self.nodes: dict[int, tuple[Node, int]] = {}  # shape class -> (a node of it, how many)
         for node in graph.nodes:

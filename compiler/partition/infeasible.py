@@ -80,7 +80,7 @@ def no_engine(cluster: Cluster, place_list: Sequence[Place], choice: EngineChoic
             continue
         board = cluster.devices[place.ref.device].board
         die = board.dies[place.ref.die]
-        need = smallest_engine(board, place.ref.die, place.port)
+        need = smallest_engine(board, place.ref.die, place.port, choice.memory)
         have = die.usable
         worst = max(TYPES, key=lambda t: getattr(need, t) * place.cores_on_die / max(1, getattr(have, t)))
         return Infeasibility(
@@ -92,7 +92,11 @@ def no_engine(cluster: Cluster, place_list: Sequence[Place], choice: EngineChoic
             getattr(have, worst),
             worst.upper(),
             ((f"{place.cores_on_die} engine(s)", getattr(need, worst) * place.cores_on_die),),
-            ("use a larger board",) if place.cores_on_die == 1 else ("ask for fewer --cores", "use a larger board"),
+            (
+                *(("--memory auto",) if choice.memory in ("bram", "uram") else ()),
+                *(("ask for fewer --cores",) if place.cores_on_die > 1 else ()),
+                "use a larger board",
+            ),
         ).error()
     raise AssertionError("every place has engines")
 

@@ -42,8 +42,13 @@ def fits(need: Resources, have: Resources) -> bool:
     return all(getattr(need, k) <= getattr(have, k) for k in TYPES)
 
 
-def resources_of(spec: EngineSpec, board: Board, die: int) -> Resources:
-    """What an engine takes on a die of this board."""
+def weight_style(memory: str) -> str:
+    """The memory that holds WGT under `--memory`: the one asked for, else whatever takes the least share of a die."""
+    return memory if memory in ("bram", "uram") else "auto"
+
+
+def resources_of(spec: EngineSpec, board: Board, die: int, memory: str = "auto") -> Resources:
+    """What an engine takes on a die of this board, its weights in the memory that `--memory` names."""
     return engine_resources(
         spec.tm,
         spec.tn,
@@ -56,6 +61,7 @@ def resources_of(spec: EngineSpec, board: Board, die: int) -> Resources:
         vector_lanes=spec.vector_lanes,
         macs_per_dsp=board.macs_per_dsp,
         has_uram=board.dies[die].raw.uram > 0,
+        wgt_memory=weight_style(memory),
     )
 
 
@@ -80,7 +86,7 @@ def _bare(board: Board, die: int, port: Port) -> EngineSpec:
     )
 
 
-def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec) -> Candidate | None:
+def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec, memory: str) -> Candidate | None:
     """The engine with the deepest ACC and TAB of the table, and ACT in what BRAM is left."""
     for tab in TAB_BYTES:
         for acc in ACC_WORDS:
@@ -90,7 +96,7 @@ def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec) ->
                 tab_bytes=tab,
                 act_bytes=spec.tn * BRAM_BYTES,
             )
-            need = resources_of(base, board, die)
+            need = resources_of(base, board, die, memory)
             if not fits(need, have):
                 continue
             more = (have.bram18 - need.bram18) // spec.tn
@@ -100,11 +106,11 @@ def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec) ->
                 ACC_WORDS[-1],
             ):
                 continue
-            return Candidate(made, resources_of(made, board, die))
+            return Candidate(made, resources_of(made, board, die, memory))
     return None
 
 
-def candidates(board: Board, die: int, port: Port, have: Resources) -> list[Candidate]:
+def candidates(board: Board, die: int, port: Port, have: Resources, memory: str = "auto") -> list[Candidate]:
     """Every engine of the table that fits `have`, and that no other with the same lanes and weight depth exceeds in
     both folds."""
     bare = _bare(board, die, port)
@@ -117,9 +123,9 @@ def candidates(board: Board, die: int, port: Port, have: Resources) -> list[Cand
                     if any(c.spec.tm >= tm and c.spec.tn >= tn for c in widest):
                         break
                     spec = replace(bare, tm=tm, tn=tn, vector_lanes=lanes, wgt_bytes=tm * tn * wgt)
-                    if not fits(resources_of(spec, board, die), have):
+                    if not fits(resources_of(spec, board, die, memory), have):
                         continue
-                    made = _with_memories(board, die, have, spec)
+                    made = _with_memories(board, die, have, spec, memory)
                     if made is not None:
                         widest.append(made)
                         break
@@ -127,7 +133,7 @@ def candidates(board: Board, die: int, port: Port, have: Resources) -> list[Cand
     return found
 
 
-def smallest_engine(board: Board, die: int, port: Port) -> Resources:
+def smallest_engine(board: Board, die: int, port: Port, memory: str = "auto") -> Resources:
     """What the least engine of the table takes."""
     spec = replace(
         _bare(board, die, port),
@@ -139,4 +145,4 @@ def smallest_engine(board: Board, die: int, port: Port) -> Resources:
         tab_bytes=TAB_BYTES[-1],
         act_bytes=FOLDS_N[0] * BRAM_BYTES,
     )
-    return resources_of(spec, board, die)
+    return resources_of(spec, board, die, memory)

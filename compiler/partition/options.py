@@ -20,7 +20,7 @@ class PartitionOptions:
     cores: engines a device, None: one a die. anchors: (layer name, "u280-0/SLR1").
     forbidden_cuts: pairs (producer layer, consumer layer) that must stand on the same engine, unsliced.
     force_split: (("Pm", 2),): every layer that allows it is sliced so. memory: "auto" | "external" (no resident
-    weights) | "bram" | "uram" (resident wherever they fit). target_fps and max_latency_ms are limits;
+    weights) | "bram" | "uram" (the engines' weight memory is of that kind). target_fps and max_latency_ms are limits;
     min_devices asks for the fewest devices that meet them. time_limit_s is spent as deterministic solver time.
     interval: cycles of the reference clock a frame may take; a smaller interval is not looked for.
     host_ns: measured nanoseconds of host segments by name (--host-profile).

@@ -46,7 +46,7 @@ def auto_replicas(
     def interval(group: list[Place]) -> int | None:
         key = tuple(p.pool for p in group)
         if key not in known:
-            ranked = EngineChoice(graph, cluster, group, book, ref_khz).ranked(False)
+            ranked = EngineChoice(graph, cluster, group, book, ref_khz, options.memory).ranked(False)
             ticks = ranked[0][0] if ranked else None
             known[key] = ticks if ticks is None or len(group) == 1 else ticks * 101 // 100
         return known[key]

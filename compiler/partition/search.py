@@ -79,7 +79,7 @@ def place_replica(
 ) -> Placed:
     """Everything for one copy of the pipeline on these places."""
     ref_khz = reference_khz(cluster)
-    choice = EngineChoice(graph, cluster, place_list, book, ref_khz)
+    choice = EngineChoice(graph, cluster, place_list, book, ref_khz, options.memory)
     engines = choice.best(options.objective == "latency")
     if engines is None:
         if not all(choice.offered.values()):
@@ -106,7 +106,19 @@ def place_replica(
     kept = [keep_weights(problem, a) for a in found]
     decisions = [decision_of(graph, slots, problem, a, book) for a in kept]
     interval = load_of(problem, kept[0]).interval
-    return Placed(slots, decisions, problem, interval, bound, proved, scope_of(slots, options))
+    notes = forced_notes(problem, options)
+    return Placed(slots, decisions, problem, interval, bound, proved, scope_of(slots, options), notes)
+
+
+def forced_notes(problem: Problem, options: PartitionOptions) -> tuple[str, ...]:
+    """How many layers each forced split reaches: those that do not allow it are not cut silently."""
+    layers = len(problem.table.layers)
+    reached = {f: sum(1 for forced in problem.forced.values() if forced == f) for f in options.force_split if f[1] > 1}
+    return tuple(
+        f"--force-split {factor}={count}: {n} of {layers} layers are sliced so"
+        + (", the others do not allow it" if n < layers else "")
+        for (factor, count), n in reached.items()
+    )
 
 
 def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int], int]:

@@ -241,10 +241,28 @@ def message_weight(slot: Slot) -> float:
     return MESSAGE_LOSS if both * 4 > spec.bank_bytes_per_second // slot.bank_sharers * 3 else 0.0
 
 
+def too_many_slices(tab: Tabulator, factor: str, count: int) -> FvcError:
+    """FVC215: `--force-split` asks for what no layer allows."""
+    what = {"Pm": "output channels", "Pn": "input channels"}[factor]
+    most = max((s.units for layer in tab.table.layers for s in layer.splits if s.factor == factor), default=0)
+    if count > len(tab.slots):
+        return FvcError(
+            "FVC215", f"--force-split {factor}={count} needs {count} engines, {len(tab.slots)} are there",
+            where=("every slice of a layer stands on an engine of its own",),
+            help=("add devices, or more --cores a device", "use a smaller factor"), exit_code=1,
+        )  # fmt: skip
+    return FvcError(
+        "FVC215", f"--force-split {factor}={count}: no layer that may move can be cut into so many {what}",
+        where=(f"the largest can be cut into {most}" if most > 1 else f"no layer allows {factor} at all",),
+        help=((f"use {factor}={most} or less",) if most > 1 else ("use another factor",)), exit_code=1,
+    )  # fmt: skip
+
+
 def limits_of(
     tab: Tabulator, cluster: Cluster, options: PartitionOptions
 ) -> tuple[dict[int, tuple[int, ...]], list[tuple[int, ...]], dict[int, tuple[str, int]]]:
-    """(slots of anchored layers, groups that stay together, forced slices). FVC206: an anchor names nothing."""
+    """(slots of anchored layers, groups that stay together, forced slices). FVC206: an anchor names nothing.
+    FVC215: a forced split fits no layer."""
     names = {layer.name: layer.index for layer in tab.table.layers}
     allowed: dict[int, tuple[int, ...]] = {}
     for name, place in options.anchors:
@@ -277,4 +295,6 @@ def limits_of(
             units = max((s.units for s in layer.splits if s.factor == factor), default=0)
             if units >= count and count <= len(tab.slots):
                 forced[layer.index] = (factor, count)
+        if not any(f == factor for f, _ in forced.values()):
+            raise too_many_slices(tab, factor, count)
     return allowed, [tuple(sorted(g)) for g in groups], forced

@@ -10,6 +10,7 @@ from compiler.partition.options import PartitionOptions
 from compiler.plan.io import write_plan
 from compiler.plan.model import Plan
 from device_db import load_cluster
+from device_db.errors import FvcError
 from tests.partition.graphs import residual
 
 FAST = 2.0  # deterministic seconds
@@ -111,3 +112,27 @@ def test_host_segments_are_stages_of_their_own() -> None:
     assert check_plan(plan, graph, cluster) == []
     measured = partition(graph, cluster, PartitionOptions(time_limit_s=FAST, host_ns={"host0": 1234}))
     assert measured.host_segments[0].time_ns == 1234
+
+
+@pytest.mark.parametrize(
+    ("split", "says"), [(("Pm", 64), "needs 64 engines, 12"), (("Pm", 12), "no layer that may move can be cut")]
+)
+def test_a_split_that_no_layer_allows_is_refused(split: tuple[str, int], says: str) -> None:
+    with pytest.raises(FvcError) as caught:
+        partition(residual(), load_cluster("u280x4"), PartitionOptions(time_limit_s=0.5, force_split=(split,)))
+    assert (caught.value.code, caught.value.exit_code) == ("FVC215", 1)
+    assert says in caught.value.what
+
+
+def test_weights_live_where_memory_says() -> None:
+    """Any URAM of a tiled engine is its weight memory, so `bram` has none and `uram` some; `uram` needs a board with it."""
+    graph = residual()
+    used = {
+        memory: partition(graph, load_cluster("u280"), PartitionOptions(time_limit_s=0.5, memory=memory)).engines
+        for memory in ("bram", "uram")
+    }
+    assert all(e.resources.uram == 0 for e in used["bram"])
+    assert all(e.resources.uram > 0 for e in used["uram"])
+    with pytest.raises(FvcError) as caught:
+        partition(graph, load_cluster("zcu102"), PartitionOptions(time_limit_s=0.5, memory="uram"))
+    assert caught.value.code == "FVC202" and "URAM" in caught.value.what and "--memory auto" in caught.value.help

@@ -39,7 +39,7 @@ def check_hardware(plan: Plan, cluster: Cluster, found: Findings) -> bool:
         elif e.die not in [d.name for d in boards[e.device].dies]:
             found.add("FVC220", f"{e.device} has no die '{e.die}'", where)
         else:
-            _engine(e, boards[e.device], where, found)
+            _engine(e, boards[e.device], str(plan.options.get("memory", "auto")), where, found)
     if {e.replica for e in plan.engines} != set(range(plan.replicas)):
         found.add("FVC220", "not every replica has an engine", "engines")
     if len(found.kept) > before:
@@ -61,7 +61,7 @@ def check_cluster(plan: Plan, cluster: Cluster, found: Findings) -> None:
             found.add("FVC220", f"cluster.{key} is {have!r}, the cluster's is {value!r}", f"cluster.{key}")
 
 
-def _engine(e: EnginePlan, board: Board, where: str, found: Findings) -> None:
+def _engine(e: EnginePlan, board: Board, memory: str, where: str, found: Findings) -> None:
     """The numbers of one engine against its die and bank."""
     names = {f.name for f in fields(EngineSpec)}
     p = e.parameters
@@ -99,7 +99,7 @@ def _engine(e: EnginePlan, board: Board, where: str, found: Findings) -> None:
     need = engine_resources(
         p["tm"], p["tn"], p["act_bytes"], p["wgt_bytes"], p["acc_bytes"], p["tab_bytes"], p["ld_bytes_per_cycle"],
         p["st_bytes_per_cycle"], vector_lanes=p["vector_lanes"], macs_per_dsp=board.macs_per_dsp,
-        has_uram=board.dies[index].raw.uram > 0,
+        has_uram=board.dies[index].raw.uram > 0, wgt_memory=memory if memory in ("bram", "uram") else "auto",
     )  # fmt: skip
     for t in TYPES:
         if getattr(e.resources, t) != getattr(need, t):
