@@ -1,7 +1,8 @@
-"""Mutants that are none: a requantiser entry with other numbers and the same results on every accumulator there can be.
+"""Mutants that are none: an entry of VREQ or VBIN with other numbers and the same results on all operands there can be.
 
 No judge can tell such a mutant from the original, and none needs to. The criterion shares nothing with the judges: the
-two entries are evaluated one after the other on every whole number that the channel's accumulator can be.
+two entries are evaluated one after the other on every whole number that the channel's accumulator can be, or on every
+pair of bytes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from compiler.isa.program import CoreProgram, DeviceProgram
-from compiler.isa.table import MODE_FIXED, MODE_FP32, Queue
+from compiler.isa.program import CoreProgram, DeviceProgram, Instruction
+from compiler.isa.table import KIND_ADD, MODE_FIXED, MODE_FP32, Flag, Queue
 
 Programs = list[DeviceProgram]
 _ENTRY = struct.Struct("<iBBHq")  # word, shift, mode, steps, add
@@ -46,12 +47,18 @@ def _without_constants(core: CoreProgram) -> dict[str, Any]:
 
 
 def _same_entries(core: CoreProgram, constants: bytes) -> bool:
-    """Every differing byte lies in a VREQ entry of a table "int32 by channel, then an entry by channel"."""
+    """Every differing byte lies in a VREQ entry of a table "int32 by channel, then an entry by channel", or in the one
+    fixed entry of an addition."""
     before, after = np.frombuffer(core.constants, np.uint8), np.frombuffer(constants, np.uint8)
     done: set[int] = set()
     for at in np.flatnonzero(before != after).tolist():
         name, (start, size) = next((n, s) for n, s in core.symbols.items() if s[0] <= at < s[0] + s[1])
         task, _, label = name.rpartition("/")
+        if size == 32 and label.startswith("table"):
+            vbin = next((i for i in core.queues[Queue.CX] if i.op == "VBIN" and core.debug[i.debug].task == task), None)
+            if vbin is None or not _same_pairs(core.constants[start:][:32], constants[start:][:32], vbin):
+                return False
+            continue
         m = size // 20
         offset = start + 4 * m + (at - start - 4 * m) // 16 * 16
         if not label.startswith("table") or size % 20 or at < start + 4 * m:
@@ -60,6 +67,21 @@ def _same_entries(core: CoreProgram, constants: bytes) -> bool:
             return False
         done.add(offset)
     return True
+
+
+def _same_pairs(before: bytes, after: bytes, vbin: Instruction) -> bool:
+    """Equal results of two fixed entries of an addition of every two bytes."""
+    results = []
+    for raw in (before, after):
+        mode, shift, _, _, _, ma, mb, add = struct.unpack("<BBhhhiiq", raw[:24])
+        if mode != MODE_FIXED or vbin.fields["kind"] != KIND_ADD or shift > 62 or raw[2:8] + raw[24:] != bytes(14):
+            return False
+        a, b = (
+            np.arange(256) if vbin.flags & flag else np.arange(-128, 128) for flag in (Flag.X_UNSIGNED, Flag.W_UNSIGNED)
+        )
+        value = (a[:, None] * ma + b[None, :] * mb + add) >> shift
+        results.append(np.clip(value, vbin.fields["lo"], vbin.fields["hi"]))
+    return np.array_equal(*results)
 
 
 def _same_entry(core: CoreProgram, task: str, before: bytes, after: bytes) -> bool:

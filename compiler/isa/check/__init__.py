@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compiler.isa.check.cluster import Traffic, check_deadlock, check_devices, check_pairs, gather_traffic
-from compiler.isa.check.discipline import check_credits, check_groups, check_names, check_order, check_roles
+from compiler.isa.check.discipline import (
+    check_credits,
+    check_groups,
+    check_layers,
+    check_names,
+    check_order,
+    check_roles,
+)
 from compiler.isa.check.entries import check_entries
 from compiler.isa.check.exact import check_exact
 from compiler.isa.check.fields import check_fields
@@ -120,6 +127,7 @@ def _check_core(view: CoreView, replicas: int, findings: Findings) -> LocalOrder
         return None
     check_credits(view, findings)
     check_groups(view, findings)
+    check_layers(view, findings)
     check_order(view, findings)
     check_roles(view, findings)
     check_names(view, findings)

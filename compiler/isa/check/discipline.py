@@ -62,6 +62,24 @@ def check_groups(view: CoreView, findings: Findings) -> None:
                 findings.add("FVC324", f"of {q.name} not the {verb} CTL, and no other", view.name)
 
 
+def check_layers(view: CoreView, findings: Findings) -> None:
+    """FVC324: ST posts to LD with the last store of each task, LD waits for ST with the first load of each task that is
+    no constant (or the SYNC in its place); no other instruction does."""
+    rows = view.core.debug
+    last = {rows[i.debug].task: k for k, i in enumerate(view.stream) if i.queue == Queue.ST}
+    first: dict[str, int] = {}
+    for k, i in enumerate(view.stream):
+        row = rows[i.debug]
+        if i.queue == Queue.LD and row.task and (i.op == "SYNC" or row.role == "input"):
+            first.setdefault(row.task, k)
+    for mask, queue, other, wanted, verb in (
+        ("post", Queue.ST, Queue.LD, last, "last store of each task posts to LD"),
+        ("wait", Queue.LD, Queue.ST, first, "first load of each task waits for ST"),
+    ):
+        if _tokens(view, mask, queue, other).tolist() != sorted(wanted.values()):
+            findings.add("FVC324", f"not the {verb}, and no other", view.name)
+
+
 def check_order(view: CoreView, findings: Findings) -> None:
     """FVC333: loads of a group stand by space (WGT, TAB, then ACT or ACC) and address; tags ascend in TX and in RX."""
     if (group := view.group("LD")) is not None:
