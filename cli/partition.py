@@ -97,7 +97,8 @@ def partition(
         int | None, typer.Option("--cores", metavar="N", min=1, help="Engines a device [default: one a die].")
     ] = None,
     force_split: Annotated[
-        list[str] | None, typer.Option("--force-split", metavar="Pm=2", help="Split every layer that allows it.")
+        list[str] | None,
+        typer.Option("--force-split", metavar="Pm=2", help="Split every layer that allows it by Pb, Pr, Pc, Pm, Pn."),
     ] = None,
     memory: Annotated[Memory, typer.Option("--memory", help="Where weights live.")] = Memory.auto,
     interval: Annotated[

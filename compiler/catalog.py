@@ -427,6 +427,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "nothing to place",
         "No layer of the model runs on an engine: every node became a host segment. The reasons are listed; docs/operators.md says what runs where.",
     ),
+    "FVC215": (
+        "forced slices do not fit",
+        "--force-split asks for more slices than there are engines, or than the largest layer has rows, columns or channels.",
+    ),
     "FVC240": (
         "no floorplan problem",
         "The file is no JSON, or neither a problem of fixed kernels (device_set) nor of fold and place (boundaries). docs/floorplan.md shows both.",
@@ -459,10 +463,6 @@ CATALOG: dict[str, tuple[str, str]] = {
     "FVC214": (
         "no streaming engine for a layer",
         "--style streaming has no unit for this layer; the message says what stands in the way. Tiled engines may have one.",
-    ),
-    "FVC215": (
-        "forced slices do not fit",
-        "--force-split asks for more slices than there are engines, or than any layer has channels to cut.",
     ),
     "FVC220": (
         "illegal plan",

@@ -6,9 +6,12 @@ One module an operator family. `task_cost` and `task_timeline` price a task with
 
 from compiler.ops.base import Constants, Proto, Step, Task, TaskTimeline, Tile, View, dense_view
 from compiler.ops.registry import (
+    Cut,
     Splits,
+    Stored,
     TaskCost,
     input_boxes,
+    likely_stored,
     lower,
     partial_name,
     resident_budget_bytes,
@@ -22,9 +25,11 @@ from compiler.ops.registry import (
 
 __all__ = [
     "Constants",
+    "Cut",
     "Proto",
     "Splits",
     "Step",
+    "Stored",
     "Task",
     "TaskCost",
     "TaskTimeline",
@@ -32,6 +37,7 @@ __all__ = [
     "View",
     "dense_view",
     "input_boxes",
+    "likely_stored",
     "lower",
     "partial_name",
     "resident_budget_bytes",

@@ -7,6 +7,7 @@ from math import prod
 
 from compiler.ir.graph import Graph, Shape4, storage4
 from compiler.plan.model import Box
+from cost_models.primitives import dma_bus_bytes
 
 ALIGN_BYTES = 64
 
@@ -49,6 +50,19 @@ def hull(boxes: Iterable[Sequence[int]]) -> Box:
         least = bounding(least, box)
     assert least is not None
     return least
+
+
+def burst_bytes(held: Sequence[int], box: Sequence[int], elem: int) -> int:
+    """Bytes that a bank is busy for when `box` is moved out of or into the dense box `held`: whole bursts a run."""
+    counts, all_of_it = box_sizes(box), box_sizes(held)
+    run, runs, inner = elem, 1, True
+    for count, size in zip(counts[::-1], all_of_it[::-1], strict=True):
+        if inner:
+            run *= count
+        else:
+            runs *= count
+        inner = inner and count == size
+    return dma_bus_bytes(runs, run)
 
 
 def tensor_shape4(graph: Graph, name: str) -> Shape4:

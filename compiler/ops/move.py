@@ -2,7 +2,7 @@
 
 A tile's copies are the pieces of the node's copies that fall into its run. Each piece loads the least box of its
 source (contiguous where gaps are small), VCOPY arranges it in the result slot (through a table where one is given),
-bytes that no copy writes are filled, and one ST writes the run. A run of whole channels may be a slice of its own.
+bytes that no copy writes are filled, and one ST writes the run. A run along the first long axis may be a slice.
 """
 
 from __future__ import annotations
@@ -194,12 +194,6 @@ def input_boxes(graph: Graph, node: Move, box: Box) -> dict[str, Box]:
         name: flat_box(storage4(graph.tensors[name].shape), a // elem, ceil_div(b, elem))
         for name, (a, b) in reach.items()
     }
-
-
-def channels(graph: Graph, node: Move) -> int:
-    """How many channels a split may share out; 0 if a channel range is not one run of bytes."""
-    shape = storage4(graph.tensors[node.y].shape)
-    return shape[1] if shape[0] == 1 else 0
 
 
 @dataclass(frozen=True, slots=True)

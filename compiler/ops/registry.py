@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table, storage4
+from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Shape4, Table, storage4
 from compiler.isa.program import EngineSpec
 from compiler.isa.table import Space
 from compiler.ops import argmax, binary, conv, global_average, move, pool, reduce, table
@@ -21,8 +21,9 @@ from compiler.plan.model import Box
 from cost_models.pipeline import pipeline_makespan
 
 __all__ = [
-    "Splits", "TaskCost", "input_boxes", "lower", "partial_name", "resident_budget_bytes", "resident_bytes", "splits",
-    "tab_slot_bytes", "task_cost", "task_timeline", "wgt_slot_bytes",
+    "Cut", "Splits", "Stored", "TaskCost", "input_boxes", "likely_stored", "lower", "partial_name",
+    "resident_budget_bytes", "resident_bytes", "splits", "tab_slot_bytes", "task_cost", "task_timeline",
+    "wgt_slot_bytes",
 ]  # fmt: skip
 
 
@@ -30,17 +31,33 @@ Stored = Mapping[str, Box]  # by tensor: the box that a core's buffer holds
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """One legal cut of a layer's output: Super-LIP's name of it, storage axis, extent; at multiples of `quantum`."""
+
+    factor: str  # Pb | Pr | Pc | Pm
+    axis: int
+    extent: int
+    quantum: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """How a layer may be shared out. axis: storage axis of the channels; cuts fall on multiples of `quantum`.
 
     channels: extent of that axis, 0 if it may not be cut. reduce: input channels that may be cut into partial sums,
-    0 if none.
+    0 if none. others: batch, rows and columns that may be cut anywhere; cuts along several axes may be combined.
     """
 
     axis: int
     channels: int
     quantum: int
     reduce: int
+    others: tuple[Cut, ...] = ()
+
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """All legal cuts of the output."""
+        return (*((Cut("Pm", self.axis, self.channels, self.quantum),) if self.channels else ()), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +110,27 @@ def partial_name(layer: str, k: int) -> str:
 
 
 def splits(graph: Graph, node: Node) -> Splits:
-    """How a node may be shared out."""
+    """How a node may be shared out: batch, rows and columns of operators that work window by window; a movement
+    along its first long axis only, where a slice is one run of bytes."""
+    shape = tensor_shape4(graph, node.y)
     if isinstance(node, Conv):
         quantum = node.weight.shape[0] // node.groups if node.groups > 1 else 1
-        return Splits(node.axes[1], node.weight.shape[0], quantum, conv.pn_range(graph, node))
+        n, c, h, w = node.axes
+        return Splits(c, node.weight.shape[0], quantum, conv.pn_range(graph, node), _others(shape, n, h, w))
     if isinstance(node, Move):
-        return Splits(1, move.channels(graph, node), 1, 0)
+        first = next((a for a in range(4) if shape[a] > 1), 1)
+        if first == 1:
+            return Splits(1, shape[1], 1, 0)
+        return Splits(1, 0, 1, 0, (Cut(("Pb", "Pm", "Pr", "Pc")[first], first, shape[first]),))
     if isinstance(node, ArgMax):
         return Splits(1, 0, 1, 0)
-    return Splits(1, tensor_shape4(graph, node.y)[1], 1, 0)
+    return Splits(1, shape[1], 1, 0, _others(shape, 0, 2, 3))
+
+
+def _others(shape: Shape4, n: int, h: int, w: int) -> tuple[Cut, ...]:
+    """Batch, row and column cuts along these storage axes, where there is something to cut."""
+    named = (("Pb", n), ("Pr", h), ("Pc", w))
+    return tuple(Cut(factor, axis, shape[axis]) for factor, axis in named if shape[axis] > 1)
 
 
 def input_boxes(
@@ -190,6 +219,20 @@ def task_cost(
     return _plain_cost(graph, node, role, box, bare(engine), partials)
 
 
+def likely_stored(graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int]) -> Stored:
+    """What a core's buffers hold of a task's inputs as far as the task alone tells: along an axis by which it is cut
+    what it reads, along any other the whole tensor, whose edges (of a strided window, say) others read."""
+    all_of_it = input_boxes(graph, node, "full", whole_box(tensor_shape4(graph, node.y)))
+    stored: dict[str, Box] = {}
+    for name, need in input_boxes(graph, node, role, box, reduce_range).items():
+        if name in graph.tensors:
+            most, whole = all_of_it[name], whole_box(tensor_shape4(graph, name))
+            uncut = [need[i : i + 2] == most[i : i + 2] for i in range(0, 8, 2)]
+            bounds = [b for i, u in enumerate(uncut) for b in (whole if u else need)[2 * i : 2 * i + 2]]
+            stored[name] = (bounds[0], bounds[1], bounds[2], bounds[3], bounds[4], bounds[5], bounds[6], bounds[7])
+    return stored
+
+
 def _shifted(g: Geometry) -> Geometry:
     """The same task at channel 0 where that makes no difference, so that equal slices share one entry."""
     if g.groups == 1 or g.group_m == 1:
@@ -232,11 +275,11 @@ def _choose(graph: Graph, node: Node, role: str, box: Box, engine: EngineSpec, p
 
 def _steps(
     graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], engine: EngineSpec, tile: Tile,
-    memory: str, partials: int, stored: Stored,
+    memory: str, partials: int | tuple[str, ...], stored: Stored,
 ) -> tuple[list[Step], Constants]:  # fmt: skip
     """Steps with every buffer at address 0 and constants only counted."""
     constants = Constants(keep=False)
-    names = tuple(partial_name(node.name, k) for k in range(1 if role == "partial" else partials))
+    names = tuple(partial_name(node.name, k) for k in range(partials)) if isinstance(partials, int) else partials
     needed = {**input_boxes(graph, node, role, box, reduce_range), node.y: box} | dict.fromkeys(names, box)
 
     def view(name: str) -> View:
@@ -259,12 +302,13 @@ def task_timeline(
     engine: EngineSpec,
     tile: Tile,
     memory: str = "stream",
-    partials: int = 2,
+    partials: int | tuple[str, ...] = 2,
     stored: Stored | None = None,
 ) -> TaskTimeline:
     """Exact durations of every step of a task that obeys `tile`: what the prediction chains, layer by layer.
 
-    stored: the box of each tensor that the core's buffer holds, dense (default: just what the task needs)."""
+    stored: the box of each tensor that the core's buffer holds, dense (default: just what the task needs). partials:
+    the names, or the number, of the partial sums that a reduce slice adds."""
     if isinstance(node, Conv) and role != "reduce":
         g = _geometry(graph, node, role, box, reduce_range, memory, stored or {})
         return conv.task_timeline(g, tile, engine)

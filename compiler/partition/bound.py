@@ -59,13 +59,13 @@ class Ways:
             if p is None:
                 continue
             if o.role == "reduce":
-                self.reduce[p] = min(o.ticks, self.reduce.get(p, o.ticks))
+                self.reduce[p] = min(o.least_ticks, self.reduce.get(p, o.least_ticks))
             elif not o.split:
-                self.whole.append((p, o.ticks, o.resident_bytes))
+                self.whole.append((p, o.least_ticks, o.resident_bytes))
             else:
                 table = self.slices.setdefault(o.split, (o.share[1], {}))[1]
                 key = (p, o.share[0])
-                table[key] = min(o.ticks, table.get(key, o.ticks))
+                table[key] = min(o.least_ticks, table.get(key, o.least_ticks))
 
     def cheapest(self, price: Sequence[int], rent: Sequence[int]) -> tuple[int, Column] | None:
         """(price, what it takes) of the cheapest complete way; None if there is none."""
@@ -144,7 +144,7 @@ def lower_bound(
     merged: dict[tuple[object, ...], int] = {}
     ways: list[tuple[Ways, int]] = []
     for own, n in zip(by_layer, times, strict=True):
-        key = tuple((o.kind, o.split, o.share, o.role, o.ticks, o.resident_bytes) for o in own)
+        key = tuple((o.kind, o.split, o.share, o.role, o.least_ticks, o.resident_bytes) for o in own)
         if key in merged:
             w, before = ways[merged[key]]
             ways[merged[key]] = (w, before + n)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from compiler.ir.graph import Graph, HostSegment, Node, storage4
 from compiler.ops.boxes import box_elements, hull, intersect, whole_box
 from compiler.partition.options import PartitionOptions, host_time_ns
-from compiler.partition.pieces import HOST, Decision, Slot
+from compiler.partition.pieces import HOST, Decision, Slot, strategy_of
 from compiler.partition.protocols import Ops, Routes
 from compiler.plan.model import (
     Box,
@@ -209,7 +209,9 @@ class _Builder:
                 )
             )
         self.sources[node.y] = made
-        self.layers.append(LayerPlan(node.name, node.op, self.decision.strategy(node.name), tuple(slices)))
+        self.layers.append(
+            LayerPlan(node.name, node.op, strategy_of(pieces, self.ops.splits(self.graph, node)), tuple(slices))
+        )
 
     def ranks(self) -> list[int]:
         """Position in the global order of each serial number; producers of the same stage come first."""

@@ -23,10 +23,12 @@ _NAMES = {"name", "x", "y", "a", "b", "xs", "params", "op"}
 @dataclass(frozen=True, slots=True)
 class TaskNumbers:
     """What one task takes: `cycles` alone on an idle core (what the plan states), `busy` from the barrier before it to
-    its last store with first weights already there (what it adds to a core's interval at least)."""
+    its last store with first weights already there (what it adds to a core's interval), `least` the same with its
+    tensors in the fewest runs of bytes (what it adds however they come to lie)."""
 
     cycles: int
     busy: int
+    least: int
     resident_bytes: int
     constant_bytes: int
     read_bytes: int
@@ -122,11 +124,12 @@ class CostBook:
         if got is not None:
             numbers = TaskNumbers(
                 cycles=got.cycles,
-                busy=busy_cycles(got.timeline, spec),
+                busy=busy_cycles(got.usual, spec),
+                least=min(busy_cycles(got.timeline, spec), busy_cycles(got.usual, spec)),
                 resident_bytes=got.resident_bytes,
                 constant_bytes=got.constant_bytes,
-                read_bytes=sum(got.timeline.ld_bus_bytes),
-                write_bytes=sum(got.timeline.st_bus_bytes),
+                read_bytes=sum(got.usual.ld_bus_bytes),
+                write_bytes=sum(got.usual.st_bus_bytes),
                 tile=tuple(sorted(got.tile.items())),
                 timeline=got.timeline,
             )

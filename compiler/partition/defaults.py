@@ -23,6 +23,7 @@ class RealCost:
     constant_bytes: int
     tile: dict[str, int]
     timeline: Timeline
+    usual: Timeline
 
 
 class RealOps:
@@ -43,7 +44,9 @@ class RealOps:
         if got is None:
             return None
         t = registry.task_timeline(graph, node, role, box, reduce_range, engine, got.tile, memory, partials)
-        return RealCost(got.cycles, got.resident_bytes, got.constant_bytes, got.tile, t)
+        stored = registry.likely_stored(graph, node, role, box, reduce_range)
+        usual = registry.task_timeline(graph, node, role, box, reduce_range, engine, got.tile, memory, partials, stored)
+        return RealCost(got.cycles, got.resident_bytes, got.constant_bytes, got.tile, t, usual)
 
     def input_boxes(
         self, graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int]
@@ -52,7 +55,7 @@ class RealOps:
 
     def splits(self, graph: Graph, node: Node) -> list[tuple[str, int, int, int]]:
         s = registry.splits(graph, node)
-        out = [("Pm", s.axis, s.channels, s.quantum)] if s.channels else []
+        out = [(c.factor, c.axis, c.extent, c.quantum) for c in s.cuts]
         return [*out, ("Pn", -1, s.reduce, 1)] if s.reduce else out
 
     def resident_budget_bytes(self, engine: EngineSpec) -> int:

@@ -97,7 +97,7 @@ class EngineChoice:
                 if cycles is not None:
                     any_fits = True
                     ticks = max(1, self.ticks(cycles, spec))
-                    options.append(Option(i, kind, "", (1, 1), "full", "stream", cycles, ticks))
+                    options.append(Option(i, kind, "", (1, 1), "full", "stream", cycles, ticks, ticks))
             if not any_fits:
                 return None
         pools = [Pool((kind,), self.count[q]) for kind, q in enumerate(self.pools)]

@@ -5,7 +5,7 @@ Needs the plan and the timelines of its tasks; sums only, so it is right for han
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ from compiler.ops.base import TaskTimeline
 from compiler.ops.registry import bare
 from compiler.partition.contention import Timeline
 from compiler.partition.costs import busy_cycles
-from compiler.partition.pieces import HOST
 from compiler.plan.model import Plan
 from cost_models.pipeline import pipeline_makespan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, cycles_ps, transfer_ps
@@ -40,19 +39,21 @@ class Loads:
         return max([self.host_ps, *self.link_ps.values(), *self.bank_ps.values()])
 
     @classmethod
-    def of(cls, plan: Plan, cluster: Cluster, timelines: Mapping[str, Timeline]) -> Loads:
+    def of(
+        cls, plan: Plan, cluster: Cluster, timelines: Mapping[str, Timeline], ends: Sequence[Mapping[str, int]]
+    ) -> Loads:
+        """ends: of each channel, the bytes that it keeps the banks of its engines busy for."""
         specs = link_specs(cluster)
         bits: dict[str, int] = {}
         bank_of = {e.id: f"{e.device}/{e.parameters['bank']}" for e in plan.engines}
         rate = {f"{e.device}/{e.parameters['bank']}": int(e.parameters["bank_bytes_per_second"]) for e in plan.engines}
         moved = dict.fromkeys(sorted(rate), 0)
         own = dict.fromkeys(bank_of, 0)
-        for c in plan.channels:
+        for c, at in zip(plan.channels, ends, strict=True):
             for link in c.route:
                 bits[link] = bits.get(link, 0) + c.bits_per_frame
-            for end in (c.source, c.target):
-                if end != HOST:
-                    moved[bank_of[end]] += ceil_div(c.bits_per_frame, 8)
+            for end, size in at.items():
+                moved[bank_of[end]] += size
         for layer in plan.layers:
             for s in layer.slices:
                 t = timelines[s.task]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
+from compiler.partition.pieces import FACTORS
 from device_db.errors import FvcError
 
 HOST_SEGMENT_NS = 50_000
@@ -19,8 +20,9 @@ class PartitionOptions:
     replicas: copies of the whole pipeline; 0 means auto (the number with the best throughput is taken).
     cores: engines a device, None: one a die. anchors: (layer name, "u280-0/SLR1").
     forbidden_cuts: pairs (producer layer, consumer layer) that must stand on the same engine, unsliced.
-    force_split: (("Pm", 2),): every layer that allows it is sliced so. memory: "auto" | "external" (no resident
-    weights) | "bram" | "uram" (the engines' weight memory is of that kind). target_fps and max_latency_ms are limits;
+    force_split: (("Pm", 2),): every layer that allows it is sliced so; several factors: by all of them together.
+    memory: "auto" | "external" (no resident weights) | "bram" | "uram" (the engines' weight memory is of that kind).
+    target_fps and max_latency_ms are limits;
     min_devices asks for the fewest devices that meet them. time_limit_s is spent as deterministic solver time.
     interval: cycles of the reference clock a frame may take; a smaller interval is not looked for.
     host_ns: measured nanoseconds of host segments by name (--host-profile).
@@ -72,8 +74,10 @@ class PartitionOptions:
         if self.interval is not None and self.interval <= 0:
             bad("the interval asked for must be positive")
         for factor, count in self.force_split:
-            if factor not in ("Pm", "Pn"):
-                bad(f"a split by {factor} is not there yet", "use --force-split Pm=2 or Pn=2")
+            if factor not in FACTORS:
+                bad(f"there is no split by '{factor}'", f"use {', '.join(FACTORS)}, as in --force-split Pr=2")
+            if [f for f, _ in self.force_split].count(factor) > 1:
+                bad(f"--force-split {factor} is given twice", "give every factor once")
             if count < 1:
                 bad(f"--force-split {factor}={count} makes no sense", "use a number of slices of 1 or more")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from compiler.partition.grids import Grid, Split
 from compiler.plan.model import Box
 
 
@@ -17,8 +18,9 @@ class Option:
     """One way to do a share of one layer on one kind of engine.
 
     share: this option does `share[0]` of `share[1]` equal units of the layer (whole: n of n).
-    split: "" (whole), "Pm" or "Pn". ticks: engine time a frame in reference-clock cycles, rounded down, so that
-    sums of options never exceed the real load; cycles: the engine's own.
+    split: "" (whole), a factor ("Pm", "Pr"…: any number of its units) or a grid ("Pr=2,Pm=2": a cell).
+    ticks: engine time a frame in reference-clock cycles, rounded down, as tensors mostly lie; least_ticks: however they
+    lie, so that sums of it never exceed the real load; cycles: the engine's own.
     """
 
     layer: int
@@ -29,6 +31,7 @@ class Option:
     memory: str
     cycles: int
     ticks: int
+    least_ticks: int
     resident_bytes: int = 0
     read_bytes: int = 0
     write_bytes: int = 0
@@ -41,8 +44,8 @@ class Option:
 class SplitRange:
     """How a layer may be cut: `units` granules of `quantum` along `axis`, `lo` to `extent` (the last may be less)."""
 
-    factor: str  # Pm | Pn
-    axis: int  # storage axis of the output (Pm); -1 for input channels (Pn)
+    factor: str  # Pb | Pr | Pc | Pm | Pn
+    axis: int  # storage axis of the output; -1 for input channels (Pn)
     extent: int
     quantum: int
 
@@ -66,6 +69,9 @@ class Layer:
     splits: tuple[SplitRange, ...]
     producers: tuple[int, ...]  # layers whose output it reads
     output_bits: int
+    reduce_extent: int = 0  # input channels that a full slice sums over
+    cuts: tuple[Split, ...] = ()  # every legal cut
+    grids: dict[str, Grid] = field(default_factory=dict)  # even cuts over a number of engines, by name
 
 
 @dataclass(slots=True)
@@ -75,6 +81,7 @@ class OptionTable:
     layers: list[Layer]
     options: list[Option] = field(default_factory=list)
     by_key: dict[tuple[int, int], list[Option]] = field(default_factory=dict)
+    cells: dict[tuple[int, int, str, int], Option] = field(default_factory=dict)
 
     def add(self, option: Option) -> None:
         self.options.append(option)
@@ -92,6 +99,10 @@ class OptionTable:
         """The cheapest unsliced option that holds its weights on chip."""
         best = [o for o in self.of(layer, kind) if not o.split and o.memory == "resident"]
         return min(best, key=lambda o: o.ticks, default=None)
+
+    def cell(self, layer: int, kind: int, grid: str, cell: int) -> Option | None:
+        """The option of one cell of a grid."""
+        return self.cells.get((layer, kind, grid, cell))
 
     def slice(self, layer: int, kind: int, split: str, units: int) -> Option | None:
         """The cheapest option that does exactly `units` units by `split`."""

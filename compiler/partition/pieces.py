@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compiler.isa.program import EngineSpec
@@ -43,16 +44,23 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Layer name -> its pieces, and the name of its strategy ("whole", "Pm=2", "Pn=3")."""
+    """Layer name -> its pieces."""
 
     pieces: dict[str, tuple[Piece, ...]]
 
-    def strategy(self, layer: str) -> str:
-        p = self.pieces[layer]
-        partial = sum(1 for x in p if x.role == "partial")
-        if partial:
-            return f"Pn={partial}"
-        return "whole" if len(p) == 1 else f"Pm={len(p)}"
+
+FACTORS = ("Pb", "Pr", "Pc", "Pm", "Pn")  # Super-LIP's names, in the order in which a strategy lists them
+
+
+def strategy_of(pieces: Sequence[Piece], splits: Sequence[tuple[str, int, int, int]]) -> str:
+    """The name of a layer's strategy: "whole", "Pm=2", "Pr=3,Pm=2"…; splits: (factor, storage axis or -1, …)."""
+    if len(pieces) == 1:
+        return "whole"
+    partial = [p for p in pieces if p.role == "partial"]
+    cells = partial or list(pieces)
+    parts = {f: len({p.box[2 * axis : 2 * axis + 2] for p in cells}) for f, axis, *_ in splits if axis >= 0}
+    parts["Pn"] = len({(p.reduce_from, p.reduce_to) for p in partial})
+    return ",".join(f"{f}={parts[f]}" for f in FACTORS if parts.get(f, 1) > 1)
 
 
 def cut(box: Box, axis: int, lo: int, hi: int) -> Box:

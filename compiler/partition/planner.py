@@ -6,8 +6,9 @@ with the unmet constraint, what contributes to it and the cheapest relaxation th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache, partial
 
 from compiler.ir.graph import Graph
 from compiler.partition.build import Body, build
@@ -26,7 +27,8 @@ from device_db.errors import FvcError
 from device_db.model import Cluster
 
 GOOD_PERMILLE, FAIR_PERMILLE = 1002, 1025  # of the balanced load: tried no further; not worth another search
-CALMER = (0.15, 0.5, None)  # prices of traffic, then the contiguous sweep
+# Prices of traffic (None: the contiguous sweep) and seeds: which messages wait for which is luck that no price tells.
+CALMER = ((0.15, 0), (0.5, 0), (None, 0), (0.3, 1), (0.5, 2), (0.15, 3), (1.0, 4), (0.3, 5), (0.5, 6))
 
 
 def partition(graph: Graph, cluster: Cluster, options: PartitionOptions, ops: Ops | None = None) -> Plan:
@@ -86,11 +88,10 @@ def _plan(
         rank += len(group)
     slots = [s for p in placed for s in p.slots]
     best: Plan | None = None
-    enough = max(p.interval for p in placed)
-    for patience, decisions, hop in _variants(placed, graph, options, book):
-        if best is not None and best.solver.objective * replicas * 1000 <= enough * patience:
-            break
-        body = build(graph, slots, decisions, book.ops, ClusterRoutes(cluster), options, hop)
+    for ticks, decisions, hop in _variants(placed, graph, options, book):
+        if best is not None and best.solver.objective * replicas <= ticks:
+            continue
+        body = build(graph, slots, decisions(), book.ops, ClusterRoutes(cluster), options, hop)
         if body is None:
             continue
         plan = _assemble(graph, cluster, options, body, replicas)
@@ -107,18 +108,36 @@ def _plan(
 
 def _variants(
     placed: list[Placed], graph: Graph, options: PartitionOptions, book: CostBook
-) -> Iterator[tuple[int, list[Decision], int]]:
-    """(permille of the balanced load at which no more is tried, a decision a replica, stages a hop), until messages no
-    longer hold the engines up: one stage a hop, then two, then decisions that send less."""
-    for hop in (1, 2):
+) -> Iterator[tuple[int, Callable[[], list[Decision]], int]]:
+    """(interval at which it is not tried, a decision a replica, stages a hop), until messages no longer hold the
+    engines up: one stage a hop, then two, then decisions that send less; then those with more ways to cut a layer."""
+    latency = options.objective == "latency"
+    load = max(p.interval for p in placed)
+    for hop in (1,) if latency else (1, 2):
         for turn in range(min(len(p.decisions) for p in placed)):
-            yield GOOD_PERMILLE, [p.decisions[turn] for p in placed], hop
-        if options.objective == "latency":
-            return
-    for locality in CALMER:
-        decisions = [calmer(p, graph, options, book, locality) for p in placed]
+            yield load * GOOD_PERMILLE // 1000, partial(_turn, [p.decisions for p in placed], turn), hop
+    if latency:
+        return
+    for locality, seed in CALMER:
+        decisions = cache(partial(_calmer, placed, graph, options, book, locality, seed))
         for hop in (1, 2):
-            yield FAIR_PERMILLE, decisions, hop
+            yield load * FAIR_PERMILLE // 1000, decisions, hop
+    wider = [p.wider or p.decisions for p in placed]
+    load = max(p.wider_interval for p in placed)
+    if any(p.wider for p in placed):
+        for hop in (1, 2):
+            for turn in range(min(len(w) for w in wider)):
+                yield load * GOOD_PERMILLE // 1000, partial(_turn, wider, turn), hop
+
+
+def _turn(found: list[list[Decision]], turn: int) -> list[Decision]:
+    return [decisions[turn] for decisions in found]
+
+
+def _calmer(
+    placed: list[Placed], graph: Graph, options: PartitionOptions, book: CostBook, locality: float | None, seed: int
+) -> list[Decision]:
+    return [calmer(p, graph, options, book, locality, seed) for p in placed]
 
 
 def _assemble(graph: Graph, cluster: Cluster, options: PartitionOptions, body: Body, replicas: int) -> Plan:

@@ -7,22 +7,25 @@ frame through the empty machine. With R replicas the interval is a replica's div
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.program import EngineSpec
+from compiler.isa.table import HOST_RANK
 from compiler.ops import registry
 from compiler.ops.base import TaskTimeline
-from compiler.ops.boxes import bounding, intersect
+from compiler.ops.boxes import bounding, burst_bytes, intersect
 from compiler.partition.loads import Loads, limiting
 from compiler.partition.pieces import HOST
 from compiler.partition.timing import Event, Machine, Steps, Times
-from compiler.plan.model import Box, LayerPlan, Plan
-from cost_models.primitives import ceil_div, ps_cycles
+from compiler.plan.model import Box, LayerPlan, Plan, SlicePlan
+from cost_models.primitives import ceil_div, ps_cycles, transfer_ps
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
 SETTLED_FRAMES = 4
+PARTIAL_BYTES = 4
 
 
 def engine_specs(plan: Plan) -> dict[str, EngineSpec]:
@@ -36,7 +39,9 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     timelines = timelines_of(plan, graph, specs)
     events = events_of(plan, graph)
     links = link_specs(cluster)
-    loads = Loads.of(plan, cluster, timelines)
+    ends = message_bytes(plan, graph)
+    loads = Loads.of(plan, cluster, timelines, ends)
+    banks = [bank_times(x, loads.bank_of, specs) for x in ends]
     # First the loads alone, then twice what they make of each other: banks and links that others use are slower.
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
     # While buffers fill, results come sooner; but neither a queue nor the tasks between barriers ever get shorter.
@@ -45,11 +50,11 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))
         crowd = loads.crowd(plan, frame_ps) if staged else {}
-        machine = Machine(plan, steps, events, links, crowd)
+        machine = Machine(plan, steps, events, links, crowd, banks)
         frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)
         frame_ps = max(steady_ps(times, machine.deepest), least_ps)
-    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}).play(1)
+    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, banks).play(1)
     latency_ps = max(alone.done_ps, default=0)
     interval_ps = ceil_div(frame_ps, plan.replicas)
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
@@ -105,28 +110,62 @@ def timelines_of(plan: Plan, graph: Graph, specs: dict[str, EngineSpec]) -> dict
         for s in layer.slices:
             out[s.task] = registry.task_timeline(
                 graph, nodes[layer.name], s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.tile,
-                s.memory, partials_of(layer, s.replica), stored[s.engine],
+                s.memory, partials_of(layer, s), stored[s.engine],
             )  # fmt: skip
     return out
 
 
-def stored_boxes(plan: Plan, nodes: dict[str, Node]) -> dict[str, dict[str, Box]]:
+def stored_boxes(plan: Plan, nodes: Mapping[str, Node]) -> dict[str, dict[str, Box]]:
     """By engine and tensor: the bounding box of what is made there and what arrives there."""
     stored: dict[str, dict[str, Box]] = {e.id: {} for e in plan.engines}
     for layer in plan.layers:
-        for s in layer.slices:
-            if s.role != "partial":  # partial sums lie each in a buffer of its own
-                y = nodes[layer.name].y
-                stored[s.engine][y] = bounding(stored[s.engine].get(y), s.box)
+        for k, s in numbered(layer):  # partial sums lie each in a buffer of its own
+            made = registry.partial_name(layer.name, k) if s.role == "partial" else nodes[layer.name].y
+            stored[s.engine][made] = bounding(stored[s.engine].get(made), s.box)
     for c in plan.channels:
         if c.target != HOST:
             stored[c.target][c.tensor] = bounding(stored[c.target].get(c.tensor), c.box)
     return stored
 
 
-def partials_of(layer: LayerPlan, replica: int) -> int:
-    """How many partial sums a reduce slice of the layer adds."""
-    return max(2, sum(1 for s in layer.slices if s.role == "partial" and s.replica == replica))
+def message_bytes(plan: Plan, graph: Graph) -> list[dict[str, int]]:
+    """Of each channel: the bytes for which it keeps the bank of each engine at its ends busy, in whole bursts."""
+    stored = stored_boxes(plan, {n.name: n for n in graph.nodes})
+    out: list[dict[str, int]] = []
+    for c in plan.channels:
+        elem = graph.tensors[c.tensor].dtype.size_bytes if c.tensor in graph.tensors else PARTIAL_BYTES
+        out.append({e: burst_bytes(stored[e][c.tensor], c.box, elem) for e in (c.source, c.target) if e != HOST})
+    return out
+
+
+def bank_times(ends: Mapping[str, int], bank_of: Mapping[str, str], specs: Mapping[str, EngineSpec]) -> dict[str, int]:
+    """Picoseconds for which a message keeps each bank busy. ends: bytes at each engine of its ends."""
+    out: dict[str, int] = {}
+    for e, size in ends.items():
+        out[bank_of[e]] = out.get(bank_of[e], 0) + transfer_ps(size, specs[e].bank_bytes_per_second * 8)
+    return out
+
+
+def numbered(layer: LayerPlan) -> list[tuple[int, SlicePlan]]:
+    """The slices of a layer, each with its number among those of its replica."""
+    seen: dict[int, int] = {}
+    out: list[tuple[int, SlicePlan]] = []
+    for s in layer.slices:
+        k = seen.get(s.replica, 0)
+        seen[s.replica] = k + 1
+        out.append((k, s))
+    return out
+
+
+def partials_of(layer: LayerPlan, s: SlicePlan) -> tuple[str, ...]:
+    """The partial sums that a reduce slice adds: those of its replica that meet its box."""
+    if s.role != "reduce":
+        return ()
+    return tuple(
+        registry.partial_name(layer.name, k)
+        for k, p in numbered(layer)
+        if p.role == "partial" and p.replica == s.replica and intersect(p.box, s.box)
+    )
 
 
 def steps_of(
@@ -156,20 +195,21 @@ def events_of(plan: Plan, graph: Graph) -> list[Event]:
     writers: dict[tuple[str, str, int], list[tuple[int, Event, Any]]] = {}
     for layer in plan.layers:
         node = nodes[layer.name]
-        for k, s in enumerate(layer.slices):
+        for k, s in numbered(layer):
             e = Event(s.order, s.stage, s.replica, s, None)
             events.append(e)
             if s.role == "reduce":
-                for name, target, replica in list(into):
-                    if target == s.engine and replica == s.replica and name.startswith(f"{layer.name}.partial"):
-                        e.inputs += [i for i in into[(name, target, replica)] if intersect(plan.channels[i].box, s.box)]
+                for name in partials_of(layer, s):
+                    for i in into.get((name, s.engine, s.replica), []):
+                        if intersect(plan.channels[i].box, s.box):
+                            e.inputs.append(i)
             else:
                 needs = registry.input_boxes(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to))
                 for tensor, box in needs.items():
                     for i in into.get((tensor, s.engine, s.replica), []):
                         if intersect(plan.channels[i].box, box):
                             e.inputs.append(i)
-            made = f"{layer.name}.partial{k}" if s.role == "partial" else node.y
+            made = registry.partial_name(layer.name, k) if s.role == "partial" else node.y
             writers.setdefault((made, s.engine, s.replica), []).append((s.order, e, s.box))
     for h in plan.host_segments:
         segment = next(x for x in graph.steps if isinstance(x, HostSegment) and x.name == h.name)
@@ -184,4 +224,7 @@ def events_of(plan: Plan, graph: Graph) -> list[Event]:
         own = [w for w in writers.get((c.tensor, c.source, c.replica), []) if w[2] is None or intersect(w[2], c.box)]
         if own:
             max(own, key=lambda w: w[0])[1].sends.append(i)
+    rank = {e.id: e.rank for e in plan.engines} | {HOST: HOST_RANK}
+    for e in events:  # as the scheduler's queues have them
+        e.sends.sort(key=lambda i: (plan.channels[i].tensor, rank[plan.channels[i].target], plan.channels[i].box))
     return events

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.partition.options_table import Option, OptionTable
+from compiler.ops.boxes import box_elements, intersect
+from compiler.partition.boxes import Boxes
+from compiler.partition.options_table import Option, OptionTable, SplitRange
 
 HOST_SLOT = -1
 
@@ -36,7 +38,7 @@ class Problem:
     bank_of: bank index of each slot; bank_rate: bytes a second of each bank. ref_khz: the reference clock.
     message_weight: share of a message's bank time that it costs each slot's engine. resident_bytes: weights each slot
     may hold on chip. allowed: slots that a layer may use (anchors); stuck: groups of layers that must stand whole on
-    one slot together.
+    one slot together. splits: by layer, the cuts into units that a solver may use now (those tabulated, or some).
     """
 
     table: OptionTable
@@ -51,8 +53,10 @@ class Problem:
     ref_khz: int
     allowed: dict[int, tuple[int, ...]]
     stuck: list[tuple[int, ...]]
-    forced: dict[int, tuple[str, int]]
+    forced: dict[int, str]  # layer -> the grid that it must be cut by
     message_weight: list[float]
+    boxes: Boxes
+    splits: list[tuple[SplitRange, ...]]
 
     @property
     def slots(self) -> int:
@@ -61,16 +65,27 @@ class Problem:
     def slots_of(self, layer: int) -> tuple[int, ...]:
         return self.allowed.get(layer, tuple(range(self.slots)))
 
+    def options(self) -> list[Option]:
+        """The table's options without those of cuts that may not be used now."""
+        out = {(x.index, r.factor) for x in self.table.layers for r in x.splits}
+        out -= {(layer, r.factor) for layer, ranges in enumerate(self.splits) for r in ranges}
+        return [o for o in self.table.options if (o.layer, o.split) not in out]
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One piece of a layer in an allocation: `units` from unit `first` by `split` ("" whole), or a "reduce" piece."""
+    """A piece of a layer: `units` from unit `first` by `split` ("": whole), or cell `first` of a grid."""
 
     slot: int
     split: str
     first: int
     units: int
     option: Option
+
+    @property
+    def key(self) -> tuple[str, int, int, str]:
+        """What it makes and reads depends on this and its layer only (boxes.Boxes)."""
+        return (self.split, self.first, self.units, self.option.role)
 
 
 Allocation = dict[int, tuple[Share, ...]]
@@ -95,30 +110,36 @@ def ticks_of_bits(bits: int, bits_per_second: int, ref_khz: int) -> int:
 
 
 def traffic(problem: Problem, allocation: Allocation) -> dict[tuple[int, int], int]:
-    """Bits a frame from slot to slot (host included): every reader gets the whole tensor, an upper estimate."""
+    """Bits a frame from slot to slot (host included): of each piece what the readers on the other slot need of it."""
     bits: dict[tuple[int, int], int] = {}
+    boxes = problem.boxes
+
+    def send(i: int, j: int, amount: int) -> None:
+        if amount:
+            bits[(i, j)] = bits.get((i, j), 0) + amount
+
     for f in problem.flows:
-        if f.producer == HOST_SLOT:
-            sources = [(HOST_SLOT, f.bits)]
-        else:
-            makers = [s for s in allocation[f.producer] if s.option.role != "partial"]
-            total = sum(s.units for s in makers) or 1
-            sources = [(s.slot, f.bits * s.units // total) for s in makers]
-        targets = sorted({s.slot for c in f.consumers for s in allocation[c] if s.option.role != "reduce"})
-        if f.to_host:
-            targets.append(HOST_SLOT)
-        for i, amount in sources:
-            for j in targets:
+        makers: list[tuple[int, tuple[int, tuple[str, int, int, str]] | None]] = [(HOST_SLOT, None)]
+        if f.producer != HOST_SLOT:
+            makers = [(s.slot, (f.producer, s.key)) for s in allocation[f.producer] if s.option.role != "partial"]
+        readers: dict[int, list[tuple[int, tuple[str, int, int, str]]]] = {}
+        for c in f.consumers:
+            for s in allocation[c]:
+                if s.option.role != "reduce":
+                    readers.setdefault(s.slot, []).append((c, s.key))
+        for i, maker in makers:
+            for j, here in sorted(readers.items()):
                 if i != j:
-                    bits[(i, j)] = bits.get((i, j), 0) + amount
+                    send(i, j, boxes.bits(f.tensor, maker, tuple(here)))
+            if f.to_host:
+                send(i, HOST_SLOT, boxes.bits(f.tensor, maker, ()))
     for layer, shares in allocation.items():
-        reduce = [s for s in shares if s.option.role == "reduce"]
-        if reduce:
-            words = problem.table.layers[layer].output_bits // 8 * 32
-            for s in shares:
-                if s.option.role == "partial" and s.slot != reduce[0].slot:
-                    key = (s.slot, reduce[0].slot)
-                    bits[key] = bits.get(key, 0) + words
+        for r in shares:
+            if r.option.role == "reduce":
+                for s in shares:
+                    if s.option.role == "partial" and s.slot != r.slot:
+                        common = intersect(boxes.made(layer, s.key), boxes.made(layer, r.key))
+                        send(s.slot, r.slot, 32 * box_elements(common) if common else 0)
     return bits
 
 

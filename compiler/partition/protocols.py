@@ -21,7 +21,10 @@ class Cost(Protocol):
     def tile(self) -> dict[str, int]: ...
 
     @property
-    def timeline(self) -> Timeline: ...
+    def timeline(self) -> Timeline: ...  # with its operands dense, as no buffer is faster to move
+
+    @property
+    def usual(self) -> Timeline: ...  # with its operands in buffers as they mostly are
 
     @property
     def resident_bytes(self) -> int: ...  # scratchpad bytes that it holds for ever

@@ -19,19 +19,20 @@ from compiler.partition.kinds import Candidate
 from compiler.partition.layout import Place
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.options_table import Option
-from compiler.partition.pieces import Decision, Piece, Slot, cut
+from compiler.partition.pieces import Decision, Piece, Slot
 from compiler.partition.problem import Allocation, Problem, load_of
 from compiler.partition.solve.anneal import anneal, settle
 from compiler.partition.solve.contiguous import contiguous
 from compiler.partition.solve.flat import Budget, balance, exact, profile
 from compiler.partition.solve.priced import priced
-from compiler.partition.tabulate import Tabulator, placement_problem, reduce_extent
+from compiler.partition.tabulate import Tabulator, placement_problem
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
 STEPS_PER_SECOND = 40_000  # random moves counted as one second of the time limit
 BALANCE_ROUNDS = 48  # solves of a few engines at a time
 CLOSE_PERMILLE = 5  # a gap below this is not worked on any further
+WORTH_WIDENING = 1002  # permille: less is not worth another plan
 
 
 @dataclass(slots=True)
@@ -40,8 +41,10 @@ class Placed:
 
     slots: list[Slot]
     decisions: list[Decision]  # the best first; the others are nearly as good and may suit the queues better
+    wider: list[Decision]  # with more ways to cut a layer; of a lower interval, so there may be none
     problem: Problem
     interval: int  # that engines, links and banks alone would allow
+    wider_interval: int
     bound: int
     proved_by: str
     scope: tuple[str, ...]
@@ -93,32 +96,30 @@ def place_replica(
     proof = pipeline_bound(problem)
     bound = proof.bound
     found: list[Allocation]
+    wider: list[Allocation] = []
     if options.objective == "latency":
         from compiler.partition.solve.latency import fastest
 
-        quickest, bound, proved = fastest(problem, graph, options, message_latency(problem, cluster))
-        found = [] if quickest is None else [quickest]
+        found, bound, proved = fastest(problem, graph, options, message_latency(problem, cluster))
     else:
         host_ns = sum(host_time_ns(s.name, options) for s in graph.host_segments)
-        found, bound, proved = throughput(problem, options, proof, host_ns * ref_khz // 1_000_000)
+        host = host_ns * ref_khz // 1_000_000
+        narrow = by_channels(problem)
+        own = proof if narrow.splits == problem.splits else pipeline_bound(narrow)
+        found = throughput(narrow, options, own, host)
+        if found:
+            wider, bound, proved = widened(problem, found[0], options, proof, host)
+        problem = narrow
     if not found:
         raise no_placement(problem, cluster, options)
     kept = [keep_weights(problem, a) for a in found]
     decisions = [decision_of(graph, slots, problem, a, book) for a in kept]
     interval = load_of(problem, kept[0]).interval
-    notes = forced_notes(problem, options)
-    return Placed(slots, decisions, problem, interval, bound, proved, scope_of(slots, options), notes)
-
-
-def forced_notes(problem: Problem, options: PartitionOptions) -> tuple[str, ...]:
-    """How many layers each forced split reaches: those that do not allow it are not cut silently."""
-    layers = len(problem.table.layers)
-    reached = {f: sum(1 for forced in problem.forced.values() if forced == f) for f in options.force_split if f[1] > 1}
-    return tuple(
-        f"--force-split {factor}={count}: {n} of {layers} layers are sliced so"
-        + (", the others do not allow it" if n < layers else "")
-        for (factor, count), n in reached.items()
-    )
+    richer = [keep_weights(problem, a) for a in wider]
+    more = [decision_of(graph, slots, problem, a, book) for a in richer]
+    less = load_of(problem, richer[0]).interval if richer else interval
+    scope = scope_of(slots, options)
+    return Placed(slots, decisions, more, problem, interval, less, bound, proved, scope, tuple(tab.notes))
 
 
 def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int], int]:
@@ -136,21 +137,26 @@ def pipeline_bound(problem: Problem) -> Certificate:
     for slot, kind in enumerate(problem.kind_of):
         slots.setdefault(kind, []).append(problem.resident_bytes[slot])
     listed = [Pool((kind,), len(room), sum(room)) for kind, room in sorted(slots.items())]
-    return lower_bound(problem.table.options, listed, len(problem.table.layers))
+    return lower_bound(problem.options(), listed, len(problem.table.layers))
 
 
-def throughput(
-    problem: Problem, options: PartitionOptions, proof: Certificate, host: int
-) -> tuple[list[Allocation], int, str]:
-    """(allocations, the best first; bound; what proves it): sweeps, annealing, and a flat proof where small.
+def by_channels(problem: Problem) -> Problem:
+    """The problem with cuts of output channels only, of input channels where there are no others."""
+    cuts = [
+        tuple(r for r in own if r.factor == "Pm") or tuple(r for r in own if r.factor == "Pn") for own in problem.splits
+    ]
+    return replace(problem, splits=cuts)
+
+
+def throughput(problem: Problem, options: PartitionOptions, proof: Certificate, host: int) -> list[Allocation]:
+    """Allocations, the best first: sweeps, then annealing, evened out, and with the least traffic at that interval.
 
     host: ticks a frame that the host takes in any case; engines that keep up with it are not searched for better ones.
     """
-    bound, proved = proof.bound, "prices on the merged machine, checked in integers (column generation, GLOP)"
-    goal = max(bound, options.interval or 0)
+    goal = max(proof.bound, options.interval or 0)
     best = contiguous(problem, goal)
     if best is None or problem.slots == 1:
-        return [] if best is None else [best], bound, proved
+        return [] if best is None else [best]
     price = {k: float(x) for k, x in zip(sorted(set(problem.kind_of)), proof.time_prices, strict=True)}
     free = priced(problem, goal, load_of(problem, best).interval, price)
     if free is not None and profile(load_of(problem, free)) < profile(load_of(problem, best)):
@@ -158,24 +164,65 @@ def throughput(
     close = max(goal + goal * CLOSE_PERMILLE // 1000, host)
     steps = int(options.time_limit_s * STEPS_PER_SECOND)
     best = anneal(problem, best, close, steps * 4 // 5, options.seed)
-    budget = Budget(options.time_limit_s * 2 / 5, options.seed, options.workers)
-    best = balance(problem, best, close, BALANCE_ROUNDS, budget)
+    best = balance(problem, best, close, BALANCE_ROUNDS, budget_of(options))
     if load_of(problem, best).interval > max(goal, host):
-        best, flat = exact(problem, best, budget)
-        if flat > bound:
-            bound, proved = flat, "CP-SAT on the flat model of all layers and engines"
-    settled = settle(problem, best, steps // 5, options.seed)
-    return [settled] if settled == best else [settled, best], bound, proved
+        best, _ = exact(problem, best, budget_of(options))
+    return settled(problem, best, options, steps // 5)
 
 
-def calmer(placed: Placed, graph: Graph, options: PartitionOptions, book: CostBook, locality: float | None) -> Decision:
+def budget_of(options: PartitionOptions) -> Budget:
+    """What one of the CP-SAT models may take."""
+    return Budget(options.time_limit_s * 2 / 5, options.seed, options.workers)
+
+
+def settled(problem: Problem, best: Allocation, options: PartitionOptions, steps: int) -> list[Allocation]:
+    """The allocation with less traffic where there is one, then itself."""
+    calm = settle(problem, best, steps, options.seed)
+    return [calm] if calm == best else [calm, best]
+
+
+def widened(
+    problem: Problem, start: Allocation, options: PartitionOptions, proof: Certificate, host: int
+) -> tuple[list[Allocation], int, str]:
+    """(better allocations than `start`, the best first; bound; what proves it): cuts of rows, columns and batch for the
+    layers that are not cut by channels already. It goes on from where the search without them ended, so that more ways
+    to cut a layer never make a plan worse.
+    """
+    bound, proved = proof.bound, "prices on the merged machine, checked in integers (column generation, GLOP)"
+    goal = max(bound, options.interval or 0)
+    before = load_of(problem, start).interval
+    if problem.slots == 1 or before <= max(goal, host):
+        return [], bound, proved
+    best, steps = start, int(options.time_limit_s * STEPS_PER_SECOND) // 4
+    close = max(goal + goal * CLOSE_PERMILLE // 1000, host)
+    if before > close:
+        cuts = [own[-1:] if len(start[x]) == 1 else own[:1] for x, own in enumerate(problem.splits)]
+        best = anneal(replace(problem, splits=cuts), start, close, steps, options.seed)
+    best, flat = exact(problem, best, budget_of(options))
+    if flat > bound:
+        bound, proved = flat, "CP-SAT on the flat model of all layers and engines"
+    better = load_of(problem, best).interval * WORTH_WIDENING < before * 1000
+    return settled(as_cut(problem, best), best, options, steps // 2) if better else [], bound, proved
+
+
+def as_cut(problem: Problem, allocation: Allocation) -> Problem:
+    """The problem with one way to cut each layer, the one it is cut by: annealing moves units of one factor only."""
+    cuts = [
+        tuple(r for r in own if r.factor == allocation[x][0].split) or own[:1] for x, own in enumerate(problem.splits)
+    ]
+    return replace(problem, splits=cuts)
+
+
+def calmer(
+    placed: Placed, graph: Graph, options: PartitionOptions, book: CostBook, locality: float | None, seed: int
+) -> Decision:
     """A decision with fewer messages: annealed from the contiguous sweep at this price of traffic; None: the sweep."""
     problem = placed.problem
     best = contiguous(problem, placed.bound)
     assert best is not None, "the first search began with it"
     if locality is not None:
         steps = int(options.time_limit_s * STEPS_PER_SECOND) // 4
-        best = anneal(problem, best, placed.interval, steps, options.seed, locality)
+        best = anneal(problem, best, placed.interval, steps, options.seed + seed, locality)
     return decision_of(graph, placed.slots, problem, keep_weights(problem, best), book)
 
 
@@ -205,18 +252,13 @@ def decision_of(
     pieces: dict[str, tuple[Piece, ...]] = {}
     for layer in problem.table.layers:
         node = graph.nodes[layer.index]
-        extent = reduce_extent(node)
-        ranges = {r.factor: r for r in layer.splits}
         made: list[Piece] = []
-        partials = max(2, sum(1 for s in allocation[layer.index] if s.split == "Pn"))
-        for s in allocation[layer.index]:
-            box, lo, hi = layer.box, 0, extent
-            if s.split == "Pm":
-                r = ranges["Pm"]
-                box = cut(layer.box, r.axis, *r.bounds(s.first, s.units))
-            elif s.split == "Pn":
-                lo, hi = ranges["Pn"].bounds(s.first, s.units)
+        shares = allocation[layer.index]
+        work = {problem.boxes.task(layer.index, s.key)[1:] for s in shares if s.option.role == "partial"}
+        for s in shares:
+            box, lo, hi = problem.boxes.task(layer.index, s.key)
             slot = slots[s.slot]
+            partials = max(2, len(work))
             n = book.cost(node, s.option.role, box, (lo, hi), slot.spec, s.option.memory, partials)
             if n is None:
                 raise AssertionError(f"{layer.name}: the engine holds the slice's twin but not the slice {box}")

@@ -166,9 +166,12 @@ class Machine:
         events: Sequence[Event],
         links: Mapping[str, tuple[int, int]],
         crowd: Mapping[tuple[str, str], float],
+        banks: Sequence[Mapping[str, int]],
     ) -> None:
-        """crowd: (engine, link) -> share of the time that others than the engine keep the link busy."""
-        self.plan, self.steps, self.crowd = plan, steps, crowd
+        """crowd: (engine, link) -> share of the time that others than the engine keep the link busy.
+
+        banks: of each channel, the time for which its message keeps the banks of its ends busy."""
+        self.plan, self.steps, self.crowd, self.banks = plan, steps, crowd, banks
         self.events = sorted(events, key=lambda e: e.order)
         self.links = links
         self.clock = {e.id: int(e.parameters["clock_khz"]) for e in plan.engines}
@@ -193,7 +196,7 @@ class _Run:
         self.host = Calendar()
         # In one frame, or without stages, many messages set out together.
         meeting = frames == 1 or machine.deepest == 0
-        self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, meeting)
+        self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, machine.banks, meeting)
         self.done = [0] * frames
         self.took: dict[str, int] = {}
         self.watched = range(frames - WATCHED, frames)  # iterations in which every stage has a frame

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from compiler.ir.graph import Conv, DType, storage4
-from compiler.ops import input_boxes, resident_budget_bytes, splits, task_cost, task_timeline
+from compiler.ops import input_boxes, likely_stored, resident_budget_bytes, splits, task_cost, task_timeline
 from compiler.ops.base import timeline_of
-from compiler.ops.boxes import whole_box
+from compiler.ops.boxes import burst_bytes, whole_box
 from compiler.ops.registry import _steps
 from cost_models.pipeline import pipeline_makespan
 from tests.ops.graphs import Builder, random_graph
@@ -145,3 +145,49 @@ def test_equal_slices_have_equal_costs() -> None:
     g, node, _ = conv_case((1, 64, 20, 20), 96, (3, 3), (1, 1), (1, 1, 1, 1))
     costs = [task_cost(g, node, "full", (0, 1, a, a + 32, 0, 20, 0, 20), (0, 0), SMALL) for a in (0, 32, 64)]
     assert costs[0] == costs[1] == costs[2]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_row_slices_are_priced_as_their_buffers_lie(seed: int) -> None:
+    """Inputs and results held in part: priced strides and runs are those of the lowered instructions."""
+    b = random_graph(seed)
+    g = b.graph()
+    for node in g.nodes:
+        if not isinstance(node, Conv):
+            continue
+        box = whole_box(storage4(g.tensors[node.y].shape))
+        for cut in splits(g, node).others:
+            half = list(box)
+            half[2 * cut.axis + 1] = (cut.extent + 1) // 2
+            part = tuple(half)
+            held = {**likely_stored(g, node, "full", part, (0, 0)), node.y: part}
+            k = node.weight.shape[1]
+            cost = task_cost(g, node, "full", part, (0, k), SMALL)
+            assert cost is not None
+            lowered = timeline_of(_steps(g, node, "full", part, (0, k), SMALL, cost.tile, "stream", 2, held)[0])
+            priced = task_timeline(g, node, "full", part, (0, k), SMALL, cost.tile, stored=held)
+            for name in ("ld_main", "cx_head", "cx_tail", "st", "st_bus_bytes"):
+                assert getattr(priced, name) == getattr(lowered, name), (name, cut)
+
+
+def test_bursts_of_a_box_count_its_runs() -> None:
+    held = (0, 2, 3, 7, 0, 10, 0, 20)  # 2 x 4 x 10 x 20
+    assert burst_bytes(held, held, 1) == 1600
+    assert burst_bytes(held, (0, 1, 3, 7, 2, 4, 0, 20), 1) == 4 * 64  # four runs of 40 bytes
+    assert burst_bytes(held, (0, 2, 3, 7, 0, 10, 5, 6), 1) == 80 * 64  # a column: a burst an element
+    assert burst_bytes(held, (0, 2, 4, 5, 0, 10, 0, 20), 4) == 2 * 832  # 800 bytes each
+
+
+def test_a_strided_layer_is_searched_with_in_the_whole_of_its_input() -> None:
+    """A 1x1 window of stride 2 reads 27 of 28 columns: others read the last one too, so rows are no dense run."""
+    g, node, box = conv_case((1, 64, 28, 28), 64, (1, 1), (2, 2))
+    tile = {"m": 64, "n": 64, "r": 7, "c": 14, "order": 0}
+    assert input_boxes(g, node, "full", box)[node.x] == (0, 1, 0, 64, 0, 27, 0, 27)
+    likely = likely_stored(g, node, "full", box, (0, 0))
+    assert likely[node.x] == (0, 1, 0, 64, 0, 28, 0, 28)
+    rows = likely_stored(g, node, "full", (0, 1, 0, 64, 3, 7, 0, 14), (0, 0))
+    assert rows[node.x] == (0, 1, 0, 64, 6, 13, 0, 28)
+    usual, dense = (
+        task_timeline(g, node, "full", box, (0, 0), SMALL, tile, stored=stored) for stored in (likely, None)
+    )
+    assert sum(usual.ld_bus_bytes) > sum(dense.ld_bus_bytes)

@@ -15,7 +15,7 @@ UNITS = 2
 
 def option(layer: int, kind: int, split: str, units: int, ticks: int, role: str = "full", resident: int = 0) -> Option:
     share = (units, UNITS) if split else (1, 1)
-    return Option(layer, kind, split, share, role, "resident" if resident else "stream", ticks, ticks, resident)
+    return Option(layer, kind, split, share, role, "resident" if resident else "stream", ticks, ticks, ticks, resident)
 
 
 @st.composite
@@ -97,7 +97,7 @@ def test_resident_weights_only_as_far_as_there_is_room() -> None:
 
 def test_partial_sums_pay_for_their_reduction() -> None:
     """Halves of 20 ticks and a reduction of 30 cost 70; whole it is 80."""
-    parts = [option(0, 0, "Pn", 1, 20, "partial"), Option(0, 0, "reduce", (0, UNITS), "reduce", "stream", 30, 30)]
+    parts = [option(0, 0, "Pn", 1, 20, "partial"), Option(0, 0, "reduce", (0, UNITS), "reduce", "stream", 30, 30, 30)]
     whole = [option(0, 0, "", 1, 80)]
     assert lower_bound(parts + whole, [Pool((0,), 1)], 1).bound == 70
     assert lower_bound(parts, [Pool((0,), 1)], 1).bound == 70

@@ -115,7 +115,7 @@ def test_host_segments_are_stages_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "says"), [(("Pm", 64), "needs 64 engines, 12"), (("Pm", 12), "no layer that may move can be cut")]
+    ("split", "says"), [(("Pm", 64), "needs 64 engines, 12"), (("Pb", 2), "no layer can be cut into so many")]
 )
 def test_a_split_that_no_layer_allows_is_refused(split: tuple[str, int], says: str) -> None:
     with pytest.raises(FvcError) as caught:
@@ -125,7 +125,7 @@ def test_a_split_that_no_layer_allows_is_refused(split: tuple[str, int], says: s
 
 
 def test_weights_live_where_memory_says() -> None:
-    """Any URAM of a tiled engine is its weight memory, so `bram` has none and `uram` some; `uram` needs a board with it."""
+    """Any URAM of a tiled engine is its weight memory: `bram` has none, `uram` some, and needs a board that has it."""
     graph = residual()
     used = {
         memory: partition(graph, load_cluster("u280"), PartitionOptions(time_limit_s=0.5, memory=memory)).engines

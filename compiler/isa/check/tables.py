@@ -206,9 +206,12 @@ def check_placements(view: CoreView, accesses: Accesses, findings: Findings) -> 
 
 @dataclass(slots=True)
 class Coverage:
-    """How often each element of a tensor is stored as output, over the bounding box of its placements."""
+    """How often each element of a tensor is stored as output, over the bounding box of its placements. A partial sum is
+    stored from where it begins on, any other tensor from its first element; replicas may cut a layer differently."""
 
+    begin: list[int]
     shape: list[int]
+    partial: bool = False
     count: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None = None
 
 
@@ -220,8 +223,9 @@ class OutputCoverage:
         for view in views:
             for p in view.core.memory_map:
                 if legal_box(p.box):
-                    ends = [p.box[i] for i in (1, 3, 5, 7)]
-                    known = self.tensors.setdefault(p.tensor, Coverage(ends))
+                    begin, ends = [p.box[i] for i in (0, 2, 4, 6)], [p.box[i] for i in (1, 3, 5, 7)]
+                    known = self.tensors.setdefault(p.tensor, Coverage(begin, ends))
+                    known.begin = [min(a, b) for a, b in zip(known.begin, begin, strict=True)]
                     known.shape = [max(a, b) for a, b in zip(known.shape, ends, strict=True)]
 
     def add(self, view: CoreView, findings: Findings) -> None:
@@ -250,6 +254,10 @@ class OutputCoverage:
                 findings.add("FVC335", f"placement of {row.tensor} is larger than any tensor", *view.where(k))
                 continue
             places[id(place)] = place
+            if row.role == "partial":
+                self.tensors[row.tensor].partial = True
+            else:
+                self.tensors[row.tensor].begin = [0, 0, 0, 0]
             counts = local.setdefault(id(place), np.zeros(sizes(place.box), np.uint8))
             elem = f["elem"]
             steps = tuple(f[s] // elem for s in ("dram_s2", "dram_s1", "dram_s0"))
@@ -276,8 +284,12 @@ class OutputCoverage:
     def finish(self, replicas: int, findings: Findings) -> None:
         """Every element of every stored tensor exactly once a replica."""
         for name, whole in self.tensors.items():
-            if whole.count is not None and (whole.count != replicas).any():
-                first = np.argwhere(whole.count != replicas)[0].tolist()
+            if whole.count is None:
+                continue
+            count = whole.count[tuple(slice(a, None) for a in whole.begin)]
+            wrong = count > replicas if whole.partial and replicas > 1 else count != replicas
+            if wrong.any():
+                first = (np.argwhere(wrong)[0] + whole.begin).tolist()
                 times = int(whole.count[tuple(first)])
                 what = f"element {first} of {name} is stored {times} times a frame, {replicas} expected"
                 findings.add("FVC335", what)

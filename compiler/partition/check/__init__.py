@@ -10,8 +10,8 @@ from compiler.ir.graph import Graph
 from compiler.isa.check.findings import Finding, Findings
 from compiler.partition.check.flow import check_flow
 from compiler.partition.check.hardware import check_hardware
-from compiler.partition.check.layers import check_layers
-from compiler.partition.check.loads import check_loads
+from compiler.partition.check.layers import check_layers, holdings, timelines
+from compiler.partition.check.loads import bank_bytes, check_loads
 from compiler.partition.check.numbers import check_numbers
 from compiler.partition.check.options import check_options
 from compiler.partition.check.streaming import check_streaming
@@ -32,7 +32,11 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
         check_streaming(plan, graph, cluster, found)
         return found.result()
     sound = check_hardware(plan, cluster, found) and check_layers(plan, graph, cluster, found)
-    if sound and check_flow(plan, graph, cluster, found) and check_loads(plan, graph, cluster, found):
-        check_numbers(plan, graph, cluster, found)
+    if sound and check_flow(plan, graph, cluster, found):
+        held = holdings(plan, graph)
+        times = timelines(plan, graph, held)
+        banks = bank_bytes(plan, graph, times, held)
+        if check_loads(plan, times, banks, cluster, found):
+            check_numbers(plan, times, banks, cluster, found)
         check_options(plan, cluster, found)
     return found.result()

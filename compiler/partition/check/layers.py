@@ -5,7 +5,16 @@ from __future__ import annotations
 from compiler.ir.graph import Conv, Graph, Node, storage4
 from compiler.isa.check.findings import Findings
 from compiler.isa.program import EngineSpec
-from compiler.ops import input_boxes, resident_budget_bytes, splits, task_cost
+from compiler.ops import (
+    Splits,
+    TaskTimeline,
+    input_boxes,
+    partial_name,
+    resident_budget_bytes,
+    splits,
+    task_cost,
+    task_timeline,
+)
 from compiler.plan.model import Box, LayerPlan, Plan, SlicePlan
 from device_db.model import Cluster
 
@@ -82,6 +91,7 @@ def _coverage(layer: LayerPlan, node: Node, own: list[SlicePlan], graph: Graph, 
     """Every element of the output exactly once, from all input channels, cut where the operator allows it."""
     where = f"layers {layer.name}" + (f" replica {replica}" if replica else "")
     all_of_it, extent, legal = whole(graph, node.y), reduce_extent(node), splits(graph, node)
+    quantum = {c.axis: c.quantum for c in legal.cuts}
     final = [s for s in own if s.role in ("full", "reduce")]
     partial = [s for s in own if s.role == "partial"]
     if len(final) + len(partial) != len(own):
@@ -96,10 +106,10 @@ def _coverage(layer: LayerPlan, node: Node, own: list[SlicePlan], graph: Graph, 
             end = all_of_it[2 * axis + 1]
             if (lo, hi) == (0, end):
                 continue
-            if axis != legal.axis or not legal.channels:
+            if axis not in quantum:
                 found.add("FVC220", f"{s.task} is cut along storage axis {axis}, which {node.op} does not allow", where)
-            elif any(x % legal.quantum for x in (lo, hi) if x != end):
-                found.add("FVC220", f"{s.task} is cut at {lo}..{hi}, not at a multiple of {legal.quantum}", where)
+            elif any(x % quantum[axis] for x in (lo, hi) if x != end):
+                found.add("FVC220", f"{s.task} is cut at {lo}..{hi}, not at a multiple of {quantum[axis]}", where)
         low, high = s.reduce_from, s.reduce_to
         if s.role == "partial":
             if not (legal.reduce and 0 <= low < high <= legal.reduce):
@@ -124,14 +134,62 @@ def _coverage(layer: LayerPlan, node: Node, own: list[SlicePlan], graph: Graph, 
             at = high
         if at != legal.reduce:
             found.add("FVC220", f"the partial sums of {s.task} do not cover its input channels exactly once", where)
-    kind = "whole" if len(own) == 1 else f"Pn={len(partial)}" if partial else f"Pm={len(own)}"
+    kind = _strategy(partial or final, legal) if len(own) > 1 else "whole"
     if replica == 0 and layer.strategy != kind:
         found.add("FVC220", f"strategy '{layer.strategy}', the slices are {kind}", where)
 
 
-def partial_count(layer: LayerPlan, replica: int) -> int:
-    """Partial sums that a reduce slice adds."""
-    return max(2, sum(1 for s in layer.slices if s.role == "partial" and s.replica == replica))
+def _strategy(cells: list[SlicePlan], legal: Splits) -> str:
+    """How many ranges of every axis and of the input channels the slices have, in Super-LIP's names."""
+    ranges = {c.factor: {s.box[2 * c.axis : 2 * c.axis + 2] for s in cells} for c in legal.cuts}
+    ranges["Pn"] = {(s.reduce_from, s.reduce_to) for s in cells}
+    return ",".join(f"{f}={len(ranges[f])}" for f in ("Pb", "Pr", "Pc", "Pm", "Pn") if len(ranges.get(f, ())) > 1)
+
+
+def added(layer: LayerPlan, s: SlicePlan) -> tuple[str, ...]:
+    """Names of the partial sums that a reduce slice adds: those of its replica that meet its box."""
+    own = [p for p in layer.slices if p.replica == s.replica]
+    return tuple(partial_name(layer.name, k) for k, p in enumerate(own) if p.role == "partial" and common(p.box, s.box))
+
+
+def partial_count(layer: LayerPlan, s: SlicePlan) -> int:
+    """How many partial sums a slice adds, at least two (what a slice that adds none is priced with)."""
+    return max(2, len(added(layer, s))) if s.role == "reduce" else 2
+
+
+def holdings(plan: Plan, graph: Graph) -> dict[str, dict[str, Box]]:
+    """What each core's memory has of each tensor: the hull of what its tasks make and of what its channels bring."""
+    held: dict[str, dict[str, Box]] = {e.id: {} for e in plan.engines}
+
+    def hold(engine: str, tensor: str, box: Box) -> None:
+        have = held[engine].get(tensor, box)
+        pairs = enumerate(zip(box, have, strict=True))
+        held[engine][tensor] = tuple(min(a, b) if i % 2 == 0 else max(a, b) for i, (a, b) in pairs)  # type: ignore[assignment]
+
+    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+        at: dict[int, int] = {}
+        for s in layer.slices:
+            k = at.get(s.replica, 0)
+            at[s.replica] = k + 1
+            hold(s.engine, partial_name(layer.name, k) if s.role == "partial" else node.y, s.box)
+    for c in plan.channels:
+        if c.target in held:
+            hold(c.target, c.tensor, c.box)
+    return held
+
+
+def timelines(plan: Plan, graph: Graph, held: dict[str, dict[str, Box]]) -> dict[str, TaskTimeline]:
+    """Durations and bank bytes of every task that fits its engine, its tensors in memory as its core holds them."""
+    specs = {e.id: EngineSpec(**e.parameters) for e in plan.engines}
+    out: dict[str, TaskTimeline] = {}
+    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+        for s in layer.slices:
+            reach, spec = (s.reduce_from, s.reduce_to), specs[s.engine]
+            if task_cost(graph, node, s.role, s.box, reach, spec, s.memory, partial_count(layer, s)) is not None:
+                out[s.task] = task_timeline(
+                    graph, node, s.role, s.box, reach, spec, s.tile, s.memory, added(layer, s) or 2, held[s.engine]
+                )
+    return out
 
 
 def _costs(plan: Plan, graph: Graph, found: Findings) -> None:
@@ -147,7 +205,7 @@ def _costs(plan: Plan, graph: Graph, found: Findings) -> None:
                 continue
             cost = task_cost(
                 graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,
-                partial_count(layer, s.replica),
+                partial_count(layer, s),
             )  # fmt: skip
             if cost is None:
                 found.add("FVC203", f"no tile of it fits the scratchpads of {s.engine}", where)
@@ -190,7 +248,7 @@ def _capacity(plan: Plan, graph: Graph, found: Findings) -> None:
             stage.setdefault((s.engine, output), s.stage)
             cost = task_cost(
                 graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,
-                partial_count(layer, s.replica),
+                partial_count(layer, s),
             )  # fmt: skip
             size = cost.constant_bytes if cost is not None else 0
             need[s.engine] += size
@@ -198,8 +256,8 @@ def _capacity(plan: Plan, graph: Graph, found: Findings) -> None:
             if s.role != "reduce":
                 for tensor, box in input_boxes(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to)).items():
                     first = stage.get((s.engine, tensor))
-                    if first is not None:
-                        use(s.engine, tensor, common(box, made[(s.engine, tensor)][0]) or s.box, s.stage - first + 1)
+                    if first is not None and (here := common(box, made[(s.engine, tensor)][0])) is not None:
+                        use(s.engine, tensor, here, s.stage - first + 1)
     for c in plan.channels:
         if c.target in specs:
             use(c.target, c.tensor, c.box, max(2, c.target_stage - c.source_stage + 1))

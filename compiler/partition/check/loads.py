@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from compiler.ir.graph import Graph
 from compiler.isa.check.findings import Findings
-from compiler.isa.program import EngineSpec
-from compiler.ops import task_cost, task_timeline
-from compiler.ops.boxes import bounding
-from compiler.partition.check.layers import partial_count
+from compiler.ops import TaskTimeline
+from compiler.ops.boxes import burst_bytes
 from compiler.plan.model import Box, Plan
-from cost_models.primitives import PS_PER_SECOND, ceil_div
+from cost_models.primitives import PS_PER_SECOND
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
@@ -31,57 +31,41 @@ def link_bits(plan: Plan) -> dict[str, int]:
     return out
 
 
-def bank_bytes(plan: Plan, graph: Graph) -> dict[str, int]:
-    """Bytes a frame of every bank: loads and stores in whole bursts, and both ends of every message."""
-    specs = {e.id: EngineSpec(**e.parameters) for e in plan.engines}
+def bank_bytes(
+    plan: Plan, graph: Graph, times: Mapping[str, TaskTimeline], held: Mapping[str, Mapping[str, Box]]
+) -> dict[str, int]:
+    """Bytes a frame of every bank: loads, stores and both ends of every message, in whole bursts."""
     bank = {e.id: f"{e.device}/{e.parameters['bank']}" for e in plan.engines}
     out = dict.fromkeys(sorted(bank.values()), 0)
     for c in plan.channels:
+        known = graph.tensors.get(c.tensor)
+        elem = known.dtype.size_bytes if known is not None else 4
         for end in (c.source, c.target):
             if end != HOST:
-                out[bank[end]] += ceil_div(c.bits_per_frame, 8)
-    held = buffers(plan, graph)
-    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+                out[bank[end]] += burst_bytes(held[end].get(c.tensor, c.box), c.box, elem)
+    for layer in plan.layers:
         for s in layer.slices:
-            t = task_timeline(
-                graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.tile, s.memory,
-                partial_count(layer, s.replica), held[s.engine],
-            )  # fmt: skip
-            out[bank[s.engine]] += sum(t.ld_bus_bytes) + sum(t.st_bus_bytes)
+            if s.task in times:
+                out[bank[s.engine]] += sum(times[s.task].ld_bus_bytes) + sum(times[s.task].st_bus_bytes)
     return out
 
 
-def buffers(plan: Plan, graph: Graph) -> dict[str, dict[str, Box]]:
-    """By engine and tensor the box that its core keeps in one dense buffer: all that is made there or arrives."""
-    held: dict[str, dict[str, Box]] = {e.id: {} for e in plan.engines}
-
-    for layer, node in zip(plan.layers, graph.nodes, strict=True):
-        for s in layer.slices:
-            if s.role != "partial":  # every partial sum has a buffer of its own
-                held[s.engine][node.y] = bounding(held[s.engine].get(node.y), s.box)
-    for c in plan.channels:
-        if c.target != HOST:
-            held[c.target][c.tensor] = bounding(held[c.target].get(c.tensor), c.box)
-    return held
-
-
-def compute_ps(plan: Plan, graph: Graph) -> dict[str, int]:
+def compute_ps(plan: Plan, times: Mapping[str, TaskTimeline]) -> dict[str, int]:
     """Least busy time a frame of every engine: its busiest queue, nothing of it overlapping itself."""
-    specs = {e.id: EngineSpec(**e.parameters) for e in plan.engines}
-    queues = {e: [0, 0, 0] for e in specs}
-    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+    clock = {e.id: int(e.parameters["clock_khz"]) for e in plan.engines}
+    queues = {e: [0, 0, 0] for e in clock}
+    for layer in plan.layers:
         for s in layer.slices:
-            cost = task_cost(
-                graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,
-                partial_count(layer, s.replica),
-            )  # fmt: skip
-            if cost is not None:
-                for i, cycles in enumerate((cost.load_cycles, cost.compute_cycles, cost.store_cycles)):
-                    queues[s.engine][i] += cycles
-    return {e: max(q) * 1_000_000_000 // specs[e].clock_khz for e, q in queues.items()}
+            t = times.get(s.task)
+            if t is not None:
+                for i, cycles in enumerate((t.ld_cycles, t.cx_cycles, t.st)):
+                    queues[s.engine][i] += sum(cycles)
+    return {e: max(q) * 1_000_000_000 // clock[e] for e, q in queues.items()}
 
 
-def check_loads(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> bool:
+def check_loads(
+    plan: Plan, times: Mapping[str, TaskTimeline], banks: Mapping[str, int], cluster: Cluster, found: Findings
+) -> bool:
     """Nothing is busy for longer than a frame takes. False if there is no interval to compare with."""
     interval = plan.predicted.get("interval_ns")
     if not isinstance(interval, int) or interval <= 0:
@@ -100,7 +84,7 @@ def check_loads(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> 
                 "predicted.interval_ns",
             )
     rate = {f"{e.device}/{e.parameters['bank']}": int(e.parameters["bank_bytes_per_second"]) for e in plan.engines}
-    for bank, size in bank_bytes(plan, graph).items():
+    for bank, size in banks.items():
         if size * PS_PER_SECOND > limit * rate[bank]:
             have = limit * rate[bank] // PS_PER_SECOND
             found.add(
@@ -108,7 +92,7 @@ def check_loads(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> 
                 f"bank {bank} moves {size} bytes a frame, {have} pass in its interval",
                 "predicted.interval_ns",
             )
-    for engine, busy in compute_ps(plan, graph).items():
+    for engine, busy in compute_ps(plan, times).items():
         if busy > limit:
             found.add(
                 "FVC220",

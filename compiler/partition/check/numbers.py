@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from compiler.ir.graph import Graph
 from compiler.isa.check.findings import Findings
-from compiler.isa.program import EngineSpec
-from compiler.ops import task_cost
-from compiler.partition.check.layers import partial_count
-from compiler.partition.check.loads import bank_bytes, frame_ps, link_bits
+from compiler.ops import TaskTimeline
+from compiler.partition.check.loads import frame_ps, link_bits
 from compiler.plan.model import Plan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, cycles_ps
 from device_db.model import Cluster
@@ -19,7 +17,9 @@ WHOLE = ("interval_ns", "latency_ns", "interval_cycles", "latency_cycles")
 REAL = ("clock_mhz", "fps", "latency_ms", "energy_mj")
 
 
-def check_numbers(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
+def check_numbers(
+    plan: Plan, times: Mapping[str, TaskTimeline], banks: Mapping[str, int], cluster: Cluster, found: Findings
+) -> None:
     """Predicted figures and the solver's claim."""
     p = plan.predicted
     bad = [k for k in WHOLE if type(p.get(k)) is not int or p[k] <= 0]
@@ -30,8 +30,8 @@ def check_numbers(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -
         return
     _time(plan, cluster, found)
     _solver(plan, found)
-    _tasks(plan, graph, found)
-    _shares(plan, graph, cluster, found)
+    _tasks(plan, times, found)
+    _shares(plan, banks, cluster, found)
     _limiting(plan, found)
 
 
@@ -72,21 +72,16 @@ def _solver(plan: Plan, found: Findings) -> None:
         found.add("FVC220", "a bound without saying what proves it and over what", where)
 
 
-def _tasks(plan: Plan, graph: Graph, found: Findings) -> None:
+def _tasks(plan: Plan, times: Mapping[str, TaskTimeline], found: Findings) -> None:
     """Every task's predicted cycles, at least what its arithmetic takes."""
-    specs = {e.id: EngineSpec(**e.parameters) for e in plan.engines}
     tasks: dict[str, Any] = plan.predicted.get("tasks", {})
     names = {s.task for layer in plan.layers for s in layer.slices}
     if set(tasks) != names:
         found.add("FVC220", f"not the plan's tasks: {sorted(set(tasks) ^ names)[:5]}", "predicted.tasks")
         return
-    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+    for layer in plan.layers:
         for s in layer.slices:
-            cost = task_cost(
-                graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,
-                partial_count(layer, s.replica),
-            )  # fmt: skip
-            least = 0 if cost is None else cost.compute_cycles
+            least = sum(times[s.task].cx_cycles) if s.task in times else 0
             for key in ("latency_cycles", "steady_cycles"):
                 have = tasks[s.task].get(key)
                 if type(have) is not int or have < least:
@@ -95,7 +90,7 @@ def _tasks(plan: Plan, graph: Graph, found: Findings) -> None:
                     )
 
 
-def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
+def _shares(plan: Plan, banks: Mapping[str, int], cluster: Cluster, found: Findings) -> None:
     """Utilisation of links, banks, dies and host, in permille of a replica's interval."""
     p, frame = plan.predicted, frame_ps(plan)
     specs = link_specs(cluster)
@@ -117,7 +112,7 @@ def _shares(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None
 
     shares("links", "bits_per_frame", {k: (b, specs[k][0]) for k, b in link_bits(plan).items() if k in specs})
     rate = {f"{e.device}/{e.parameters['bank']}": int(e.parameters["bank_bytes_per_second"]) for e in plan.engines}
-    shares("banks", "bytes_per_frame", {k: (b, rate[k]) for k, b in bank_bytes(plan, graph).items()})
+    shares("banks", "bytes_per_frame", {k: (b, rate[k]) for k, b in banks.items()})
     busy: dict[str, int] = {}
     engines: dict[str, int] = {}
     clock = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import exp
 from random import Random
 
+from compiler.partition.boxes import Key
 from compiler.partition.options_table import Option
 from compiler.partition.problem import HOST_SLOT, Allocation, Problem, Share, load_of
 
@@ -20,6 +21,7 @@ SHARED_LIMIT = 0.5
 # the others balance what it found.
 PHASES = ((0.7, 0.02, 0.0005), (0.15, 0.004, 0.0003), (0.15, 0.004, 0.0003))
 
+WHOLE: Key = ("", 0, 1, "full")
 Pieces = tuple[tuple[int, int], ...]  # (slot, units)…, units add up to the layer's
 
 
@@ -30,18 +32,21 @@ class Annealer:
         self.p = problem
         self.random = Random(seed)
         self.units: list[int] = []
+        self.factor: list[str] = []  # by which each layer may be cut
         self.cost: list[dict[int, dict[int, Option]]] = []  # layer -> kind -> units -> option
         stuck = {x for g in problem.stuck for x in g}
         self.fixed = {
             x: shares
             for x, shares in start.items()
-            if x in stuck or x in problem.forced or any(s.split not in ("", "Pm") for s in shares)
+            if x in stuck or x in problem.forced or any(s.option.role != "full" for s in shares)
         }
         kinds = sorted(set(problem.kind_of))
         for layer in problem.table.layers:
-            ranges = [r for r in layer.splits if r.factor == "Pm"]
+            ranges = [r for r in problem.splits[layer.index] if r.factor != "Pn"]
             n = ranges[0].units if ranges else 1
+            factor = ranges[0].factor if ranges else ""
             self.units.append(n)
+            self.factor.append(factor)
             table: dict[int, dict[int, Option]] = {}
             for k in kinds:
                 table[k] = {}
@@ -49,7 +54,7 @@ class Annealer:
                 if whole is not None:
                     table[k][n] = whole
                 for o in problem.table.of(layer.index, k):
-                    if o.split == "Pm" and o.share[0] < n:
+                    if o.split == factor and o.split and o.share[0] < n:
                         best = table[k].get(o.share[0])
                         if best is None or o.ticks < best.ticks:
                             table[k][o.share[0]] = o
@@ -63,6 +68,7 @@ class Annealer:
                 self.pieces.append(((shares[0].slot, self.units[layer.index]),))
             else:
                 self.pieces.append(tuple((s.slot, s.units) for s in shares))
+        self.place = {e: k for k, e in enumerate(problem.order)}
         self.movable = [x.index for x in problem.table.layers if x.index not in self.fixed]
         links = len(problem.links)
         self.per_bit = [problem.ref_khz * 1000 / k.bits_per_second for k in problem.links]
@@ -96,30 +102,36 @@ class Annealer:
     def option(self, layer: int, slot: int, units: int) -> Option | None:
         return self.cost[layer][self.p.kind_of[slot]].get(units)
 
-    def _where(self, layer: int) -> list[tuple[int, float]]:
-        """(slot, share of the output made there)."""
+    def _tasks(self, layer: int) -> list[tuple[int, Key]]:
+        """(slot, what it does) of each piece of a layer."""
         if layer in self.fixed:
-            makers = [s for s in self.fixed[layer] if s.option.role != "partial"]
-            total = sum(s.units for s in makers) or 1
-            return [(s.slot, s.units / total) for s in makers]
-        n = self.units[layer]
-        return [(e, u / n) for e, u in self.pieces[layer]]
-
-    def _readers(self, layer: int) -> list[int]:
-        if layer in self.fixed:
-            return [s.slot for s in self.fixed[layer] if s.option.role != "reduce"]
-        return [e for e, _ in self.pieces[layer]]
+            return [(s.slot, s.key) for s in self.fixed[layer]]
+        pieces = self.pieces[layer]
+        if len(pieces) == 1:
+            return [(pieces[0][0], WHOLE)]
+        out: list[tuple[int, Key]] = []
+        first, factor = 0, self.factor[layer]
+        for e, u in sorted(pieces, key=lambda s: self.place[s[0]]):
+            out.append((e, (factor, first, u, "full")))
+            first += u
+        return out
 
     def _flow_ticks(self, f: int, out: dict[int, float], sign: float) -> None:
-        flow = self.p.flows[f]
-        makers = [(HOST_SLOT, 1.0)] if flow.producer == HOST_SLOT else self._where(flow.producer)
-        targets = {e for c in flow.consumers for e in self._readers(c)}
+        flow, boxes = self.p.flows[f], self.p.boxes
+        makers: list[tuple[int, tuple[int, Key] | None]] = [(HOST_SLOT, None)]
+        if flow.producer != HOST_SLOT:
+            makers = [(e, (flow.producer, k)) for e, k in self._tasks(flow.producer) if k[3] != "partial"]
+        readers: dict[int, list[tuple[int, Key]]] = {}
+        for c in flow.consumers:
+            for e, k in self._tasks(c):
+                if k[3] != "reduce":
+                    readers.setdefault(e, []).append((c, k))
         if flow.to_host:
-            targets.add(HOST_SLOT)
-        for i, share in makers:
-            for j in targets:
+            readers[HOST_SLOT] = []
+        for i, maker in makers:
+            for j, here in readers.items():
                 if i != j:
-                    bits = sign * flow.bits * share
+                    bits = sign * boxes.bits(flow.tensor, maker, tuple(here))
                     for r in self.way[(i, j)]:
                         out[r] = out.get(r, 0.0) + bits * self.per_bit[r]
 
@@ -246,13 +258,12 @@ class Annealer:
     def allocation(self) -> Allocation:
         """The pieces as shares, slices in machine order."""
         out: Allocation = dict(self.fixed)
-        place = {e: k for k, e in enumerate(self.p.order)}
         for x in self.movable:
             shares: list[Share] = []
             first, n = 0, self.units[x]
-            for e, u in sorted(self.pieces[x], key=lambda s: place[s[0]]):
+            for e, u in sorted(self.pieces[x], key=lambda s: self.place[s[0]]):
                 o = self.cost[x][self.p.kind_of[e]][u]
-                shares.append(Share(e, "", 0, 1, o) if u == n else Share(e, "Pm", first, u, o))
+                shares.append(Share(e, "", 0, 1, o) if u == n else Share(e, self.factor[x], first, u, o))
                 first += u
             out[x] = tuple(shares)
         return {x.index: out[x.index] for x in self.p.table.layers}

@@ -73,7 +73,7 @@ class _Sweep:
             self.load[slot] += whole.ticks
             return (Share(slot, "", 0, 1, whole),)
         best: tuple[list[tuple[int, Share]], int] | None = None
-        for split in p.table.layers[layer].splits:
+        for split in p.splits[layer]:
             got = self.split_from(layer, split.factor, split.units)
             if got is not None and (best is None or (len(got[0]), got[1]) < (len(best[0]), best[1])):
                 best = got
@@ -95,8 +95,8 @@ class _Sweep:
 def preplace(problem: Problem, load: list[int]) -> Allocation | None:
     """Layers that are not free to go where a sweep is: forced slices, stuck groups, anchored ones; adds to `load`."""
     out: Allocation = {}
-    for layer, (split, count) in problem.forced.items():
-        got = forced_slices(problem, layer, split, count, load)
+    for layer, grid in problem.forced.items():
+        got = forced_slices(problem, layer, grid, load)
         if got is None:
             return None
         for s in got:
@@ -124,30 +124,25 @@ def preplace(problem: Problem, load: list[int]) -> Allocation | None:
     return out
 
 
-def forced_slices(problem: Problem, layer: int, split: str, count: int, load: list[int]) -> tuple[Share, ...] | None:
-    """`count` slices as even as the quantum allows, on the least loaded engines that the layer may use."""
-    ranges = [r for r in problem.table.layers[layer].splits if r.factor == split]
-    if not ranges:
+def forced_slices(problem: Problem, layer: int, grid: str, load: list[int]) -> tuple[Share, ...] | None:
+    """The cells of a grid on the least loaded engines that the layer may use, in machine order."""
+    places = problem.table.layers[layer].grids[grid].places
+    slots = sorted(problem.slots_of(layer), key=lambda e: (load[e], problem.order.index(e)))[:places]
+    return on_slots(problem, layer, grid, sorted(slots, key=problem.order.index))
+
+
+def on_slots(problem: Problem, layer: int, grid: str, slots: list[int]) -> tuple[Share, ...] | None:
+    """The cells of a grid on these engines, or None where one of them does not fit."""
+    cut = problem.table.layers[layer].grids[grid]
+    if len(slots) != cut.places:
         return None
-    units = ranges[0].units
-    slots = sorted(problem.slots_of(layer), key=lambda e: (load[e], problem.order.index(e)))[:count]
-    if len(slots) < count or units < count:
-        return None
-    slots.sort(key=problem.order.index)
     out: list[Share] = []
-    first = 0
-    for k, slot in enumerate(slots):
-        size = (units * (k + 1)) // count - first
-        o = _piece(problem, layer, slot, split, size)
+    for i, c in enumerate(cut.cells):
+        slot = slots[c.place]
+        o = problem.table.cell(layer, problem.kind_of[slot], grid, i)
         if o is None:
             return None
-        out.append(Share(slot, split, first, size, o))
-        first += size
-    if split == "Pn":
-        o = _reduce_option(problem, layer, slots[-1])
-        if o is None:
-            return None
-        out.append(Share(slots[-1], "reduce", 0, units, o))
+        out.append(Share(slot, grid, i, 1, o))
     return tuple(out)
 
 

@@ -55,7 +55,7 @@ class Model:
         inside = set(slots)
         pinned = {x for g in problem.stuck for x in g} | set(problem.forced)
         free = [x for x, shares in allocation.items() if x not in pinned and all(s.slot in inside for s in shares)]
-        free = [x for x in free if all(s.split in ("", "Pm") for s in allocation[x])]
+        free = [x for x in free if all(s.option.role == "full" for s in allocation[x])]
         base = {e: 0 if least else engine[e] for e in slots}
         for x in () if least else free:
             for s in allocation[x]:
@@ -108,6 +108,13 @@ def exact(problem: Problem, start: Allocation, budget: Budget) -> tuple[Allocati
     return (got if load_of(problem, got).interval <= load.interval else start), bound
 
 
+def _least(problem: Problem, option: Option) -> int:
+    """Ticks that no choice of buffers and resident weights goes below."""
+    if option.split:
+        return option.least_ticks
+    return min(o.least_ticks for o in problem.table.of(option.layer, option.kind) if not o.split)
+
+
 def _choose(
     m: Any,
     problem: Problem,
@@ -117,7 +124,7 @@ def _choose(
     load: dict[int, list[Any]],
     least: bool,
 ) -> dict[tuple[int, str, int], tuple[Any, Option]]:
-    """One layer's booleans: whole on an engine, or Pm slices that add up to all its units."""
+    """One layer's booleans: whole on an engine, or slices that add up to all its units."""
     out: dict[tuple[int, str, int], tuple[Any, Option]] = {}
     begun = {(s.slot, s.split, s.units) for s in now}
     here = [e for e in slots if e in problem.slots_of(layer)]
@@ -128,16 +135,16 @@ def _choose(
             b = m.new_bool_var("")
             out[(e, "", 1)] = (b, o)
             modes.append(b)
-    for split in problem.table.layers[layer].splits:
-        if split.factor != "Pm":
+    for split in problem.splits[layer]:
+        if split.factor == "Pn":
             continue
         mine: dict[int, list[tuple[int, Any]]] = {}
         for e in here:
             for k in range(1, split.units):
-                o = problem.table.slice(layer, problem.kind_of[e], "Pm", k)
+                o = problem.table.slice(layer, problem.kind_of[e], split.factor, k)
                 if o is not None:
                     b = m.new_bool_var("")
-                    out[(e, "Pm", k)] = (b, o)
+                    out[(e, split.factor, k)] = (b, o)
                     mine.setdefault(e, []).append((k, b))
         used = m.new_bool_var("")
         modes.append(used)
@@ -147,8 +154,7 @@ def _choose(
         m.add(sum(k * b for k, b in every) == split.units * used)
     m.add_exactly_one(modes)
     for key, (b, o) in out.items():
-        kept = problem.table.resident(layer, problem.kind_of[key[0]]) if least and not key[1] else None
-        load[key[0]].append(min(o.ticks, kept.ticks if kept else o.ticks) * b)
+        load[key[0]].append((_least(problem, o) if least else o.ticks) * b)
         m.add_hint(b, key in begun)
     return out
 

@@ -7,19 +7,28 @@ graph when every layer takes its shortest option over all engines at once and me
 from __future__ import annotations
 
 from compiler.ir.graph import Graph, HostSegment
+from compiler.ops.boxes import box_elements, intersect
+from compiler.partition.boxes import Key
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.options_table import Option
 from compiler.partition.problem import HOST_SLOT, Allocation, Problem, Share, ticks_of_bits
-from compiler.partition.solve.contiguous import forced_slices
+from compiler.partition.solve.contiguous import forced_slices, on_slots
 
-MESSAGE_TICKS = 40  # latency of a die crossing and the set-up at both ends, in the estimate only
+WORK_PER_SECOND = 250_000  # messages and tasks timed that count as one second of the time limit
+BREAKS = 8  # positions tried at which one family of slices gives way to another
+RUNS = (2, 4, 8, 16)  # lengths of runs of layers that change together
+ALTERNATIVES = 3  # allocations given, the best first
+
+Reader = tuple[int, Key]
 
 
 class Clock:
-    """Makespan of one frame under an allocation: cores in order, messages after the last store of their producer."""
+    """Makespan of one frame under an allocation: cores in order, messages after the last store of their producer and
+    through the queues of both ends in order. A message is what its target needs of one piece: halos of row slices."""
 
     def __init__(self, problem: Problem, latency_ticks: dict[tuple[int, int], int]) -> None:
         self.p, self.latency = problem, latency_ticks
+        self.work = 0  # tasks and messages timed so far
         self.inputs: dict[int, list[int]] = {x.index: [] for x in problem.table.layers}
         for f, flow in enumerate(problem.flows):
             for c in flow.consumers:
@@ -28,106 +37,106 @@ class Clock:
         for pair, links in problem.route.items():
             self.rate[pair] = min((problem.links[k].bits_per_second for k in links), default=0)
 
-    def _moved(self, i: int, j: int, bits: int, ready: int) -> int:
-        rate = self.rate[(i, j)]
-        return ready + self.latency[(i, j)] + (ticks_of_bits(bits, rate, self.p.ref_khz) if rate else 0)
-
     def makespan(self, allocation: Allocation) -> int:
         p = self.p
         free = [0] * p.slots
-        made: dict[int, list[tuple[int, int, int]]] = {}  # layer -> (slot, end, share permille)
-        end_all = 0
-        here: dict[tuple[int, int], int] = {}
-        for layer in p.table.layers:
-            shares = allocation[layer.index]
-            partial: list[tuple[int, int]] = []
-            out: list[tuple[int, int, int]] = []
-            total = sum(s.units for s in shares if s.option.role == "full") or 1
+        sent, taken = [0] * p.slots, [0] * p.slots
+        made: dict[int, list[tuple[int, int, Key]]] = {}  # layer -> (slot, end, what)
+        readers: dict[tuple[int, int], list[Reader]] = {}  # (flow, slot)
+        for x, shares in allocation.items():
             for s in shares:
+                if s.option.role != "reduce":
+                    for f in self.inputs[x]:
+                        readers.setdefault((f, s.slot), []).append((x, s.key))
+        here: dict[tuple[int, int], int] = {}
+
+        def moved(i: int, j: int, bits: int, ready: int) -> int:
+            self.work += 1
+            rate = self.rate[(i, j)]
+            ticks = ticks_of_bits(bits, rate, p.ref_khz) if rate else 0
+            if i != HOST_SLOT:
+                ready = max(ready, sent[i])
+                sent[i] = ready + ticks
+            tail = ready + ticks + self.latency[(i, j)]
+            if j != HOST_SLOT:
+                tail = taken[j] = max(tail, taken[j] + ticks)
+            return tail
+
+        def arrival(f: int, slot: int) -> int:
+            flow, who = p.flows[f], tuple(readers[(f, slot)])
+            if flow.producer == HOST_SLOT:
+                return moved(HOST_SLOT, slot, p.boxes.bits(flow.tensor, None, who), 0)
+            last = 0
+            for source, end, key in made[flow.producer]:
+                if source == slot:
+                    last = max(last, end)
+                elif bits := p.boxes.bits(flow.tensor, (flow.producer, key), who):
+                    last = max(last, moved(source, slot, bits, end))
+            return last
+
+        end_all = 0
+        for layer in p.table.layers:
+            partial: list[tuple[int, int, Key]] = []
+            out: list[tuple[int, int, Key]] = []
+            for s in allocation[layer.index]:
                 ready = 0
                 if s.option.role == "reduce":
-                    for slot, end in partial:
-                        ready = max(
-                            ready, end if slot == s.slot else self._moved(slot, s.slot, layer.output_bits * 4, end)
-                        )
+                    own = p.boxes.made(layer.index, s.key)
+                    for slot, end, key in partial:
+                        common = intersect(p.boxes.made(layer.index, key), own)
+                        if common is not None:
+                            there = end if slot == s.slot else moved(slot, s.slot, box_elements(common) * 32, end)
+                            ready = max(ready, there)
                 else:
                     for f in self.inputs[layer.index]:
-                        key = (f, s.slot)
-                        if key not in here:
-                            here[key] = self._arrival(f, s.slot, made)
-                        ready = max(ready, here[key])
+                        if (f, s.slot) not in here:
+                            here[(f, s.slot)] = arrival(f, s.slot)
+                        ready = max(ready, here[(f, s.slot)])
+                self.work += 1
                 end = max(ready, free[s.slot]) + s.option.ticks
                 free[s.slot] = end
-                if s.option.role == "partial":
-                    partial.append((s.slot, end))
-                else:
-                    out.append((s.slot, end, 1000 * s.units // total if s.option.role == "full" else 1000))
+                (partial if s.option.role == "partial" else out).append((s.slot, end, s.key))
                 end_all = max(end_all, end)
             made[layer.index] = out
+        for flow in p.flows:
+            if flow.to_host and flow.producer != HOST_SLOT:
+                for slot, end, key in made[flow.producer]:
+                    bits = p.boxes.bits(flow.tensor, (flow.producer, key), ())
+                    end_all = max(end_all, moved(slot, HOST_SLOT, bits, end))
         return end_all
-
-    def _arrival(self, f: int, slot: int, made: dict[int, list[tuple[int, int, int]]]) -> int:
-        flow = self.p.flows[f]
-        if flow.producer == HOST_SLOT:
-            return self._moved(HOST_SLOT, slot, flow.bits, 0)
-        arrival = 0
-        queue = 0
-        for source, end, share in made[flow.producer]:
-            if source == slot:
-                arrival = max(arrival, end)
-            else:
-                queue = max(queue, end)
-                queue = self._moved(source, slot, flow.bits * share // 1000, queue)
-                arrival = max(arrival, queue)
-        return arrival
 
 
 def fastest(
     problem: Problem, graph: Graph, options: PartitionOptions, latency_ticks: dict[tuple[int, int], int]
-) -> tuple[Allocation | None, int, str]:
-    """(allocation or None, bound in ticks, what proves the bound)."""
+) -> tuple[list[Allocation], int, str]:
+    """(allocations, the best first; bound in ticks; what proves the bound). None fits: an empty list."""
     clock = Clock(problem, latency_ticks)
     host = {h.name: host_time_ns(h.name, options) * problem.ref_khz // 1_000_000 for h in graph.host_segments}
     bound = longest_path(problem, graph, latency_ticks, host)
     choices = {x.index: _choices(problem, x.index) for x in problem.table.layers}
-    stuck = {x: g for g in problem.stuck for x in g}
     if any(not c for c in choices.values()):
-        return None, bound, ""
-    best: tuple[int, Allocation] | None = None
-    for start in _starts(problem, choices, stuck):
-        value = clock.makespan(start)
-        if best is None or value < best[0]:
-            best = (value, start)
-    if best is None:
-        return None, bound, ""
-    value, allocation = best
-    effort = max(1, int(options.time_limit_s * 60_000) // max(1, len(choices)))
-    for _ in range(4):
-        before = value
-        for layer in choices:
-            if layer in stuck:
-                continue
-            for shares in choices[layer]:
-                if effort <= 0 or shares == allocation[layer]:
-                    continue
-                effort -= 1
-                trial = {**allocation, layer: shares}
-                got = clock.makespan(trial)
-                if got < value:
-                    value, allocation = got, trial
-        if value == before:
-            break
-    return allocation, bound, "longest path of shortest options over all engines"
+        return [], bound, ""
+    limit = int(options.time_limit_s * WORK_PER_SECOND)
+    families = _families(problem, choices)
+    ranked = _starts(problem, clock, families, limit // 2)
+    found: list[tuple[int, Allocation]] = []
+    for value, start in ranked[:ALTERNATIVES]:
+        share = clock.work + max(0, limit - clock.work) // (ALTERNATIVES - len(found))
+        got = _descend(problem, clock, value, start, choices, families, share)
+        if got[1] not in (a for _, a in found):
+            found.append(got)
+    found.sort(key=lambda x: x[0])
+    return [a for _, a in found], bound, "longest path of shortest options over all engines"
 
 
 def _choices(problem: Problem, layer: int) -> list[tuple[Share, ...]]:
-    """Whole on each engine, and even Pm slices over runs of neighbouring engines."""
+    """Whole on each engine, and every grid over runs of neighbouring engines."""
     out: list[tuple[Share, ...]] = []
     slots = problem.slots_of(layer)
     order = [e for e in problem.order if e in slots]
     forced = problem.forced.get(layer)
     if forced is not None:
-        got = forced_slices(problem, layer, forced[0], forced[1], [0] * problem.slots)
+        got = forced_slices(problem, layer, forced, [0] * problem.slots)
         return [got] if got is not None else []
     for e in order:
         o = problem.table.whole(layer, problem.kind_of[e])
@@ -135,54 +144,87 @@ def _choices(problem: Problem, layer: int) -> list[tuple[Share, ...]]:
             out.append((Share(e, "", 0, 1, o),))
     if any(layer in g for g in problem.stuck):
         return out
-    for split in problem.table.layers[layer].splits:
-        if split.factor != "Pm":
-            continue
-        for count in range(2, min(len(order), split.units) + 1):
-            for at in range(0, len(order) - count + 1, max(1, count)):
-                shares = _even(problem, layer, split.factor, split.units, order[at : at + count])
-                if shares is not None:
-                    out.append(shares)
+    for name, grid in problem.table.layers[layer].grids.items():
+        for at in range(0, len(order) - grid.places + 1, grid.places):
+            shares = on_slots(problem, layer, name, order[at : at + grid.places])
+            if shares is not None:
+                out.append(shares)
     return out
 
 
-def _even(problem: Problem, layer: int, factor: str, units: int, slots: list[int]) -> tuple[Share, ...] | None:
-    out: list[Share] = []
-    first = 0
-    for k, e in enumerate(slots):
-        size = units * (k + 1) // len(slots) - first
-        o = problem.table.slice(layer, problem.kind_of[e], factor, size)
-        if o is None:
-            return None
-        out.append(Share(e, factor, first, size, o))
-        first += size
-    return tuple(out)
-
-
-def _starts(
-    problem: Problem, choices: dict[int, list[tuple[Share, ...]]], stuck: dict[int, tuple[int, ...]]
-) -> list[Allocation]:
-    """First allocations: everything on one engine, and everything sliced over the first k engines."""
+def _families(problem: Problem, choices: dict[int, list[tuple[Share, ...]]]) -> list[Allocation]:
+    """One whole allocation for each way of cutting: every layer by that grid over the first engines; one that has it
+    not, by another over as many engines, else whole on the best of these."""
+    names: dict[str, int] = {"": 1}
+    for x in problem.table.layers:
+        names.update((name, grid.places) for name, grid in x.grids.items())
+    stuck = {x: g for g in problem.stuck for x in g}
     out: list[Allocation] = []
-    for k in range(1, problem.slots + 1):
-        prefix = set(problem.order[:k])
-        for narrow in (False, True):
-            allocation: Allocation = {}
-            for layer, offered in choices.items():
-                inside = [s for s in offered if all(x.slot in prefix for x in s)] or offered
-                if layer in stuck:
-                    slots = set.intersection(*({s[0].slot for s in choices[x]} for x in stuck[layer]))
-                    inside = [s for s in offered if s[0].slot == min(slots, default=-1)] or inside
-                key = (
-                    (lambda s: (max(x.option.ticks for x in s), len(s)))
-                    if not narrow
-                    else (lambda s: (len(s), s[0].option.ticks))
-                )
-                allocation[layer] = min(inside, key=key)
+    for name, places in sorted(names.items(), key=lambda x: (x[1], x[0])):
+        prefix = set(problem.order[:places])
+        allocation: Allocation = {}
+        for layer, offered in choices.items():
+            inside = [s for s in offered if all(x.slot in prefix for x in s)] or offered
+            if layer in stuck:
+                slots = set.intersection(*({s[0].slot for s in choices[x]} for x in stuck[layer]))
+                inside = [s for s in offered if s[0].slot == min(slots, default=-1)] or inside
+            allocation[layer] = min(
+                inside,
+                key=lambda s: (s[0].split != name, len({x.slot for x in s}) != places, max(x.option.ticks for x in s)),
+            )
+        if allocation not in out:
             out.append(allocation)
-            if k == 1:
-                break
     return out
+
+
+def _starts(problem: Problem, clock: Clock, families: list[Allocation], limit: int) -> list[tuple[int, Allocation]]:
+    """Every family alone, and the better ones one after the other with the change at a few places; the best first."""
+    ranked = sorted(((clock.makespan(a), k) for k, a in enumerate(families)))
+    out = [(value, families[k]) for value, k in ranked]
+    layers = list(families[0])
+    stuck = {x for g in problem.stuck for x in g}
+    better = [k for _, k in ranked]
+    pairs = sorted((i + j, i, j) for i in range(len(better)) for j in range(len(better)) if i != j)
+    for _, i, j in pairs:
+        for at in sorted({len(layers) * b // BREAKS for b in range(1, BREAKS)} - {0}):
+            if clock.work > limit:
+                break
+            early = set(layers[:at])
+            first, second = families[better[i]], families[better[j]]
+            mixed = {x: (first if x in early or x in stuck else second)[x] for x in layers}
+            out.append((clock.makespan(mixed), mixed))
+    return sorted(out, key=lambda x: x[0])
+
+
+def _descend(
+    problem: Problem,
+    clock: Clock,
+    value: int,
+    allocation: Allocation,
+    choices: dict[int, list[tuple[Share, ...]]],
+    families: list[Allocation],
+    limit: int,
+) -> tuple[int, Allocation]:
+    """Better and better by changing one layer, or a run of layers to another family, while there is work left."""
+    stuck = {x for g in problem.stuck for x in g}
+    free = [x for x in choices if x not in stuck]
+    while True:
+        before = value
+        changes = [{x: shares} for x in free for shares in choices[x]]
+        for length in RUNS:
+            runs = [free[i : i + length] for i in range(0, max(1, len(free) - length + 1), max(1, length // 2))]
+            changes += [{x: family[x] for x in run} for run in runs for family in families]
+        for change in changes:
+            if clock.work > limit:
+                return value, allocation
+            if all(allocation[x] == shares for x, shares in change.items()):
+                continue
+            trial = {**allocation, **change}
+            got = clock.makespan(trial)
+            if got < value:
+                value, allocation = got, trial
+        if value == before:
+            return value, allocation
 
 
 def longest_path(
@@ -230,7 +272,7 @@ def longest_path(
 def _shortest(problem: Problem, layer: int) -> int:
     """Ticks of the layer's shortest way."""
     least = [
-        o.ticks
+        o.least_ticks
         for kind in sorted(set(problem.kind_of))
         for o in problem.table.of(layer, kind)
         if o.role != "reduce" and (not o.split or _may_be_largest(o, problem.slots))

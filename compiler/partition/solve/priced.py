@@ -70,10 +70,10 @@ class _Pools:
         return None
 
     def _split(self, layer: int, kind: int) -> tuple[Share, ...] | None:
-        """Pm slices over the pool's engines from the current one on."""
+        """Slices over the pool's engines from the current one on."""
         members = self.members[kind]
-        for split in self.p.table.layers[layer].splits:
-            if split.factor != "Pm":
+        for split in self.p.splits[layer]:
+            if split.factor == "Pn":
                 continue
             out: list[Share] = []
             left, first = split.units, 0
