@@ -107,6 +107,12 @@ def partition(
     anchor: Annotated[
         list[str] | None, typer.Option("--anchor", metavar="LAYER=u280-0/SLR1", help="Fix a layer to a die.")
     ] = None,
+    fold_from: Annotated[
+        Path | None, typer.Option("--fold-from", metavar="FILE", help="Judge FINN's folding (JSON), improve it.")
+    ] = None,
+    floorplan_from: Annotated[
+        Path | None, typer.Option("--floorplan-from", metavar="FILE", help="Judge FINN's floorplan (JSON), improve it.")
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=1, help="Solver threads; above 1 plans may differ.")
     ] = 1,
@@ -170,6 +176,8 @@ def partition(
             host_ns=_host_profile(host_profile),
         ),
         locked=locked,
+        fold_from=fold_from,
+        floorplan_from=floorplan_from,
         verify=not no_verify,
         frames=frames,
         evaluate=evaluate,

@@ -464,6 +464,18 @@ CATALOG: dict[str, tuple[str, str]] = {
         "no streaming engine for a layer",
         "--style streaming has no unit for this layer; the message says what stands in the way. Tiled engines may have one.",
     ),
+    "FVC217": (
+        "a FINN file of another model",
+        "A folding configuration or floorplan must have as many MVAUs and VVAUs as FINN would make of the model, numbered from 0, or name layers of the model and nothing else. Use the file that FINN or fvc wrote for this model.",
+    ),
+    "FVC218": (
+        "a fold that cannot be built",
+        "PE must divide the rows (or channels) of the layer and SIMD its columns; the message lists what may stand there. Mend the entry of the fold file.",
+    ),
+    "FVC219": (
+        "a floorplan for another cluster",
+        "The floorplan names an SLR or a device that the boards of --devices do not have. slr -1 leaves the die open.",
+    ),
     "FVC220": (
         "illegal plan",
         "A plan, made or edited, breaks a rule of docs/machine.md. Each finding names the place in plan.json. Undo the edit there, or compile again without --locked.",

@@ -45,6 +45,8 @@ class CompileOptions:
     importing: ImportOptions | None = None
     partition: PartitionOptions = field(default_factory=PartitionOptions)
     locked: Path | None = None
+    fold_from: Path | None = None
+    floorplan_from: Path | None = None
     verify: bool = True
     frames: int = 4
     evaluate: Path | None = None
@@ -80,6 +82,7 @@ def compile_model(
     from compiler.judge import programs_of, refuse
     from compiler.partition import partition
     from compiler.partition.check import check_plan
+    from compiler.partition.given import improved
     from compiler.partition.infeasible import check_limits
     from compiler.plan.io import read_plan
     from compiler.schedule import schedule
@@ -98,16 +101,21 @@ def compile_model(
         with step("evaluate"):
             accuracy = evaluate(model, graph, options.evaluate)
     measured(options.partition.host_ns, graph)
+    asked = options.partition
+    given, notes = from_files(model, options, graph, cluster)
     with step("partition"):
         locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
-        plan = locked or partition(graph, cluster, options.partition)
-        told = (*graph.fallbacks, *plan.fallbacks, *([] if locked is None else overruled(locked, options.partition)))
+        if given == asked:
+            plan = locked or partition(graph, cluster, asked)
+        else:
+            plan = improved(lambda: partition(graph, cluster, given), lambda: partition(graph, cluster, asked))
+        told = (*graph.fallbacks, *notes, *plan.fallbacks, *([] if locked is None else overruled(locked, asked)))
         identity = _identity(model, graph)
         if locked is not None and locked.model.get("integer_sha256") != identity["integer_sha256"]:
             told = (*told, "--locked: the plan was made for a model of the same layers with other contents")
         plan = replace(plan, model=identity, fallbacks=tuple(dict.fromkeys(told)))
         refuse(check_plan(plan, graph, cluster), "the plan is not legal")
-        check_limits(plan, graph, cluster, options.partition)
+        check_limits(plan, graph, cluster, asked)
     with step("schedule"):
         programs = schedule(graph, plan, cluster)
     with step("emit"):
@@ -156,6 +164,36 @@ def _files(
     markdown, page = report(plan, cluster, programs, facts, accuracy)
     files |= {"report.md": markdown.encode(), "report.html": page.encode()}
     return files | {"manifest.json": manifest(files, str(plan.model["sha256"]))}
+
+
+def from_files(
+    model: Path, options: CompileOptions, graph: Graph, cluster: Cluster
+) -> tuple[PartitionOptions, list[str]]:
+    """The partitioner's options with the folds and places that FINN's files give, and what of them was not taken.
+
+    A place given by --anchor counts more than the floorplan's. Raises FVC201 where such files have no meaning."""
+    from compiler.frontend.origin import finn_front
+    from compiler.partition.finn.read import anchors_from, folds_from
+
+    asked = options.partition
+    notes: list[str] = []
+    if options.fold_from is None and options.floorplan_from is None:
+        return asked, notes
+    name = "--floorplan-from" if options.fold_from is None else "--fold-from"
+    if asked.style != "streaming":
+        raise FvcError("FVC201", f"{name} is about streaming engines", help=("use --style streaming",))
+    if options.locked is not None:
+        raise FvcError("FVC201", f"{name} and --locked exclude each other", help=("give one of them",))
+    front = finn_front(model) or 0
+    if options.fold_from is not None:
+        folds, told = folds_from(graph, options.fold_from, front)
+        asked, notes = replace(asked, folds=folds), [*notes, *told]
+    if options.floorplan_from is not None:
+        places, told = anchors_from(graph, cluster, options.floorplan_from, front)
+        own = {layer for layer, _ in asked.anchors}
+        asked = replace(asked, anchors=(*asked.anchors, *(p for p in places if p[0] not in own)))
+        notes = [*notes, *told]
+    return asked, notes
 
 
 def _khz(clock_mhz: float | None) -> int | None:

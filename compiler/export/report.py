@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from compiler.export.document import Bar, Block, Bullets, Heading, Paragraph, Table, as_html, as_markdown, bar
+from compiler.partition.given import lines
 from compiler.plan.diff import RESOURCES, fold_text, limiting
 from compiler.plan.model import Plan
 from device_db.model import Cluster, Resources
@@ -47,6 +48,7 @@ def compose(
     blocks: list[Block] = [Heading(_title(plan), 1), *_speed(plan), *_truth(verification, accuracy)]
     if plan.fallbacks:
         blocks += [Heading("Fallbacks"), Bullets(plan.fallbacks)]
+    blocks += _given(plan)
     blocks += _placement(plan, cluster)
     blocks += _traffic(plan)
     blocks += _requantisers(programs)
@@ -82,6 +84,12 @@ def _speed(plan: Plan) -> list[Block]:
             )
         )
     return blocks
+
+
+def _given(plan: Plan) -> list[Block]:
+    """What someone brought (--fold-from, --floorplan-from) beside what was found."""
+    rows = lines(plan.predicted)
+    return [Heading("Given and found"), Table(("plan", "does"), tuple(rows))] if rows else []
 
 
 def _truth(verification: dict[str, Any] | None, accuracy: Accuracy | None) -> list[Block]:

@@ -25,6 +25,7 @@ class PartitionOptions:
     target_fps and max_latency_ms are limits;
     min_devices asks for the fewest devices that meet them. time_limit_s is spent as deterministic solver time.
     interval: cycles of the reference clock a frame may take; a smaller interval is not looked for.
+    folds: streaming folds that are given (--fold-from): (layer, PE, SIMD, memory or "", "hls" | "rtl" | "").
     host_ns: measured nanoseconds of host segments by name (--host-profile).
     """
 
@@ -35,6 +36,7 @@ class PartitionOptions:
     anchors: tuple[tuple[str, str], ...] = ()
     forbidden_cuts: tuple[tuple[str, str], ...] = ()
     force_split: tuple[tuple[str, int], ...] = ()
+    folds: tuple[tuple[str, int, int, str, str], ...] = ()
     memory: str = "auto"
     target_fps: float | None = None
     max_latency_ms: float | None = None
@@ -55,6 +57,8 @@ class PartitionOptions:
             bad(f"unknown objective '{self.objective}'", "use throughput or latency")
         if self.style not in ("tiled", "auto", "streaming"):
             bad(f"unknown style '{self.style}'", "use tiled or streaming")
+        if self.folds and self.style != "streaming":
+            bad("--fold-from folds streaming engines", "use --style streaming")
         if self.memory not in ("auto", "external", "bram", "uram"):
             bad(f"unknown memory style '{self.memory}'", "use auto, bram, uram or external")
         if self.replicas < 0:

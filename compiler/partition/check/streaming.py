@@ -194,6 +194,11 @@ def _options(plan: Plan, found: Findings) -> None:
     for name, where in o.get("anchors", ()):
         if name not in place or where not in (place[name].device, f"{place[name].device}/{place[name].die}"):
             found.add("FVC220", f"'{name}' does not stand on {where}", "options.anchors")
+    for name, pe, simd, memory, variant in o.get("folds", ()):
+        e = place.get(name)
+        have = None if e is None else (e.fold["pe"], e.fold["simd"], e.parameters["memory"], e.parameters["variant"])
+        if have is None or have[:2] != (pe, simd) or memory not in ("", have[2]) or variant not in ("", have[3]):
+            found.add("FVC220", f"'{name}' has not the fold PE={pe}, SIMD={simd} asked for", "options.folds")
     for a, b in o.get("forbidden_cuts", ()):
         ends = [f"{place[x].device}/{place[x].die}" for x in (a, b) if x in place]
         if len(set(ends)) > 1:

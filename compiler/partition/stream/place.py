@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from compiler.ir.graph import Graph, Node
 from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricDie
+from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Seat, fabric_dies, stream_inputs
-from compiler.ops.stream.lower import Option, ladder
+from compiler.ops.stream.lower import Option, ladder, legal_folds, price
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
 from device_db.errors import FvcError
@@ -54,6 +55,7 @@ class Problem:
     seconds: float
     seed: int
     workers: int
+    given: int = 0  # layers whose fold the user gave
 
     def cycle(self) -> int:
         """Picoseconds of the slowest cycle on the dies: what an option's cycles are counted in."""
@@ -79,7 +81,11 @@ def make_problem(
     uram = any(d.uram for d in dies)
     wanted = {"bram": (0, 1), "uram": (0, 2)}.get(options.memory)
     offers = []
+    given = {f[0]: f for f in options.folds}
     for n in graph.nodes:
+        if n.name in given:
+            offers.append(_given(graph, n, given[n.name], family, uram))
+            continue
         all_of = [o for o in ladder(graph, n, family, uram) if wanted is None or o.fold.memory in wanted]
         offers.append(all_of or list(ladder(graph, n, family, uram)))
     number = {n.name: k for k, n in enumerate(graph.nodes)}
@@ -93,8 +99,26 @@ def make_problem(
         graph, graph.nodes, offers, refs, dies, budgets, tuple(sum(getattr(d, t) for d in dies) for t in TYPES), edges,
         _anchors(graph, cluster, options, refs, number),
         [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
-        options.time_limit_s, options.seed, options.workers,
+        options.time_limit_s, options.seed, options.workers, len(given),
     )  # fmt: skip
+
+
+def _given(graph: Graph, n: Node, fold: tuple[str, int, int, str, str], family: str, uram: bool) -> list[Option]:
+    """The options of a layer whose fold is given. Raises FVC218 if these dies have none."""
+    _, pe, simd, memory, variant = fold
+    found = [
+        price(graph, n, f, family)
+        for f in legal_folds(graph, n, uram)
+        if (f.pe, f.simd) == (pe, simd) and memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
+    ]
+    if not found:
+        raise FvcError(
+            "FVC218",
+            f"PE={pe}, SIMD={simd} {memory} {variant}".rstrip() + " cannot be built here",
+            where=(f"layer '{n.name}'",),
+            help=("take the entry out of the fold file",),
+        )
+    return found
 
 
 def _anchors(
@@ -319,6 +343,8 @@ def place(p: Problem, floor_ps: int) -> Placement:
     t_ps, seats = found
     better = fill(p, t_ps, p.seconds / 2, improve=True)
     scope = ("every legal PE, SIMD, variant and memory style of each layer", "all dies taken as one", "no replicas")
+    if p.given:
+        scope = (f"{scope[0]} but {p.given}, whose folds were given", *scope[1:])
     return Placement(better or seats, t_ps, bound, "CP-SAT on the merged die, bisection on the interval", scope)
 
 

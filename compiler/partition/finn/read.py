@@ -1,0 +1,254 @@
+"""FINN's folding configurations and floorplans as options of the partitioner.
+
+Needs a JSON file as FINN writes it (node name -> attributes, "Defaults") and the graph; gives the fold or the die of
+each layer. Keys are names of layers, or names of FINN's hardware nodes, which are matched by class and number
+(`names`): a file whose MVAUs and VVAUs are not as many as the graph's is another graph's, and nothing is guessed.
+Raises FVC002, FVC007, FVC217 to FVC219.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from compiler.ir.graph import Conv, Graph, Move, Node
+from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.ops.stream.lower import legal_folds
+from compiler.ops.stream.parts import Fold
+from compiler.partition.finn.names import Peer, peers
+from device_db.errors import FvcError
+from device_db.model import Cluster
+
+FoldAsked = tuple[str, int, int, str, str]  # layer, PE, SIMD, memory or "", variant or ""
+
+# Older names of FINN's classes.
+_FORMER = {
+    "MatrixVectorActivation": "MVAU", "StreamingFCLayer_Batch": "MVAU", "VectorVectorActivation": "VVAU",
+    "Vector_Vector_Activate_Batch": "VVAU", "Thresholding_Batch": "Thresholding", "Pool_Batch": "Pool",
+    "StreamingMaxPool": "Pool", "StreamingMaxPool_Batch": "Pool", "AddStreams": "ElementwiseAdd",
+    "AddStreams_Batch": "ElementwiseAdd", "LabelSelect_Batch": "LabelSelect", "GlobalAccPool_Batch": "GlobalAccPool",
+    "UpsampleNearestNeighbour_Batch": "UpsampleNearestNeighbour",
+}  # fmt: skip
+_STRICT = ("MVAU", "VVAU")
+_MEMORY = {"auto": "", "block": "bram", "distributed": "lutram", "ultra": "uram"}
+_LANES = ("StreamingConcat", "UpsampleNearestNeighbour")  # classes whose lanes FINN calls SIMD
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A node of the file: its name, class without suffix, class as written, number, attributes."""
+
+    name: str
+    kind: str
+    style: str
+    number: int
+    attributes: dict[str, Any]
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """The nodes of a file in file order, with the defaults filled in; kind "" where the name is no FINN name."""
+    content = _content(path)
+    defaults = content.pop("Defaults", {})
+    entries = []
+    for name, attributes in content.items():
+        style, _, number = name.rpartition("_")
+        plain = style.removesuffix("_hls").removesuffix("_rtl")
+        if not number.isdecimal() or not number.isascii() or len(number) > 9:
+            plain, number = "", "0"
+        given = {k: v[0] for k, v in defaults.items() if _meant(v, {plain, style})}
+        entries.append(Entry(name, _FORMER.get(plain, plain), style, int(number), given | attributes))
+    return entries
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """The file as an object of objects. Raises FVC002, FVC007."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [k for k, _ in pairs]
+        twice = next((k for k in names if names.count(k) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None:
+            raise ValueError(f"'{twice}' is there twice")
+        return dict(pairs)
+
+    try:
+        content = json.loads(path.read_text("utf-8"), object_pairs_hook=once)
+    except OSError as problem:
+        raise FvcError("FVC002", f"cannot read the FINN file: {problem.strerror}", where=(str(path),)) from None
+    except (ValueError, RecursionError) as problem:
+        raise FvcError("FVC007", f"the FINN file is not JSON: {problem}", where=(str(path),)) from None
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise FvcError(
+            "FVC007",
+            "the FINN file is no object of node names with their attributes",
+            where=(str(path),),
+            help=('{"MVAU_hls_0": {"PE": 4, "SIMD": 8}, …} is what it looks like',),
+        )
+    return content
+
+
+def _meant(default: Any, names: set[str]) -> bool:
+    """Whether a default [value, [classes or "all"]] is for nodes of these class names."""
+    if not isinstance(default, list) or len(default) != 2:
+        return False
+    classes = [default[1]] if isinstance(default[1], str) else default[1]
+    return isinstance(classes, list) and ("all" in classes or any(isinstance(n, str) and n in names for n in classes))
+
+
+def matched(graph: Graph, path: Path, front: int) -> tuple[dict[str, Entry], list[Entry], list[str]]:
+    """Layer name -> its entry, all entries, and sentences on what was not taken. Raises FVC217."""
+    entries = read_entries(path)
+    layers = [n.name for n in graph.nodes]
+    named = [e for e in entries if e.name in layers]
+    if named:
+        strange = next((e for e in entries if e.name not in layers), None)
+        if strange is not None:
+            raise _other(path, f"it names '{strange.name}', which is no layer of the model", layers)
+        return {e.name: e for e in named}, entries, []
+    found: dict[str, Entry] = {}
+    notes = []
+    here: dict[str, list[Peer]] = {}
+    for peer in peers(graph, front):
+        here.setdefault(peer.kind, []).append(peer)
+    for kind in dict.fromkeys([*_STRICT, *here]):
+        ours, theirs = here.get(kind, []), _in_turn([e for e in entries if e.kind == kind], path)
+        if len(ours) != len(theirs):
+            if kind in _STRICT:
+                what = f"the FINN file has {len(theirs)} {kind}, the model has {len(ours)} such layers"
+                raise _other(path, what, [p.layer for p in ours])
+            if theirs and any(p.folds for p in ours):
+                notes.append(
+                    f"{path.name}: its {len(theirs)} {kind} are not taken, of the model FINN would make {len(ours)}"
+                )
+            continue
+        found.update((p.layer, e) for p, e in zip(ours, theirs, strict=True) if p.folds and p.layer)
+    if not found:
+        raise _other(path, "the FINN file names no layer of the model", layers)
+    return found, entries, notes
+
+
+def _other(path: Path, what: str, layers: list[str]) -> FvcError:
+    return FvcError(
+        "FVC217",
+        what,
+        where=(str(path), *(f"model: {n}" for n in layers[:3])),
+        help=("use the file that FINN wrote for this model, or name layers",),
+    )
+
+
+def _in_turn(entries: list[Entry], path: Path) -> list[Entry]:
+    """Entries of a class in graph order: HLS and RTL alternate as in the file, each counts up by itself."""
+    queues: dict[str, list[Entry]] = {}
+    for e in entries:
+        queues.setdefault(e.style, []).append(e)
+    for style, queue in queues.items():
+        queue.sort(key=lambda e: e.number)
+        if [e.number for e in queue] != list(range(len(queue))):
+            missing = next(k for k in range(len(queue)) if queue[k].number != k)
+            raise _other(path, f"the FINN file has {queue[-1].name} but no {style}_{missing}", [])
+    return [queues[e.style].pop(0) for e in entries]
+
+
+def folds_from(graph: Graph, path: Path, front: int = 0) -> tuple[tuple[FoldAsked, ...], list[str]]:
+    """The fold of each layer that the file names. Raises FVC217, and FVC218 for a fold that the layer has not."""
+    found, _, notes = matched(graph, path, front)
+    nodes = {n.name: n for n in graph.nodes}
+    out: list[FoldAsked] = []
+    for layer in (n.name for n in graph.nodes if n.name in found):
+        fold, told = _fold(graph, nodes[layer], found[layer], path)
+        out.append(fold)
+        notes += told
+    return tuple(out), notes
+
+
+def _fold(graph: Graph, node: Node, e: Entry, path: Path) -> tuple[FoldAsked, list[str]]:
+    notes = []
+    lanes = "SIMD" if e.kind in _LANES or (isinstance(node, Move) and "PE" not in e.attributes) else "PE"
+    pe = _number(e, lanes, path)
+    dense = isinstance(node, Conv) and e.kind != "Pool"
+    legal = legal_folds(graph, node, True)
+    simd = _number(e, "SIMD", path) if dense else max(f.simd for f in legal)
+    _one_of(e, node.name, lanes, pe, {f.pe for f in legal}, path)
+    if dense:
+        _one_of(e, node.name, "SIMD", simd, {f.simd for f in legal}, path)
+    fits = [f for f in legal if (f.pe, f.simd) == (pe, simd)]
+    if not fits:
+        _refuse(e, node.name, f"PE={pe} with SIMD={simd} is no fold of this layer", path)
+    if e.attributes.get("mem_mode") == "external":
+        notes.append(f"{path.name}: {e.name} reads its weights from memory, here they stand on the chip")
+    memory = variant = ""
+    if isinstance(node, Conv):
+        memory = _MEMORY.get(_text(e, "ram_style", path), "")
+        ending = e.style.rpartition("_")[2]
+        variant = ending if ending in VARIANTS else _text(e, "preferred_impl_style", path)
+    for what, value, have in (
+        ("ram_style", memory, {MEMORIES[f.memory] for f in fits}),
+        ("implementation", variant, {VARIANTS[f.variant] for f in fits}),
+    ):
+        if value and value not in have:
+            notes.append(f"{path.name}: {e.name} cannot have the {what} {value} here")
+            memory, variant = (memory, "") if what == "implementation" else ("", variant)
+    if not any(_is(f, memory, variant) for f in fits):
+        notes.append(f"{path.name}: {e.name} cannot have {memory} in {variant} here")
+        memory = variant = ""
+    return (node.name, pe, simd, memory, variant), notes
+
+
+def _is(f: Fold, memory: str, variant: str) -> bool:
+    return memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
+
+
+def _number(e: Entry, key: str, path: Path) -> int:
+    value = e.attributes.get(key, 1)
+    if type(value) is not int or value < 1:
+        _refuse(e, "", f"{key}={value!r:.40} is no whole number of 1 or more", path)
+    return int(value)
+
+
+def _text(e: Entry, key: str, path: Path) -> str:
+    value = e.attributes.get(key, "")
+    if not isinstance(value, str):
+        _refuse(e, "", f"{key}={value!r:.40} is no text", path)
+    return str(value)
+
+
+def _one_of(e: Entry, layer: str, key: str, value: int, legal: set[int], path: Path) -> None:
+    if value not in legal:
+        allowed = ", ".join(map(str, sorted(legal)))
+        _refuse(e, layer, f"{key}={value} does not divide what it folds", path, f"{key} may be {allowed}")
+
+
+def _refuse(e: Entry, layer: str, what: str, path: Path, *help: str) -> NoReturn:
+    where = (str(path), f"layer '{layer}'") if layer else (str(path),)
+    raise FvcError("FVC218", f"{e.name}: {what}", where=where, help=help)
+
+
+def anchors_from(
+    graph: Graph, cluster: Cluster, path: Path, front: int = 0
+) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """(layer, "u280-0/SLR1") or (layer, "u280-0") for each layer that a floorplan places. Raises FVC217, FVC219.
+
+    slr -1 leaves the die open, a missing device_id is device 0 of a floorplan that names an SLR."""
+    found, entries, notes = matched(graph, path, front)
+    place = {e.name: _place(e, cluster, path) for e in entries}  # also of nodes that are no layers
+    order = [n.name for n in graph.nodes if n.name in found]
+    return tuple((layer, at) for layer in order if (at := place[found[layer].name])), notes
+
+
+def _place(e: Entry, cluster: Cluster, path: Path) -> str:
+    device, slr = e.attributes.get("device_id", 0), e.attributes.get("slr", -1)
+    if type(device) is not int or not 0 <= device < len(cluster.devices):
+        names = ", ".join(d.name for d in cluster.devices)
+        raise FvcError(
+            "FVC219", f"{e.name}: there is no device {device!r:.40}", where=(str(path),), help=(f"there are {names}",)
+        )
+    board = cluster.devices[device]
+    if type(slr) is not int or not -1 <= slr < len(board.board.dies):
+        dies = ", ".join(d.name for d in board.board.dies)
+        raise FvcError(
+            "FVC219", f"{e.name}: {board.name} has no SLR {slr!r:.40}", where=(str(path),), help=(f"it has {dies}",)
+        )
+    if slr >= 0:
+        return f"{board.name}/{board.board.dies[slr].name}"
+    return board.name if "device_id" in e.attributes and len(cluster.devices) > 1 else ""
