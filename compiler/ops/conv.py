@@ -23,6 +23,7 @@ from compiler.ops.conv_geometry import (
     Slots,
     Visit,
     act_bytes_of,
+    gaps,
     geometry,
     last_dims,
     mac_mode,
@@ -54,8 +55,9 @@ def input_box(node: Conv, box: Box, k0: int, k1: int) -> Box:
     else:
         group_k = node.weight.shape[1]
         channels = (m[0] // group_m * group_k, (m[1] - 1) // group_m * group_k + group_k)
-    rows = _reach(h, node.strides[0], node.pads[0], (node.weight.shape[2] - 1) * node.dilations[0] + 1, whole[2])
-    cols = _reach(w, node.strides[1], node.pads[1], (node.weight.shape[3] - 1) * node.dilations[1] + 1, whole[3])
+    tall, wide = ((node.weight.shape[a] - 1) * node.dilations[a - 2] + 1 + gaps(node)[a - 2] for a in (2, 3))
+    rows = _reach(h, node.strides[0], node.pads[0], tall, whole[2])
+    cols = _reach(w, node.strides[1], node.pads[1], wide, whole[3])
     result = [0] * 8
     for a, (lo, hi) in zip(axes, (n, channels, rows, cols), strict=True):
         result[2 * a], result[2 * a + 1] = lo, hi

@@ -44,6 +44,22 @@ def operator_shape(shape: Shape4, node: Conv) -> Shape4:
     return shape
 
 
+def gaps(node: Conv) -> tuple[int, int]:
+    """Rows and columns between the end of a window and the next one's start.
+
+    Where the input has them after the last window too, a layer needs them like its windows: what it reads is then one
+    run of bytes in the buffer over all channels, not a run a channel that ends short of a row.
+    """
+    found = []
+    for a in (2, 3):
+        window = (node.weight.shape[a] - 1) * node.dilations[a - 2] + 1
+        stride, outputs = node.strides[a - 2], operator_shape(node.y_shape, node)[a]
+        padded = node.pads[a - 2] or node.pads[a]
+        inside = operator_shape(node.x_shape, node)[a] >= outputs * stride
+        found.append(stride - window if stride > window and not padded and inside else 0)
+    return found[0], found[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """One task. Ranges half-open; strides in bytes, operator order; elem: bytes of a stored result (4: sums)."""
@@ -78,6 +94,8 @@ class Geometry:
     resident: bool
     row_step: int = 1  # rows of the tensor from one row of the tile to the next: a window of one row skips the others
     entry_bytes: int = VREQ_ENTRY_BYTES  # of TAB a channel for the requantiser
+    gap_h: int = 0  # rows and columns after a window that are loaded with it (see `gaps`)
+    gap_w: int = 0
 
     @property
     def tab_channel_bytes(self) -> int:
@@ -86,11 +104,11 @@ class Geometry:
 
     @property
     def window_h(self) -> int:
-        return (self.kh - 1) * self.dh + 1
+        return (self.kh - 1) * self.dh + 1 + self.gap_h
 
     @property
     def window_w(self) -> int:
-        return (self.kw - 1) * self.dw + 1
+        return (self.kw - 1) * self.dw + 1 + self.gap_w
 
     def rows_of(self, h: int, count: int) -> tuple[int, int, int]:
         """(first real input row, real rows, padding above) of `count` output rows from h; see also `height`."""
@@ -125,16 +143,19 @@ def geometry(
     pixels = (h[1] - h[0]) * (w[1] - w[0])
     spatial = [a for a, size in ((axes[2], h[1] - h[0]), (axes[3], w[1] - w[0])) if size > 1]
     last = pointwise(node) and pixels > 1 and all(axes[1] > a for a in spatial)
-    step = row_step(node, h[1] - h[0], min(shape[3], (w[1] - w[0] - 1) * node.strides[1] + node.weight.shape[3]), xs)
+    gap_h, gap_w = gaps(node)
+    cols = min(shape[3], (w[1] - w[0] - 1) * node.strides[1] + node.weight.shape[3] + gap_w)
+    step = row_step(node, h[1] - h[0], cols, gap_h, xs)
     return Geometry(
         *n, *m, *h, *w, k0, k1, node.weight.shape[2], node.weight.shape[3], node.strides[0] // step, node.strides[1],
         *node.dilations, node.pads[0], node.pads[1], ceil_div(shape[2], step), shape[3], node.groups,
         node.weight.shape[0] // node.groups, node.weight.shape[1], last, elem,
         (xs[0], xs[1], xs[2] * step, xs[3]), ys, resident, step, requantiser_bytes(node),
+        0 if step > 1 else gap_h, gap_w,
     )  # fmt: skip
 
 
-def row_step(node: Conv, rows: int, cols: int, xs: Shape4) -> int:
+def row_step(node: Conv, rows: int, cols: int, gap: int, xs: Shape4) -> int:
     """The row stride if the window is one row high and the bank moves less when the rows between are left out.
 
     Where that holds for the needed rows alone in a buffer, it holds for a larger buffer too (its rows lie no denser): a
@@ -142,7 +163,7 @@ def row_step(node: Conv, rows: int, cols: int, xs: Shape4) -> int:
     stride = node.strides[0]
     if node.weight.shape[2] > 1 or stride == 1 or node.pads[0] or node.pads[2] or rows < 2:
         return 1
-    every = dma_bus_bytes(*contiguous_runs(2, (rows - 1) * stride + 1, cols, xs[1], xs[2], xs[3], 1))
+    every = dma_bus_bytes(*contiguous_runs(2, (rows - 1) * stride + 1 + gap, cols, xs[1], xs[2], xs[3], 1))
     some = dma_bus_bytes(*contiguous_runs(2, rows, cols, xs[1], xs[2] * stride, xs[3], 1))
     return stride if some < every else 1
 

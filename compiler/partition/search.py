@@ -30,7 +30,7 @@ from device_db.model import Cluster
 from device_db.topology import link_specs
 
 STEPS_PER_SECOND = 40_000  # random moves counted as one second of the time limit
-BALANCE_ROUNDS = 48  # solves of a few engines at a time
+BALANCE_ROUNDS = 96  # solves of a few engines at a time
 CLOSE_PERMILLE = 5  # a gap below this is not worked on any further
 WORTH_WIDENING = 1002  # permille: less is not worth another plan
 

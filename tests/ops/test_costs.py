@@ -11,6 +11,7 @@ from compiler.ops import input_boxes, likely_stored, resident_budget_bytes, spli
 from compiler.ops.base import timeline_of
 from compiler.ops.boxes import burst_bytes, whole_box
 from compiler.ops.registry import _steps
+from compiler.plan.model import Box
 from cost_models.pipeline import pipeline_makespan
 from tests.ops.graphs import Builder, random_graph
 from tests.schedule.toy import BIG, SMALL, TINY
@@ -179,15 +180,34 @@ def test_bursts_of_a_box_count_its_runs() -> None:
 
 
 def test_a_strided_layer_is_searched_with_in_the_whole_of_its_input() -> None:
-    """A 1x1 window of stride 2 reads 27 of 28 columns: others read the last one too, so rows are no dense run."""
-    g, node, box = conv_case((1, 64, 28, 28), 64, (1, 1), (2, 2))
-    tile = {"m": 64, "n": 64, "r": 7, "c": 14, "order": 0}
-    assert input_boxes(g, node, "full", box)[node.x] == (0, 1, 0, 64, 0, 27, 0, 27)
+    """A 1x1 window of stride 3 reads 7 of 8 columns: others read the last one too, so rows are no dense run."""
+    g, node, box = conv_case((1, 64, 8, 8), 64, (1, 1), (3, 3))
+    tile = {"m": 64, "n": 64, "r": 3, "c": 3, "order": 0}
+    assert input_boxes(g, node, "full", box)[node.x] == (0, 1, 0, 64, 0, 7, 0, 7)
     likely = likely_stored(g, node, "full", box, (0, 0))
-    assert likely[node.x] == (0, 1, 0, 64, 0, 28, 0, 28)
-    rows = likely_stored(g, node, "full", (0, 1, 0, 64, 3, 7, 0, 14), (0, 0))
-    assert rows[node.x] == (0, 1, 0, 64, 6, 13, 0, 28)
+    assert likely[node.x] == (0, 1, 0, 64, 0, 8, 0, 8)
+    rows = likely_stored(g, node, "full", (0, 1, 0, 64, 1, 3, 0, 3), (0, 0))
+    assert rows[node.x] == (0, 1, 0, 64, 3, 7, 0, 8)
     usual, dense = (
         task_timeline(g, node, "full", box, (0, 0), SMALL, tile, stored=stored) for stored in (likely, None)
     )
     assert sum(usual.ld_bus_bytes) > sum(dense.ld_bus_bytes)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads", "box", "need"),
+    [
+        (28, 1, 2, (0, 0), (0, 1, 0, 64, 0, 14, 0, 14), (0, 28, 0, 28)),  # the last column follows a window too
+        (28, 1, 2, (0, 0), (0, 1, 0, 64, 3, 7, 0, 14), (6, 14, 0, 28)),  # a slice: up to the next one's first row
+        (27, 1, 2, (0, 0), (0, 1, 0, 64, 0, 14, 0, 14), (0, 27, 0, 27)),  # nothing follows the last window
+        (30, 2, 5, (0, 0), (0, 1, 0, 64, 0, 6, 0, 6), (0, 30, 0, 30)),
+        (28, 1, 2, (1, 1), (0, 1, 0, 64, 0, 15, 0, 15), (0, 28, 0, 28)),  # padded: windows alone (rows -1, 1 ... 27)
+        (28, 3, 2, (0, 0), (0, 1, 0, 64, 0, 13, 0, 13), (0, 27, 0, 27)),  # windows overlap
+    ],
+)
+def test_what_lies_between_windows_is_read_with_them(
+    size: int, kernel: int, stride: int, pads: tuple[int, int], box: Box, need: tuple[int, int, int, int]
+) -> None:
+    """Rows and columns that no window reads, where the input has them after every window."""
+    g, node, _ = conv_case((1, 64, size, size), 64, (kernel, kernel), (stride, stride), (*pads, *pads))
+    assert input_boxes(g, node, "full", box)[node.x] == (0, 1, 0, 64, *need)

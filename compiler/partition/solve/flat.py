@@ -9,6 +9,7 @@ without that limit it was blind to traffic and undid what annealing keeps togeth
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from compiler.partition.options_table import Option
@@ -17,6 +18,8 @@ from compiler.partition.problem import HOST_SLOT, Allocation, Load, Problem, Sha
 MOVE_SHARE = 2000  # a moved layer must save this part of the interval
 TRAFFIC_WEIGHT = 20  # ticks of traffic on links that count as one of an engine
 MORE_TRAFFIC = 130  # per cent of the traffic at the start that evening out may leave
+GROUPS = (3, 4)  # engines that are evened out together, in turn
+BUSIEST = 4  # two rounds of three begin with one of so many of the busiest engines, the third with the busiest
 EXACT_SIZE = 240  # layers x engines up to which it is solved
 
 
@@ -160,25 +163,20 @@ def _choose(
 
 
 def balance(problem: Problem, start: Allocation, goal: int, rounds: int, budget: Budget) -> Allocation:
-    """Evens out a few engines at a time, the busiest with idler ones, moving as few layers as can be.
+    """Evens out a few engines at a time: one of the busiest with some drawn at random, moving few layers.
 
     A round is kept if the interval and the loads below it fall, or else their sum, as long as traffic stays near what
     it was at the start.
     """
     best, load = start, load_of(problem, start)
     most = max(sum(load.link), load.interval)
+    draw = Random(budget.seed)
     for k in range(rounds):
         if load.interval <= goal or problem.slots < 5:
             break
         by_load = sorted(range(problem.slots), key=lambda e: (-load.engine[e], e))
-        idle = by_load[::-1]
-        busy = by_load[k % 3]
-        near = sorted(
-            (e for e in idle if e != busy), key=lambda e: abs(problem.order.index(e) - problem.order.index(busy))
-        )
-        slots = sorted(dict.fromkeys([busy, idle[k % 4], near[0], near[1 + k % 2], idle[(k + 1) % 5]]))[:4]
-        if busy not in slots:
-            slots = sorted([busy, *slots[:3]])
+        busy = by_load.pop(k % BUSIEST if k % 3 else 0)
+        slots = sorted([busy, *draw.sample(by_load, GROUPS[k % len(GROUPS)] - 1)])
         model = Model.of(problem, best, load.engine, slots)
         moved = [b for x, choice in model.placed.items() for key, (b, _) in choice.items() if key not in _now(best[x])]
         # The interval first; but what slicing wastes on these engines is room that others will need.
