@@ -163,11 +163,16 @@ def _average_pool(f: Fuser, n: Node, qp: QP, y: str) -> None:
     win = window(n, shape[2:], kernel)
     if any(d != 1 for d in win.dilations):
         raise Unfit("dilated average pool")
+    if min(win.out) < 1:
+        raise Unfit("its window is larger than its padded input")
     if len(shape) not in (3, 4):
         raise Unfit(f"pool with {len(shape) - 2} spatial dimensions")
-    uniform = not any(win.pads) or bool(n.integer("count_include_pad", 0))
+    counts = bool(n.integer("count_include_pad", 0))
+    overhangs = any(t > e for t, e in zip(win.tail, win.end, strict=True))
+    if counts and overhangs:
+        raise Unfit("average that counts pads and whose last window overhangs them: the integer operator counts more")
     ties = qp.zero % 2 == 1 and prod(win.kernel) % 2 == 0
-    if ties and uniform and not any(t > e for t, e in zip(win.tail, win.end, strict=True)):
+    if ties and (counts or not any(win.pads)) and not overhangs:
         _average_conv(f, n, x, qp, y, win)
         return
     attributes = {

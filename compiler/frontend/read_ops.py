@@ -345,6 +345,8 @@ def _pool(r: Reading, n: Node, kind: str, quant: tuple[ir.Quant, ir.Quant] | Non
     if tuple(out[2:]) != win.out:
         raise Unfit(f"its output shape {out} is not the one of its window")
     end = tuple(max(t, 0) for t in win.tail)
+    # QLinearAveragePool counts the whole kernel, the float operator not what ceil_mode lets overhang the pads.
+    counted = tuple(max(e, t) for e, t in zip(win.end, win.tail, strict=True))
     qx, qy = quant or (ir.Quant(1.0, 0), ir.Quant(1.0, 0))
     if quant:
         r.quant[y] = qy
@@ -364,7 +366,7 @@ def _pool(r: Reading, n: Node, kind: str, quant: tuple[ir.Quant, ir.Quant] | Non
         x_shape=ir.storage4(r.shape(x)),
         y_shape=ir.storage4(out),
         count_include_pad=bool(n.integer("count_include_pad", 0)) and kind == "average",
-        explicit_pads=_pads(win.begin, win.end),
+        explicit_pads=_pads(win.begin, counted),
         x_scale=qx.scale,
         x_zero_point=qx.zero_point,
         y_scale=qy.scale,

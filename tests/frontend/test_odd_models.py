@@ -141,6 +141,23 @@ def test_gemm_of_a_qdq_model_keeps_alpha_and_beta() -> None:
     assert np.abs(got[y] - wanted[y]).max() <= 0.1 + 1e-6  # one step
 
 
+OVERHANG = {"kernel_shape": [4, 3], "strides": [3, 2], "pads": [1, 0, 1, 0], "ceil_mode": 1, "count_include_pad": 1}
+LARGER = {"kernel_shape": [11, 2], "strides": [3, 1], "count_include_pad": 1}
+
+
+@pytest.mark.parametrize(("window", "reason"), [(OVERHANG, "counts more"), (LARGER, "larger than its padded input")])
+def test_averages_that_no_integer_operator_has_stay_float(window: dict[str, Any], reason: str) -> None:
+    """ONNX Runtime's integer average divides a window that ceil_mode lets overhang by the whole kernel, the float one
+    by what the pads hold; and its pools run where the window exceeds the padded input by less than a stride."""
+    q = Qdq()
+    proto = q.model(q.op("AveragePool", [q.input((1, 4, 9, 7))], scale=0.01, zero=3, **window))
+    graph = load_proto(proto)
+    assert reason in " ".join(s.reason for s in graph.host_segments)
+    feeds = feeds_for(proto, seed=5)
+    wanted, got = all_tensors(proto, feeds), all_tensors(onnx.load_model_from_string(graph.model), feeds)
+    np.testing.assert_array_equal(got[graph.outputs[0]], wanted[graph.outputs[0]])
+
+
 def test_training_mode_normalization_is_not_folded() -> None:
     constants = {k: np.abs(weights(4, seed=n)) for n, k in enumerate("sbmv")}
     nodes: list[NodeSpec] = [

@@ -119,6 +119,7 @@ def test_matrix_products() -> None:
         {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1], "count_include_pad": 1},
         {"kernel_shape": [2, 3], "strides": [2, 2], "ceil_mode": 1},
         {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]},
+        {"kernel_shape": [4, 3], "strides": [3, 2], "pads": [1, 0, 1, 0], "ceil_mode": 1, "count_include_pad": 1},
     ],
 )
 def test_average_pool(elem: int, attributes: dict[str, Any]) -> None:

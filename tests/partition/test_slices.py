@@ -301,3 +301,13 @@ def test_estimated_traffic_is_that_of_the_channels() -> None:
         pair = (rank[c.source], rank[c.target])
         carried[pair] = carried.get(pair, 0) + c.bits_per_frame
     assert traffic(problem, moved) == carried
+
+
+def test_forced_sums_that_take_longer_than_the_whole_layers() -> None:
+    """Int32 sums of tiny layers through the memory of slow boards: the sweep looks far enough to find them."""
+    b = Builder(3, DType.U8)
+    x = b.conv(b.input((3, 8, 13, 5)), 8, (1, 3), (2, 1), (0, 2, 1, 2), (3, 2), 8)
+    b.conv(x, 7, axes=(0, 3, 1, 2))
+    options = PartitionOptions(time_limit_s=0.1, force_split=(("Pm", 2), ("Pn", 2)))
+    plan = partition(b.graph(), load_cluster("u280+zcu102x2"), options)
+    assert [x.strategy for x in plan.layers] == ["Pm=2", "Pm=2,Pn=2"]

@@ -110,6 +110,8 @@ def _average(n: Node, x: Ints, shape: tuple[int, ...]) -> Linear:
         kernel = tuple(n.ints("kernel_shape", []))
         win = window(n, shape[2:], kernel)
         pads, strides = list(win.pads), list(win.strides)
+        if min(win.out) < 1:
+            raise Unfit("its window is larger than its padded input")
         padded = any(pads) and not n.integer("count_include_pad", 0)
         if padded or any(d != 1 for d in win.dilations) or n.integer("ceil_mode", 0):
             raise Unfit("an average whose windows have different sizes")

@@ -125,10 +125,23 @@ def preplace(problem: Problem, load: list[int]) -> Allocation | None:
 
 
 def forced_slices(problem: Problem, layer: int, grid: str, load: list[int]) -> tuple[Share, ...] | None:
-    """The cells of a grid on the least loaded engines that the layer may use, in machine order."""
-    places = problem.table.layers[layer].grids[grid].places
-    slots = sorted(problem.slots_of(layer), key=lambda e: (load[e], problem.order.index(e)))[:places]
-    return on_slots(problem, layer, grid, sorted(slots, key=problem.order.index))
+    """The cells of a grid on the least loaded engines that the layer may use, in machine order where all fit so."""
+    cut = problem.table.layers[layer].grids[grid]
+    slots = sorted(problem.slots_of(layer), key=lambda e: (load[e], problem.order.index(e)))
+    even = on_slots(problem, layer, grid, sorted(slots[: cut.places], key=problem.order.index))
+    if even is not None:
+        return even
+    able = [
+        [e for e in slots if all(problem.table.cell(layer, problem.kind_of[e], grid, i) for i in mine)]
+        for mine in ([i for i, c in enumerate(cut.cells) if c.place == place] for place in range(cut.places))
+    ]
+    chosen: dict[int, int] = {}
+    for place in sorted(range(cut.places), key=lambda k: (len(able[k]), k)):
+        free = [e for e in able[place] if e not in chosen.values()]
+        if not free:
+            return None
+        chosen[place] = free[0]
+    return on_slots(problem, layer, grid, [chosen[place] for place in range(cut.places)])
 
 
 def on_slots(problem: Problem, layer: int, grid: str, slots: list[int]) -> tuple[Share, ...] | None:
@@ -169,7 +182,9 @@ def contiguous(problem: Problem, floor: int) -> Allocation | None:
     ]
     high = max(1, floor)
     best = pack(problem, high)
-    top = max(high, sum(worst) * 4)
+    fixed = [0] * problem.slots
+    preplace(problem, fixed)  # partial sums through memory may take longer than the whole layers do
+    top = max(high, sum(worst) * 4 + max(fixed))
     while best is None and high < top:
         high = min(top, high * 5 // 4 + 1)
         best = pack(problem, high)
