@@ -9,11 +9,13 @@ suffices.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from compiler.partition.contention import Timeline, run
-from compiler.partition.messages import HOST, Calendar, Messages
+from compiler.partition.messages import HOST, Calendar, Key, Messages
 from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
 from cost_models.primitives import cycles_ps, ps_cycles
 
@@ -127,9 +129,10 @@ class Core:
         self.closed, self.before, self.last = closed, before, last
         return loaded, st, held
 
-    def skip(self, cycles: int) -> None:
-        """Instructions of a frame that does not exist pass in order, a cycle each; credits keep the queues together."""
-        self.ld = self.cx = self.st = max(self.ld, self.cx, self.st, self.open) + cycles
+    def skip(self, cycles: int, ready: int) -> None:
+        """Instructions of a frame that does not exist pass in order, a cycle each; credits keep the queues together.
+        Its loads still wait for RX, which is through with what stands before its own messages at cycle `ready`."""
+        self.ld = self.cx = self.st = max(self.ld, self.cx, self.st, self.open, ready) + cycles
 
 
 @dataclass(slots=True)
@@ -175,6 +178,11 @@ class Machine:
         self.events = sorted(events, key=lambda e: e.order)
         self.links = links
         self.clock = {e.id: int(e.parameters["clock_khz"]) for e in plan.engines}
+        self.place: dict[int, tuple[int, int]] = {}  # of each channel in every queue: its producer's order, its number
+        for e in self.events:
+            self.place.update({i: (e.order, k) for k, i in enumerate(e.sends)})
+        self.host_sends = [i for i, c in enumerate(plan.channels) if c.source == HOST and i not in self.place]
+        self.place.update({i: (-1, k) for k, i in enumerate(self.host_sends)})  # the graph's inputs, before all
         self.deepest = max([e.stage for e in self.events] + [c.target_stage for c in plan.channels] + [0])
 
     def play(self, frames: int) -> Times:
@@ -201,8 +209,8 @@ class _Run:
         self.took: dict[str, int] = {}
         self.watched = range(frames - WATCHED, frames)  # iterations in which every stage has a frame
         self.busy = dict.fromkeys(self.cores, 0)
-        produced = {i for e in machine.events for i in e.sends}
-        self.host_sends = [i for i, c in enumerate(plan.channels) if c.source == HOST and i not in produced]
+        # What every RX queue gets, in its order: (iteration, place of the channel) and the message.
+        self.received: dict[str, list[tuple[tuple[int, tuple[int, int]], Key]]] = {k: [] for k in self.cores}
         self.host_takes = [i for i, c in enumerate(plan.channels) if c.target == HOST]
 
     def iteration(self, iteration: int) -> None:
@@ -211,20 +219,20 @@ class _Run:
             if len(core.ends_ps) >= ITERATIONS_AHEAD:
                 core.open = ps_cycles(core.ends_ps[-ITERATIONS_AHEAD], core.clock_khz)
         if iteration < self.frames:
-            for i in self.host_sends:
-                messages.send(i, iteration, 0)
+            for i in self.m.host_sends:
+                self._send(i, iteration, iteration, 0)
         for e in self.m.events:
             frame = iteration - e.stage
             real = 0 <= frame < self.frames
             if e.segment is not None:
                 if real:
-                    self._segment(e, frame)
+                    self._segment(e, iteration, frame)
                 continue
             assert e.task is not None
             core = self.cores[e.task.engine]
             steps = self.m.steps[e.task.task]
             if not real:
-                core.skip(steps.skip_cycles)
+                core.skip(steps.skip_cycles, ps_cycles(self._passed(e, iteration), core.clock_khz))
                 continue
             ready_ps = self._ready(e, frame)
             slot_ps = max((messages.sent.get((i, frame - 2), 0) for i in e.sends), default=0)
@@ -240,7 +248,7 @@ class _Run:
             self.busy[e.task.engine] += cycles_ps(max(0, end - before), core.clock_khz)
             end_ps = cycles_ps(end, core.clock_khz)
             for i in e.sends:
-                messages.send(i, frame, end_ps)
+                self._send(i, iteration, frame, end_ps)
 
         messages.play_all()
         for k, core in self.cores.items():
@@ -249,15 +257,35 @@ class _Run:
             ends = [messages.arrived.get((i, frame), 0) for i in self.host_takes]
             self.done[frame] = max([self.done[frame], *ends])
 
+    def _send(self, index: int, iteration: int, frame: int, ready_ps: int) -> None:
+        """A message, now in the queues of both its ends."""
+        target = self.m.plan.channels[index].target
+        if target != HOST:
+            self.received[target].append(((iteration, self.m.place[index]), (index, frame)))
+        self.messages.send(index, frame, ready_ps)
+
     def _ready(self, e: Event, frame: int) -> int:
         """When all messages that the event waits for have arrived."""
         keys = [(i, frame) for i in e.inputs]
         self.messages.play(keys)
         return max((self.messages.arrived.get(k, 0) for k in keys), default=0)
 
-    def _segment(self, e: Event, frame: int) -> None:
+    def _passed(self, e: Event, iteration: int) -> int:
+        """When RX is through with all messages before those of the event, which stand in earlier iterations by as many
+        stages as they are made earlier: the tokens for loads pass RX in order, with a frame or without."""
+        assert e.task is not None
+        received = self.received.get(e.task.engine, [])
+        late = [(iteration + self.m.plan.channels[i].source_stage - e.stage, self.m.place[i]) for i in e.inputs]
+        behind = bisect_right(received, max(late), key=itemgetter(0)) if late else 0
+        if not behind:
+            return 0
+        key = received[behind - 1][1]
+        self.messages.play((key,))
+        return self.messages.arrived[key]
+
+    def _segment(self, e: Event, iteration: int, frame: int) -> None:
         assert e.segment is not None
         end = self.host.take(self._ready(e, frame), e.segment.time_ns * 1000)
         self.done[frame] = max(self.done[frame], end)
         for i in e.sends:
-            self.messages.send(i, frame, end)
+            self._send(i, iteration, frame, end)

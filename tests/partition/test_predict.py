@@ -34,6 +34,20 @@ def test_against_the_simulator(devices: str, objective: str) -> None:
         assert off[int(0.95 * (len(off) - 1))] <= 0.15, kind
 
 
+@pytest.mark.parametrize("devices", ["u280", "u280x4"])
+def test_loads_of_absent_frames_hold_back_those_behind_them(devices: str) -> None:
+    """In a single frame a core's loads stand at those of other frames, which wait for RX all the same: the weights of
+    the layers behind do not come ahead, and these layers take longer than in the steady state."""
+    graph, cluster = residual(blocks=4), load_cluster(devices)
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=2))
+    real = simulate(schedule(graph, plan, cluster))
+    said = predict(plan, graph, cluster)["tasks"]
+    clock = {e.id: e.parameters["clock_khz"] for e in plan.engines}
+    assert any(said[t]["latency_cycles"] > said[t]["steady_cycles"] * 1.02 for t in said)
+    for t in real.tasks:
+        assert said[t.task]["latency_cycles"] * 10**9 / clock[t.engine] == pytest.approx(t.latency_ps, rel=0.01)
+
+
 def test_prediction_is_what_the_plan_says() -> None:
     graph, cluster = residual(), load_cluster("u280")
     plan = partition(graph, cluster, PartitionOptions(time_limit_s=1))
