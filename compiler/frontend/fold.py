@@ -157,17 +157,29 @@ def _answer_shapes(graph: OnnxGraph) -> bool:
 
 def _explicit_ceil(graph: OnnxGraph) -> bool:
     """Turn the first pool with ceil_mode into one with explicit pads: ONNX and ONNX Runtime disagree on a last window
-    that would start behind the input, and later shapes depend on it. Averages that count pads are left alone."""
-    for n in graph.nodes:
+    that would start behind the input, and later shapes depend on it. An average that counts its pads counts no more
+    than those: they become a Pad before it, and what overhangs them pads that it does not count."""
+    for at, n in enumerate(graph.nodes):
         if n.op not in ("MaxPool", "AveragePool") or n.domain or not n.integer("ceil_mode", 0):
             continue
         shape = graph.shape(n.inputs[0])
-        if shape is None or n.integer("count_include_pad", 0):
+        if shape is None:
             continue
         win = window(n, shape[2:], tuple(n.ints("kernel_shape", [])))
         end = [max(e, t) for e, t in zip(win.end, win.tail, strict=True)]
+        begin = list(win.begin)
+        if n.integer("count_include_pad", 0) and end != list(win.end):
+            if graph.opset < 11:
+                continue
+            axes = len(begin)
+            pads, padded = graph.fresh(f"{n.name}_pads"), graph.fresh(f"{n.name}_padded")
+            graph.constants[pads] = np.asarray([0, 0, *begin, 0, 0, *win.end], np.int64)
+            graph.nodes.insert(at, Node("Pad", [n.inputs[0], pads], [padded], graph.fresh(f"{n.name}_pad")))
+            n.inputs[0] = padded
+            n.attributes["count_include_pad"] = 0
+            end, begin = [e - w for e, w in zip(end, win.end, strict=True)], [0] * axes
         n.attributes.pop("auto_pad", None)
-        n.attributes.update(ceil_mode=0, pads=[*win.begin, *end])
+        n.attributes.update(ceil_mode=0, pads=[*begin, *end])
         for o in n.outputs:
             graph.types.pop(o, None)
         return True

@@ -141,18 +141,27 @@ def test_gemm_of_a_qdq_model_keeps_alpha_and_beta() -> None:
     assert np.abs(got[y] - wanted[y]).max() <= 0.1 + 1e-6  # one step
 
 
-OVERHANG = {"kernel_shape": [4, 3], "strides": [3, 2], "pads": [1, 0, 1, 0], "ceil_mode": 1, "count_include_pad": 1}
-LARGER = {"kernel_shape": [11, 2], "strides": [3, 1], "count_include_pad": 1}
-
-
-@pytest.mark.parametrize(("window", "reason"), [(OVERHANG, "counts more"), (LARGER, "larger than its padded input")])
-def test_averages_that_no_integer_operator_has_stay_float(window: dict[str, Any], reason: str) -> None:
-    """ONNX Runtime's integer average divides a window that ceil_mode lets overhang by the whole kernel, the float one
-    by what the pads hold; and its pools run where the window exceeds the padded input by less than a stride."""
+def test_an_average_that_counts_pads_and_overhangs_them() -> None:
+    """ONNX Runtime's integer average divides such a window by the whole kernel, the float one by what the pads hold."""
+    window = {"kernel_shape": [5, 3], "strides": [3, 2], "pads": [1, 0, 2, 0], "ceil_mode": 1, "count_include_pad": 1}
     q = Qdq()
+    x = q.input((1, 4, 9, 7))
+    proto = q.model(q.op("AveragePool", [q.op("AveragePool", [x], scale=0.01, zero=4, **window)], zero=4, **window))
+    graph = load_proto(proto)
+    assert engine_ops(graph) == ["Pad", "QLinearAveragePool"] * 2
+    assert_exact(graph)
+    feeds = feeds_for(proto, seed=5)
+    wanted, got = all_tensors(proto, feeds), all_tensors(onnx.load_model_from_string(graph.model), feeds)
+    assert np.abs(got[graph.outputs[0]] - wanted[graph.outputs[0]]).max() < 0.0501  # one step
+
+
+def test_an_average_larger_than_its_input_stays_float() -> None:
+    """ONNX Runtime's pools run where the window exceeds the padded input by less than a stride."""
+    q = Qdq()
+    window = {"kernel_shape": [11, 2], "strides": [3, 1], "count_include_pad": 1}
     proto = q.model(q.op("AveragePool", [q.input((1, 4, 9, 7))], scale=0.01, zero=3, **window))
     graph = load_proto(proto)
-    assert reason in " ".join(s.reason for s in graph.host_segments)
+    assert "larger than its padded input" in " ".join(s.reason for s in graph.host_segments)
     feeds = feeds_for(proto, seed=5)
     wanted, got = all_tensors(proto, feeds), all_tensors(onnx.load_model_from_string(graph.model), feeds)
     np.testing.assert_array_equal(got[graph.outputs[0]], wanted[graph.outputs[0]])
