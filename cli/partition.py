@@ -40,6 +40,10 @@ class Memory(StrEnum):
     external = "external"
 
 
+class Export(StrEnum):
+    finn = "finn"
+
+
 class Activations(StrEnum):
     u8 = "u8"
     s8 = "s8"
@@ -113,6 +117,10 @@ def partition(
     floorplan_from: Annotated[
         Path | None, typer.Option("--floorplan-from", metavar="FILE", help="Judge FINN's floorplan (JSON), improve it.")
     ] = None,
+    export: Annotated[
+        Export | None,
+        typer.Option("--export", help="Files for FINN and Vitis; streaming bundles have them in any case."),
+    ] = None,
     workers: Annotated[
         int, typer.Option("--workers", metavar="N", min=1, help="Solver threads; above 1 plans may differ.")
     ] = 1,
@@ -178,6 +186,7 @@ def partition(
         locked=locked,
         fold_from=fold_from,
         floorplan_from=floorplan_from,
+        export_finn=export is Export.finn,
         verify=not no_verify,
         frames=frames,
         evaluate=evaluate,

@@ -47,6 +47,7 @@ class CompileOptions:
     locked: Path | None = None
     fold_from: Path | None = None
     floorplan_from: Path | None = None
+    export_finn: bool = False
     verify: bool = True
     frames: int = 4
     evaluate: Path | None = None
@@ -90,6 +91,8 @@ def compile_model(
 
     step = _Steps(progress)
     options.partition.validate()
+    if options.export_finn and options.partition.style != "streaming":
+        raise FvcError("FVC201", "--export finn writes out streaming engines", help=("use --style streaming",))
     if output is not None:
         check_target(output)
     cluster = load_cluster(options.devices, topology=options.topology, clock_khz=_khz(options.clock_mhz))
@@ -133,13 +136,14 @@ def compile_model(
             if not verification.passed:
                 raise mismatch(verification)
     with step("write"):
-        files = _files(graph, cluster, plan, loaded, binaries, verification, accuracy)
+        files = _files(model, graph, cluster, plan, loaded, binaries, verification, accuracy)
         if output is not None:
             write_bundle(output, files)
     return CompileResult(graph, cluster, plan, binaries, verification, accuracy, files, step.seconds)
 
 
 def _files(
+    model: Path,
     graph: Graph,
     cluster: Cluster,
     plan: Plan,
@@ -163,6 +167,12 @@ def _files(
         files["verify.json"] = canonical_json(facts).encode()
     markdown, page = report(plan, cluster, programs, facts, accuracy)
     files |= {"report.md": markdown.encode(), "report.html": page.encode()}
+    if plan.options.get("style") == "streaming":
+        from compiler.export.finn import finn_files
+        from compiler.export.network import network_files
+        from compiler.frontend.origin import finn_front
+
+        files |= finn_files(graph, plan, cluster, finn_front(model)) | network_files(graph, plan, cluster, programs)
     return files | {"manifest.json": manifest(files, str(plan.model["sha256"]))}
 
 

@@ -19,7 +19,7 @@ from cost_models.primitives import ceil_div
 from device_db.model import Resources
 
 PARTS = {"versal": "xcv80-lsva4737-2MHP-e-S"}  # any part of the family: the models only ask for its DSP slice
-STYLES = ("distributed", "block", "ultra")
+FINN_STYLES = ("distributed", "block", "ultra")
 FIFO_STYLES = ("auto", "block", "ultra")
 CONTROL_LUT, CONTROL_FF = 60, 80  # counters and handshake of a unit of ours
 HANDSHAKE_WIRES = 2  # valid and ready
@@ -54,7 +54,7 @@ def finn_node(ins: Instruction) -> tuple[str, dict[str, Any]] | None:
             "outputDataType": _y(f),
             "noActivation": 1,
             "mem_mode": "external" if f["memory"] > URAM else "internal_decoupled",
-            "ram_style": STYLES[min(f["memory"], URAM)],
+            "ram_style": FINN_STYLES[min(f["memory"], URAM)],
             "resType": "dsp" if kind == "rtl" else "lut",
         }
         if op == "MVAU":
@@ -75,7 +75,7 @@ def finn_node(ins: Instruction) -> tuple[str, dict[str, Any]] | None:
             "inputDataType": _x(f),
             "depthwise": int(f["block"] != f["channels"]),
             "parallel_window": int(whole),
-            "ram_style": STYLES[f["memory"]],
+            "ram_style": FINN_STYLES[f["memory"]],
             "M": 1,
         }
     if op == "PAD":
@@ -98,7 +98,7 @@ def finn_node(ins: Instruction) -> tuple[str, dict[str, Any]] | None:
             "weightDataType": _x(f) if f["x_bits"] > 1 else "INT2",
             "outputDataType": _y(f),
             "numInputVectors": [f["pixels"]],
-            "ram_style": STYLES[f["memory"]],
+            "ram_style": FINN_STYLES[f["memory"]],
             "depth_trigger_bram": deep,
             "depth_trigger_uram": 1 << 30 if deep else 0,
         }
@@ -262,4 +262,4 @@ def stream_wires(width_bits: int) -> int:
     return ceil_div(width_bits, 8) * 8 + HANDSHAKE_WIRES
 
 
-__all__ = ["MEMORIES", "fifo_resources", "finn_node", "stream_wires", "type_name", "unit_resources"]
+__all__ = ["FINN_STYLES", "MEMORIES", "fifo_resources", "finn_node", "stream_wires", "type_name", "unit_resources"]

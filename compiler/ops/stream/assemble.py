@@ -20,6 +20,7 @@ from compiler.isa.stream.table import LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
 from compiler.ops.stream.lower import INNER_DEPTH, lower
 from compiler.ops.stream.parts import Constant, Draft, Fold, element, view
+from cost_models.network import payload_rate
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster, DieRef
 from device_db.topology import die_path, link_specs, route, transport
@@ -351,11 +352,17 @@ def programs_of(
         host = [_host_message(graph, x) for x in own if HOST in (x.source, x.target)]
         out.append(
             DeviceProgram(
-                cluster.devices[net.device].name, [], channels, [LinkSpec(n, *specs[n]) for n in names], host,
+                cluster.devices[net.device].name, [], channels, [_link_spec(n, *specs[n]) for n in names], host,
                 fabric=fabric,
             )
         )  # fmt: skip
     return out
+
+
+def _link_spec(name: str, bits_per_second: int, latency_ns: int) -> LinkSpec:
+    """A link as streams see it: of a network link what its packets leave for the payload."""
+    rate = payload_rate(bits_per_second) if transport(name) == "Ethernet" else bits_per_second
+    return LinkSpec(name, rate, latency_ns)
 
 
 def _channel(x: Link, ranks: Mapping[int, int], capacity: int) -> Channel:

@@ -1,0 +1,242 @@
+"""A streaming plan as the files that FINN's build takes: folding, specialised layers, floorplan, partition.
+
+Needs graph, plan and cluster, and how many quantisers FINN has in front (`compiler.frontend.origin`; None where FINN
+does not read such a graph: then entries are called after layers). Gives `export/finn/…`; `fvc partition --fold-from`
+and `--floorplan-from` read the same files back. Names are FINN's (`compiler.partition.finn.names`), attributes those of
+finn-plus 1.6.1, whose ApplyConfig refuses an attribute that a node has not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Any
+
+from compiler.ir.graph import Conv, Graph, Node
+from compiler.isa.program import Instruction
+from compiler.isa.stream.rates import unit_cycles
+from compiler.isa.stream.resources import FINN_STYLES, finn_node, type_name
+from compiler.isa.stream.table import VARIANTS
+from compiler.ops.stream.assemble import Assembly, Net, Seat, assemble
+from compiler.ops.stream.parts import divisors, element, view
+from compiler.ops.stream.planned import depths_of, seats_of
+from compiler.partition.finn.names import Peer, numbered, peers
+from compiler.plan.model import Plan
+from cost_models.finn import estimate
+from device_db.model import Cluster, DieRef
+
+SCHEMA = "fvc.finn-estimates/1"
+_KEPT = {
+    "MVAU": ("PE", "SIMD", "resType", "mem_mode", "ram_style"),
+    "VVAU": ("PE", "SIMD", "resType", "mem_mode", "ram_style"),
+    "ConvolutionInputGenerator": ("SIMD", "parallel_window", "ram_style"),
+    "FMPadding": ("SIMD",),
+    "Thresholding_hls": ("PE", "ram_style"),
+    "Thresholding_rtl": ("PE", "depth_trigger_bram", "depth_trigger_uram"),
+    "StreamingConcat": ("SIMD",),
+    "UpsampleNearestNeighbour": ("SIMD",),
+}
+_RTL = ("ConvolutionInputGenerator", "FMPadding", "Thresholding")  # built as RTL unless a unit says otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One hardware node: its class, variant, the layer whose place it has, its attributes."""
+
+    kind: str
+    variant: str
+    layer: str
+    attributes: dict[str, Any]
+    estimate: dict[str, int] = field(default_factory=dict)  # what FINN estimates: cycles, and resources where known
+
+
+def finn_files(graph: Graph, plan: Plan, cluster: Cluster, front: int | None) -> dict[str, bytes]:
+    """export/finn/… by relative name."""
+    seats = seats_of(plan, cluster)
+    if front is None:
+        nodes = [_layer(n, seats[n.name]) for n in graph.nodes]
+        names = general = [n.layer for n in nodes]
+    else:
+        built = _Netlists(assemble(graph, cluster, seats), plan)
+        nodes = [_exported(graph, plan, built, p, seats) for p in peers(graph, front)]
+        names = numbered([f"{n.kind}_{n.variant}" for n in nodes])
+        general = numbered([n.kind for n in nodes])
+    parts = partitions(graph, seats)
+    folding: dict[str, Any] = {"Defaults": {}} | {a: n.attributes for a, n in zip(names, nodes, strict=True)}
+    styles = {a: {"preferred_impl_style": n.variant} for a, n in zip(general, nodes, strict=True) if n.variant}
+    defaults: dict[str, Any] = {"slr": -1, "partition_id": 0, "device_id": 0, "mem_port": ""}
+    floor: dict[str, Any] = {"Defaults": {k: [v, ["all"]] for k, v in defaults.items()}}
+    device = {}
+    for name, n in zip(names, nodes, strict=True):
+        ref = seats[n.layer].ref
+        floor[name] = {"slr": ref.die, "partition_id": parts[n.layer], "device_id": ref.device, "mem_port": ""}
+        device[name] = ref.device
+    files = {
+        "export/finn/folding_config.json": _json(folding),
+        "export/finn/specialize_layers_config.json": _json({"Defaults": {}} | styles),
+        "export/finn/floorplan.json": _json(floor),
+        "export/finn/partition.yaml": "".join(f"{_key(n)}: {d}\n" for n, d in device.items()).encode(),
+    }
+    if front is not None:
+        estimates = {a: n.estimate for a, n in zip(names, nodes, strict=True)}
+        slowest = max(estimates, key=lambda n: estimates[n]["cycles"])
+        told = {"schema": SCHEMA, "interval_cycles": estimates[slowest]["cycles"], "slowest": slowest}
+        files["export/finn/estimates.json"] = _json(told | {"nodes": estimates})
+    return files
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    """In the order of the graph: readers tell HLS from RTL nodes by it."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*_[0-9]+", name) else json.dumps(name)
+
+
+def partitions(graph: Graph, seats: dict[str, Seat]) -> dict[str, int]:
+    """Layer -> kernel: connected layers of one die, as few kernels as go without a circle of kernels."""
+    maker = {graph.root(n.y): n.name for n in graph.nodes}
+    host: dict[str, set[str]] = {}  # tensor -> layers whose results the host made it of
+    for s in graph.host_segments:
+        behind = {m for x in s.inputs if (m := maker.get(graph.root(x)))}
+        behind |= {m for x in s.inputs for m in host.get(graph.root(x), ())}
+        host.update((graph.root(y), behind) for y in s.outputs)
+    found: dict[str, int] = {}
+    places: list[DieRef] = []
+    after: list[set[int]] = []  # kernels that read a kernel's results, at any distance: kept closed
+    for n in graph.nodes:
+        direct = {found[m] for x in n.inputs if (m := maker.get(graph.root(x)))}
+        through = {found[m] for x in n.inputs for m in host.get(graph.root(x), ()) if m in found}
+        same = [p for p in sorted(direct) if places[p] == seats[n.name].ref]
+        own = next((p for p in same if p not in through and not (direct | through) & after[p]), None)
+        if own is None:
+            own = len(after)
+            after.append(set())
+            places.append(seats[n.name].ref)
+        found[n.name] = own
+        before = (direct | through) - {own}
+        for p in range(len(after)):
+            if p != own and (p in before or before & after[p]):
+                after[p] |= {own} | after[own]
+    return found
+
+
+def _layer(node: Node, seat: Seat) -> Exported:
+    """A layer by its own name: fold, memory and variant."""
+    f = seat.fold
+    attributes: dict[str, Any] = {"PE": f.pe}
+    if isinstance(node, Conv):
+        attributes |= {"SIMD": f.simd, "ram_style": FINN_STYLES[f.memory], "mem_mode": "internal_decoupled"}
+        attributes |= {"resType": "dsp" if VARIANTS[f.variant] == "rtl" else "lut"}
+        attributes |= {"preferred_impl_style": VARIANTS[f.variant]}
+    return Exported("", VARIANTS[f.variant] if isinstance(node, Conv) else "", node.name, attributes)
+
+
+class _Netlists:
+    """Units by layer, operation and number, and the FIFO depths at their ports."""
+
+    def __init__(self, assembly: Assembly, plan: Plan) -> None:
+        words, _ = depths_of(plan)
+        self.units: dict[tuple[str, str], list[tuple[Net, int]]] = {}
+        self.depth: dict[tuple[int, tuple[int, int], bool], int] = {}  # net, (unit, port), whether it is read there
+        for net in assembly.nets:
+            for k, (draft, owner) in enumerate(zip(net.drafts, net.owners, strict=True)):
+                self.units.setdefault((owner, draft.op), []).append((net, k))
+            seen: dict[str, int] = {}
+            for w in net.wires:
+                number = seen.setdefault(w.owner, 0)
+                seen[w.owner] += 1
+                depth = words[w.owner][number]
+                self.depth[(net.device, w.target, True)] = depth
+                self.depth[(net.device, w.source, False)] = depth
+
+    def find(self, peer: Peer, tensor: str) -> tuple[Net, int] | None:
+        """The unit of a node; of several that hand on, the one behind the layer's own result."""
+        found = self.units.get((peer.layer, peer.op), [])
+        if peer.op == "DUP":
+            own = {(n.device, w.target[0]) for n, _ in found for w in n.wires if n.rows[w.source[0]].tensor == tensor}
+            return next(((n, k) for n, k in found if (n.device, k) in own), None)
+        return found[peer.unit] if peer.unit < len(found) else None
+
+    def fifos(self, net: Net, unit: int) -> dict[str, list[int]]:
+        out = {}
+        for key, read in (("inFIFODepths", True), ("outFIFODepths", False)):
+            ports = sorted(p for (d, (u, p), r) in self.depth if (d, u, r) == (net.device, unit, read))
+            if ports:
+                out[key] = [self.depth[(net.device, (unit, p), read)] for p in ports]
+        return out
+
+
+def _exported(graph: Graph, plan: Plan, built: _Netlists, peer: Peer, seats: dict[str, Seat]) -> Exported:
+    usual = "rtl" if peer.kind in _RTL else "hls"
+    if not peer.layer:
+        lanes, elements = _front(graph, plan, peer.reader)
+        return Exported(peer.kind, usual, peer.reader, {"PE": lanes}, {"cycles": elements // lanes})
+    node = next(n for n in graph.nodes if n.name == peer.layer)
+    found = built.find(peer, node.y)
+    if found is None:  # a window that is the whole image, or a result that nobody else reads on its device
+        if isinstance(node, Conv) and peer.op == "":
+            lanes = gcd(seats[peer.layer].fold.simd, node.x_shape[1])
+            return Exported(
+                peer.kind,
+                usual,
+                peer.layer,
+                {"SIMD": lanes, "ram_style": "distributed"},
+                _whole_window(graph, node, lanes),
+            )
+        elements = graph.tensors[node.y].elements
+        return Exported(peer.kind, usual, peer.layer, {"PE": 1}, {"cycles": elements})
+    net, unit = found
+    ins = net.drafts[unit].instruction()
+    variant, attributes = _attributes(peer.kind, ins, usual)
+    return Exported(peer.kind, variant, peer.layer, attributes | built.fifos(net, unit), _estimate(peer.kind, ins))
+
+
+def _attributes(kind: str, ins: Instruction, usual: str) -> tuple[str, dict[str, Any]]:
+    """Variant and attributes of a unit under FINN's names."""
+    peer = finn_node(ins)
+    if peer is None or not peer[0].startswith(kind):  # a table, an addition, a step over pixels, an average
+        return usual, {"SIMD" if kind == "ConvolutionInputGenerator" else "PE": ins.fields["pe"]}
+    name, given = peer
+    variant = name.rpartition("_")[2]
+    return variant, {k: given[k] for k in _KEPT.get(name, _KEPT.get(kind, ("PE",))) if k in given}
+
+
+def _estimate(kind: str, ins: Instruction) -> dict[str, int]:
+    """FINN's cycles and resources of a unit (model="finn"); cycles alone for what is another operator there."""
+    peer = finn_node(ins)
+    if peer is not None and peer[0].startswith(kind):
+        e = estimate(*peer, model="finn")
+        return {"cycles": e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
+    f = ins.fields
+    if ins.op == "VVAU":  # a pool there, which takes its taps one by one
+        return {"cycles": f["channels"] // f["pe"] * f["taps"] * f["pixels"]}
+    return {"cycles": unit_cycles(ins)}
+
+
+def _whole_window(graph: Graph, node: Conv, lanes: int) -> dict[str, int]:
+    """FINN's window generator where the window is the image."""
+    channels, kernel = node.x_shape[1], list(node.x_shape[2:])
+    x = element(graph.tensors[node.x])
+    attributes = {
+        "ConvKernelDim": kernel, "IFMChannels": channels, "IFMDim": kernel, "OFMDim": [1, 1], "SIMD": lanes,
+        "Stride": [1, 1], "Dilation": [1, 1], "inputDataType": type_name(x.bits, x.signed), "depthwise": 0,
+        "parallel_window": 0, "ram_style": "distributed", "M": 1,
+    }  # fmt: skip
+    e = estimate("ConvolutionInputGenerator_rtl", attributes, model="finn")
+    return {"cycles": e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
+
+
+def _front(graph: Graph, plan: Plan, reader: str) -> tuple[int, int]:
+    """The fewest lanes with which the quantiser in front keeps up with the plan, and its elements a frame."""
+    node = next(n for n in graph.nodes if n.name == reader)
+    n, c, h, w = view(graph, node.inputs[0])
+    cycles = plan.predicted["interval_cycles"]
+    elements = n * c * h * w
+    return next((d for d in divisors(c) if elements // d <= cycles), c), elements
+
+
+__all__ = ["finn_files", "partitions"]
