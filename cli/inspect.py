@@ -29,6 +29,9 @@ def inspect(
     disasm: Annotated[bool, typer.Option("--disasm", help="The instructions.")] = False,
     folding: Annotated[bool, typer.Option("--folding", help="Where and how each layer runs.")] = False,
     relocations: Annotated[bool, typer.Option("--relocations", help="What a linker would patch.")] = False,
+    roofline: Annotated[
+        bool, typer.Option("--roofline", help="What bounds each layer: array, memory or links.")
+    ] = False,
     format: FormatOption = Format.text,
     config: ConfigOption = None,
 ) -> int:
@@ -43,7 +46,13 @@ def inspect(
         else:
             output.text("\n".join(lines) if lines else "the binaries are the same")
         return 1 if lines else 0
-    wanted = {"headers": headers, "disasm": disasm, "folding": folding, "relocations": relocations}
+    wanted = {
+        "headers": headers,
+        "disasm": disasm,
+        "folding": folding,
+        "relocations": relocations,
+        "roofline": roofline,
+    }
     parts = [name for name, on in wanted.items() if on] or ["headers"]
     facts = describe(file, parts)
     if format is Format.json:

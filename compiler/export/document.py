@@ -1,4 +1,4 @@
-"""A document as data (headings, paragraphs, lists, tables), printed as Markdown or as one self-contained HTML page."""
+"""A document as data (headings, paragraphs, lists, tables, pictures), printed as Markdown or as one HTML page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,14 @@ class Bar:
         return f"{self.permille / 10:.1f} %"
 
 
-Block = Heading | Paragraph | Bullets | Table
+@dataclass(frozen=True, slots=True)
+class Preformatted:
+    """A picture of characters; it holds no name of the model and no backtick."""
+
+    text: str
+
+
+Block = Heading | Paragraph | Bullets | Table | Preformatted
 
 
 def bar(part: float, whole: float) -> Bar:
@@ -70,6 +77,8 @@ def as_markdown(blocks: Sequence[Block]) -> str:
             parts.append(_markdown(block.text))
         elif isinstance(block, Bullets):
             parts.append("\n".join(f"- {_markdown(i)}" for i in block.items))
+        elif isinstance(block, Preformatted):
+            parts.append(f"```text\n{block.text}\n```")
         else:
             align = ["---:" if _numeric(block, k) else "---" for k in range(len(block.head))]
             rows = [block.head, align, *(tuple(_markdown(_cell(c)) for c in r) for r in block.rows)]
@@ -95,6 +104,7 @@ th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid var(--line); text-alig
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { display: inline-block; width: 5rem; height: 0.7rem; background: var(--line); margin-right: 0.5rem; }
 .bar i { display: block; height: 100%; background: var(--fill); max-width: 100%; }
+pre { overflow-x: auto; line-height: 1.2; }
 .bar i.over { background: var(--over); }
 """
 
@@ -109,6 +119,8 @@ def as_html(title: str, blocks: Sequence[Block]) -> str:
             parts.append(f"<p>{html.escape(block.text)}</p>")
         elif isinstance(block, Bullets):
             parts.append("<ul>" + "".join(f"<li>{html.escape(i)}</li>" for i in block.items) + "</ul>")
+        elif isinstance(block, Preformatted):
+            parts.append(f"<pre>{html.escape(block.text)}</pre>")
         else:
             parts.append(_html_table(block))
     return (

@@ -27,7 +27,7 @@ def read_binary(path: Path) -> bytes:
 
 
 def describe(path: Path, parts: Sequence[str]) -> dict[str, Any]:
-    """The parts asked for ("headers", "disasm", "folding", "relocations") as plain data; raises FVC3xx on damage."""
+    """The parts asked for (headers, disasm, folding, relocations, roofline) as plain data; raises FVC3xx on damage."""
     from compiler.isa.container import read_device
 
     data = read_binary(path)
@@ -52,6 +52,10 @@ def describe(path: Path, parts: Sequence[str]) -> dict[str, Any]:
             facts["folding"] += program.fabric.folding
     if "relocations" in parts:
         facts["relocations"] = _relocations(data)
+    if "roofline" in parts:
+        from compiler.export.roofline import pictures, roofline
+
+        facts["roofline"] = {"layers": [r.as_json() for r in roofline([program])], "pictures": pictures([program])}
     return facts
 
 
@@ -167,7 +171,23 @@ def render(facts: dict[str, Any]) -> str:
             f"{r['type']:8s} core {r['core']} addend {r['addend']}"
             for r in table["rows"]
         ]
+    if "roofline" in facts:
+        lines += _roofline_text(facts["roofline"])
     return "\n".join(lines)
+
+
+def _roofline_text(found: dict[str, Any]) -> list[str]:
+    from compiler.export.roofline import HEAD, Row, cells
+
+    lines = [line for picture in found["pictures"] for line in ("", *picture.split("\n"))]
+    rows = [HEAD, *(cells(Row(*r.values())) for r in found["layers"])]
+    wide = [max(len(r[k]) for r in rows) for k in range(len(HEAD) - 1)]
+    texts = (0, 7)  # names stand left, figures right
+    return [*lines, ""] + [
+        "  ".join(f"{c:<{w}s}" if k in texts else f"{c:>{w}s}" for k, (c, w) in enumerate(zip(r, wide, strict=False)))
+        + f"  {r[-1]}"
+        for r in rows
+    ]
 
 
 def _headers_text(h: dict[str, Any]) -> list[str]:

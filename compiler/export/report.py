@@ -8,7 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compiler.export.document import Bar, Block, Bullets, Heading, Paragraph, Table, as_html, as_markdown, bar
+from compiler.export.document import (
+    Bar,
+    Block,
+    Bullets,
+    Heading,
+    Paragraph,
+    Preformatted,
+    Table,
+    as_html,
+    as_markdown,
+    bar,
+)
+from compiler.export.roofline import HEAD, cells, pictures, roofline
 from compiler.partition.given import lines
 from compiler.plan.diff import RESOURCES, fold_text, limiting
 from compiler.plan.model import Plan
@@ -55,7 +67,7 @@ def compose(
     blocks += _solver(plan)
     blocks += _host(plan)
     blocks += _layers(plan)
-    return blocks
+    return blocks + _roofline(programs)
 
 
 def _speed(plan: Plan) -> list[Block]:
@@ -213,3 +225,15 @@ def _layers(plan: Plan) -> list[Block]:
         Heading("Layers"),
         Table(("layer", "operator", "strategy", "engine", "stage", "weights", "cycles"), tuple(rows)),
     ]
+
+
+def _roofline(programs: Sequence[DeviceProgram]) -> list[Block]:
+    rows = roofline(programs)
+    if not rows:
+        return []
+    note = (
+        "Each layer by what it computes for every byte that it moves: the roof is what array, memory bank and links "
+        "would allow, attained what its predicted time gives; bound by names what its longest slice keeps busy longest."
+    )
+    drawn = [Preformatted(p) for p in pictures(programs)]
+    return [Heading("Rooflines"), Paragraph(note), *drawn, Table(HEAD, tuple(cells(r) for r in rows))]

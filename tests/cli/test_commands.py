@@ -217,7 +217,7 @@ def test_diff_of_two_clusters(bundle: Path, tmp_path: Path) -> None:
     assert fvc("diff", bundle, bundle / "plan.json", "--exit-code").code == 0
 
 
-@pytest.mark.parametrize("part", ["--headers", "--disasm", "--folding", "--relocations"])
+@pytest.mark.parametrize("part", ["--headers", "--disasm", "--folding", "--relocations", "--roofline"])
 def test_inspect(demo: Demo, part: str) -> None:
     binary = next((demo[0] / "bin").iterdir())
     told = fvc("inspect", binary, part)
