@@ -1,9 +1,9 @@
 """Placing at a given T by halving the line: kernels left or right, then each half alike, single devices exactly.
 
 Needs a JointCase and its ladder; guarantees that what it returns was placed with transit charged on every boundary
-(check.py judges it again), though slots may be over their capacity; a failure is no proof. Halves are merged slots with
-a little slack kept back, so that what is left of it is there to use further down; a part that fails asks its parent for
-a roomier share.
+(check.py judges it again), though slots may be over their capacity, and boundaries where nothing else was found; a
+failure is no proof. Halves are merged slots with a little slack kept back, so that what is left of it is there to use
+further down; a part that fails asks its parent for a roomier share.
 """
 
 from __future__ import annotations
@@ -38,12 +38,25 @@ class Effort:
 class Halving:
     """Places all kernels at the ladder's T."""
 
-    def __init__(self, case: JointCase, options: Ladder, clock: Clock, effort: Effort) -> None:
+    def __init__(
+        self,
+        case: JointCase,
+        options: Ladder,
+        clock: Clock,
+        effort: Effort,
+        guess: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         self.case, self.options, self.clock, self.effort = case, options, clock, effort
+        self.guess = guess  # a placement at a larger T: where each split starts from
+        self.loose = False  # splits may overload a half or the boundary: the repair moves what is over
 
     def place(self) -> tuple[tuple[int, int], ...] | None:
         """(slot, version) a kernel, or None where no placement was found."""
-        found = self._range(list(self.case.nodes), 0, len(self.case.slot_ids), {})
+        everything = list(self.case.nodes)
+        found = self._range(everything, 0, len(self.case.slot_ids), {})
+        if found is None and self.guess is None:
+            self.loose = True
+            found = self._range(everything, 0, len(self.case.slot_ids), {})
         return None if found is None else tuple(found[v] for v in self.case.nodes)
 
     def slack(self, kernels: Sequence[int], first: int, last: int) -> float | None:
@@ -69,10 +82,10 @@ class Halving:
         if last - first <= LEAF_SLOTS:
             return self._leaf(kernels, first, last, fixed)
         room = self.slack(kernels, first, last)
-        if room is None:
+        if room is None and not self.loose:
             return None
         middle = self._middle(first, last)
-        for side in self._splits(kernels, first, middle, last, fixed, room):
+        for side in self._splits(kernels, first, middle, last, fixed, room or 0.0):
             left = [v for v in kernels if side[v] == 0]
             right = [v for v in kernels if side[v] == 1]
             one = self._range(left, first, middle, fixed | dict.fromkeys(right, middle))
@@ -95,13 +108,19 @@ class Halving:
                 found = None if share is None else self._rounded(share, kernels, parts, fixed, load)
                 if found is not None:
                     yield found
-        for attempt, (keep, load) in enumerate(TRIES):
+        for attempt, (keep, load) in enumerate(TRIES[-1:] if self.loose else TRIES):
             model = LineModel(self.case, self.options, kernels, parts, fixed, slack=room * keep, load=load)
             model.hint(self._in_order(kernels, first, middle, last))
             seed = self.clock.settings.seed + attempt
             _, placed = model.solve(
                 self.clock, self.effort.split, least_cut=False, linearization_level=2, random_seed=seed
             )
+            if placed is not None:
+                yield {v: g for v, (g, _) in placed.items()}
+        if self.loose:
+            model = LineModel(self.case, self.options, kernels, parts, fixed, overflow=True, crowding=True)
+            model.hint(self._in_order(kernels, first, middle, last))
+            _, placed = model.solve(self.clock, self.effort.split, least_cut=False, linearization_level=2)
             if placed is not None:
                 yield {v: g for v, (g, _) in placed.items()}
 
@@ -127,8 +146,9 @@ class Halving:
         self, kernels: list[int], first: int, last: int, fixed: dict[int, int]
     ) -> dict[int, tuple[int, int]] | None:
         groups = [(s, s + 1) for s in range(first, last)]
-        for overflow in (False, True):  # what does not fit is left to the repair
-            model = LineModel(self.case, self.options, kernels, groups, fixed, overflow=overflow)
+        tries = [(False, False), (True, False)] + [(True, True)] * self.loose  # what does not fit is left to the repair
+        for overflow, crowding in tries:
+            model = LineModel(self.case, self.options, kernels, groups, fixed, overflow=overflow, crowding=crowding)
             _, found = model.solve(self.clock, self.effort.leaf, least_cut=False, linearization_level=2)
             if found is not None:
                 return {v: (first + g, k) for v, (g, k) in found.items()}
@@ -141,7 +161,9 @@ class Halving:
         return min(between or range(first + 1, last), key=lambda s: (abs(2 * s - first - last), s))
 
     def _in_order(self, kernels: list[int], first: int, middle: int, last: int) -> dict[int, int]:
-        """A guess: kernels in order of id, as many to the left as its share of the slots."""
+        """Where kernels may go: as in the guess, or in order of id, as many to the left as its share of the slots."""
+        if self.guess is not None:
+            return {v: int(self.guess[v][0] >= middle) for v in kernels}
         weight = np.where(np.isinf(self.options.amounts), 0, self.options.amounts)[kernels].min(axis=1)
         scale = np.array(
             [max(1, sum(self.case.capacity[s][r] for s in range(first, last))) for r in range(weight.shape[1])]

@@ -10,20 +10,23 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 from compiler.floorplan.budget import Clock
-from compiler.floorplan.check import check
+from compiler.floorplan.check import check, crossing_bits
 from compiler.floorplan.halve import Effort, Halving
 from compiler.floorplan.ladder import Ladder, intervals, ladder, merged_bound
 from compiler.floorplan.line_model import LineModel
+from compiler.floorplan.polish import polish
 from compiler.floorplan.problem import Answer, JointCase
 from compiler.floorplan.repair import Placement, repair
 
 FLAT_MOST = 1000  # kernels x slots up to which the flat model is worth while
 FLAT_SECONDS = 6.0
-PROBES = (0.1, 0.03, 0.01, 0.004, 0.0)  # shares above the bound, for large problems
+PROBES = (0.1, 0.045)  # shares above the bound of a large problem's plans from scratch
 GOOD_SHARE, GOOD_SPENT = 0.01, 0.4  # within this of the bound, a search that spent this share of its time ends
 SMALL_PROBES = (0.01, 0.0)
 SMALL = 200  # kernels up to which a probe is quick
-ROUNDS = 60
+ROUNDS = 200
+# Deterministic seconds for the second objective: at most, of them by kernel, and the share of the limit.
+POLISH_SECONDS, POLISH_LEAST, POLISH_KERNEL, POLISH_SHARE = 6.0, 1.2, 0.015, 0.12
 
 
 @dataclass(slots=True)
@@ -41,11 +44,25 @@ class Search:
     refuted: bool = False  # no interval at all: proved
 
     def run(self) -> None:
-        """Flat model from the bound upward for small cases, then probes."""
+        """Flat model from the bound upward for small cases, then probes; the last share of the time for crossings."""
+        wanted = POLISH_LEAST + POLISH_KERNEL * len(self.case.versions)
+        last = min(POLISH_SECONDS, wanted, POLISH_SHARE * self.clock.left)
+        self.clock.left -= last
         if len(self.case.versions) * len(self.case.slot_ids) <= FLAT_MOST:
             self._flat_upward()
         if self.best is None or self.best > self.values[self.low]:
             self._probe()
+        self.clock.left += last
+        self._polish(last)
+
+    def _polish(self, seconds: float) -> None:
+        """Fewer bits across at the interval that was found."""
+        if self.plan is None or self.best is None or self.clock.left <= 0:
+            return
+        options = ladder(self.case, self.best)
+        better = polish(self.case, options, self.plan, self.clock, min(seconds, self.clock.left))
+        if crossing_bits(self.case, better) < crossing_bits(self.case, self.plan):
+            self._take(better, self.best)
 
     def _flat_upward(self) -> None:
         seconds = min(FLAT_SECONDS, self.clock.settings.limit / 4)
@@ -82,14 +99,48 @@ class Search:
             index = self._index(share)
             if self.best is not None and self.values[index] < self.best and not self._good():
                 self._place(index)
+        self._descend()
+
+    def _descend(self) -> None:
+        """From the best plan towards the bound: halfway, and half of that where it fails."""
         failed = self.low - 1
         while self.best is not None and self.clock.left > 0 and self.best > self.values[self.low] and not self._good():
             top = bisect_left(self.values, self.best)
-            middle = (max(failed, self.low) + top) // 2
-            if middle >= top or middle <= failed:
+            aim = bisect_left(self.values, (self.values[max(failed, self.low)] + self.best) // 2)
+            middle = min(top - 1, max(failed + 1, aim))
+            if middle <= failed:
                 break
-            if not self._place(middle):
+            if not self._tighten(middle) and not (len(self.case.versions) <= SMALL and self._place(middle)):
                 failed = middle
+
+    def _tighten(self, index: int) -> bool:
+        """The best plan at a smaller interval: kernels that are too slow take what overloads their slot least, and what
+        is over then is repaired."""
+        options = ladder(self.case, self.values[index])
+        plan = repair(self.case, options, self._quicker(options), self.clock, ROUNDS, 0.6)
+        return plan is not None and self._take(plan, self.values[index])
+
+    def _quicker(self, options: Ladder) -> Placement:
+        assert self.plan is not None
+        use = [[0] * len(self.case.resources) for _ in self.case.slots]
+        for v, (s, k) in enumerate(self.plan):
+            for r, amount in enumerate(self.case.versions[v][k]):
+                use[s][r] += amount
+        out = list(self.plan)
+        for v, (s, k) in enumerate(self.plan):
+            if self.case.cycles[v][k] <= options.interval:
+                continue
+            old, held = self.case.versions[v][k], self.case.capacity[s]
+            rest = [u - a for u, a in zip(use[s], old, strict=True)]
+
+            def load(other: int, v: int = v, rest: list[int] = rest, held: tuple[int, ...] = held) -> float:
+                new = self.case.versions[v][other]
+                return max((u + a) / max(1, c) for u, a, c in zip(rest, new, held, strict=True))
+
+            best = min(options.versions[v], key=lambda other: (load(other), other))
+            use[s] = [u + a for u, a in zip(rest, self.case.versions[v][best], strict=True)]
+            out[v] = (s, best)
+        return tuple(out)
 
     def _good(self) -> bool:
         """A large problem near its bound, late: what is left would buy little."""
@@ -103,7 +154,7 @@ class Search:
 
     def _place(self, index: int) -> bool:
         options = ladder(self.case, self.values[index])
-        plan = Halving(self.case, options, self.clock, Effort()).place()
+        plan = Halving(self.case, options, self.clock, Effort(), self.plan).place()
         if plan is not None:
             plan = repair(self.case, options, plan, self.clock, ROUNDS, 0.6)
         if plan is None and len(self.case.versions) * len(self.case.slot_ids) <= FLAT_MOST:
@@ -117,10 +168,13 @@ class Search:
                 continue
             real = max(self.case.cycles[v][k] for v, (_, k) in enumerate(candidate))
             if not check(self.case, Answer("", "FEASIBLE", real, None, candidate, "", ())):
-                if self.best is None or real < self.best:
+                if self.best is None or (real, crossing_bits(self.case, candidate)) < (self.best, self._across()):
                     self.best, self.plan = real, candidate
                 return True
         return False
+
+    def _across(self) -> int:
+        return 0 if self.plan is None else crossing_bits(self.case, self.plan)
 
     def _slower(self, plan: Placement, interval: int) -> Placement | None:
         """The plan with one kernel at a version of exactly `interval` cycles, where its slot still holds it."""

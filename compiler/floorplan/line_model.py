@@ -2,7 +2,8 @@
 
 Needs a JointCase, its ladder, the kernels of the stretch, and for every edge that leaves the stretch the side it leaves
 to. Groups of one slot make the model exact; larger ones relax what is inside them. Every boundary between groups is
-charged with what crosses it, edges that come from or go beyond the stretch included: transit is never forgotten.
+charged with what crosses it, edges that come from or go beyond the stretch included: transit is never forgotten. With
+`overflow` slots, with `crowding` boundaries may be over their limit, and by how much in all is what is minimised.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class LineModel:
         slack: float = 0.0,
         load: float = 1.0,
         overflow: bool = False,
+        crowding: bool = False,
     ) -> None:
         from ortools.sat.python import cp_model
 
@@ -53,7 +55,7 @@ class LineModel:
             ]
             self._fill(g, capacity, overflow)
         for b in range(len(groups) - 1):
-            self._boundary(b)
+            self._boundary(b, crowding)
 
     def _fill(self, g: int, capacity: list[int], overflow: bool) -> None:
         """Resources of a group; with `overflow` what is beyond costs, in ten-thousandths of the capacity, instead."""
@@ -61,12 +63,7 @@ class LineModel:
         offered = [[self.case.versions[v][k] for k in self.options.versions[v]] for v in self.kernels]
         for row in resources(offered, capacity, self.case.resources, f"slots {first}..{last - 1}"):
             use = row.expression(lambda i, k: self.pick.get((self.kernels[i], g, k), 0))
-            if not overflow:
-                self.m.add(use <= row.bound)
-                continue
-            beyond = self.m.new_int_var(0, PARTS * 4, "")
-            self.over.append(beyond)
-            self.m.add(use * PARTS <= row.bound * PARTS + beyond * max(1, row.bound))
+            self._limit(use, row.bound, overflow)
 
     def _place(self, v: int) -> None:
         m = self.m
@@ -94,7 +91,7 @@ class LineModel:
             return self.right[v, b]
         return int(self.fixed[v] >= self.groups[b][1])
 
-    def _boundary(self, b: int) -> None:
+    def _boundary(self, b: int, crowding: bool) -> None:
         m, case, options = self.m, self.case, self.options
         wires: list[Any] = []
         bits: list[Any] = []
@@ -126,18 +123,37 @@ class LineModel:
             self.cut.append(-(-options.bits[i] // KILO) * crossed)
         boundary = case.boundaries[self.groups[b][1] - 1]
         if boundary.wires is not None:
-            m.add(sum(wires) <= int(boundary.wires * self.load))
+            self._limit(sum(wires), int(boundary.wires * self.load), crowding)
         elif boundary.bits_per_cycle is not None:
-            m.add(sum(bits) <= int(link_bits(boundary.bits_per_cycle, options.interval) * self.load))
+            limit = link_bits(boundary.bits_per_cycle, options.interval)
+            self._limit(sum(bits), int(limit * self.load), crowding)
+        elif crowding:
+            self.over += [PARTS * (w > 0) if isinstance(w, int) else w * PARTS for w in wires]
         else:
             for w in wires:
                 m.add(w == 0)
+
+    def _limit(self, amount: Any, bound: int, soft: bool) -> None:
+        """amount <= bound; where `soft`, what is beyond costs, in ten-thousandths of the bound, instead."""
+        if not soft:
+            self.m.add(amount <= bound)
+            return
+        beyond = self.m.new_int_var(0, PARTS * 4, "")
+        self.over.append(beyond)
+        self.m.add(amount * PARTS <= bound * PARTS + beyond * max(1, bound))
 
     def hint(self, group_of: Mapping[int, int]) -> None:
         """A guess which group each kernel goes to."""
         for v in self.kernels:
             for b in range(len(self.groups) - 1):
                 self.m.add_hint(self.right[v, b], group_of[v] > b)
+
+    def hint_plan(self, plan: Sequence[tuple[int, int]]) -> None:
+        """A whole placement by (slot, version), where groups are single slots."""
+        self.hint({v: plan[v][0] - self.groups[0][0] for v in self.kernels})
+        for (v, g, k), z in self.pick.items():
+            slot, version = plan[v]
+            self.m.add_hint(z, (self.groups[g][0], self.options.versions[v][k]) == (slot, version))
 
     def solve(
         self, clock: Clock, seconds: float, *, least_cut: bool, **parameters: Any
