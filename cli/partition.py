@@ -117,6 +117,12 @@ def partition(
     floorplan_from: Annotated[
         Path | None, typer.Option("--floorplan-from", metavar="FILE", help="Judge FINN's floorplan (JSON), improve it.")
     ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            "--measured", metavar="report.csv", help="Resources and clocks as synthesised, for the estimates."
+        ),
+    ] = None,
     export: Annotated[
         Export | None,
         typer.Option("--export", help="Files for FINN and Vitis; streaming bundles have them in any case."),
@@ -186,6 +192,7 @@ def partition(
         locked=locked,
         fold_from=fold_from,
         floorplan_from=floorplan_from,
+        measured=measured,
         export_finn=export is Export.finn,
         verify=not no_verify,
         frames=frames,

@@ -263,6 +263,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "bad cluster snapshot",
         "cluster.json of the bundle is not JSON or not of the schema fvc.cluster-snapshot/1. Compile again.",
     ),
+    "FVC282": (
+        "a utilisation report that cannot be used",
+        "--measured takes Vivado's report_utilization -hierarchical as CSV: a header with Instance, LUTs, FFs, block RAM and DSPs (or Instance and Clock MHz), whole numbers in each row of a node or layer, a clock in rows that name a device, a die or *. The message names the line. docs/streaming.md describes the columns.",
+    ),
     "FVC280": (
         "bad plan file",
         "The file plan.json is not JSON, has another schema version, lacks a field, has one too many, or a value of the wrong type. compiler/plan/plan.schema.json describes it.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from compiler.frontend import ImportOptions
     from compiler.ir.graph import Graph
     from compiler.isa.program import DeviceProgram
+    from compiler.partition.finn.read import FoldAsked
+    from compiler.partition.measured import Measured
     from device_db.model import Cluster
 
 Progress = Callable[[str, int, int], None]
@@ -47,6 +49,7 @@ class CompileOptions:
     locked: Path | None = None
     fold_from: Path | None = None
     floorplan_from: Path | None = None
+    measured: Path | None = None
     export_finn: bool = False
     verify: bool = True
     frames: int = 4
@@ -85,6 +88,7 @@ def compile_model(
     from compiler.partition.check import check_plan
     from compiler.partition.given import improved
     from compiler.partition.infeasible import check_limits
+    from compiler.partition.measured import with_clocks
     from compiler.plan.io import read_plan
     from compiler.schedule import schedule
     from device_db import load_cluster
@@ -104,8 +108,14 @@ def compile_model(
         with step("evaluate"):
             accuracy = evaluate(model, graph, options.evaluate)
     measured(options.partition.host_ns, graph)
-    asked = options.partition
     given, notes = from_files(model, options, graph, cluster)
+    asked = options.partition
+    if options.measured is not None:
+        facts = measured_by(model, options, graph, cluster, given.folds)
+        asked, given = replace(asked, measured=facts.layers), replace(given, measured=facts.layers)
+        given.validate()
+        cluster = with_clocks(cluster, facts.clocks_khz)
+        notes += [f"--measured: {die} runs at {khz / 1000:g} MHz" for die, khz in facts.clocks_khz.items()]
     with step("partition"):
         locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
         if given == asked:
@@ -204,6 +214,24 @@ def from_files(
         asked = replace(asked, anchors=(*asked.anchors, *(p for p in places if p[0] not in own)))
         notes = [*notes, *told]
     return asked, notes
+
+
+def measured_by(
+    model: Path, options: CompileOptions, graph: Graph, cluster: Cluster, folds: Sequence[FoldAsked]
+) -> Measured:
+    """What the utilisation report says of this compile. Raises FVC002, FVC201, FVC282."""
+    from compiler.frontend.origin import finn_front
+    from compiler.partition.finn.read import nodes_from
+    from compiler.partition.measured import read_measured, unfolded
+
+    assert options.measured is not None
+    if options.locked is not None:
+        raise FvcError("FVC201", "--measured and --locked exclude each other", help=("give one of them",))
+    front = finn_front(model)
+    known = {} if front is None else unfolded(graph, front)
+    if options.fold_from is not None and front is not None:
+        known = nodes_from(graph, options.fold_from, front)
+    return read_measured(options.measured, graph, cluster, folds, known)
 
 
 def _khz(clock_mhz: float | None) -> int | None:

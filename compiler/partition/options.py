@@ -26,6 +26,7 @@ class PartitionOptions:
     min_devices asks for the fewest devices that meet them. time_limit_s is spent as deterministic solver time.
     interval: cycles of the reference clock a frame may take; a smaller interval is not looked for.
     folds: streaming folds that are given (--fold-from): (layer, PE, SIMD, memory or "", "hls" | "rtl" | "").
+    measured: what layers take at a fold as synthesised (--measured): a fold as above, then LUT, FF, BRAM18, URAM, DSP.
     host_ns: measured nanoseconds of host segments by name (--host-profile).
     """
 
@@ -37,6 +38,7 @@ class PartitionOptions:
     forbidden_cuts: tuple[tuple[str, str], ...] = ()
     force_split: tuple[tuple[str, int], ...] = ()
     folds: tuple[tuple[str, int, int, str, str], ...] = ()
+    measured: tuple[tuple[str, int, int, str, str, int, int, int, int, int], ...] = ()
     memory: str = "auto"
     target_fps: float | None = None
     max_latency_ms: float | None = None
@@ -59,6 +61,8 @@ class PartitionOptions:
             bad(f"unknown style '{self.style}'", "use tiled or streaming")
         if self.folds and self.style != "streaming":
             bad("--fold-from folds streaming engines", "use --style streaming")
+        if self.measured and self.style != "streaming":
+            bad("--measured measures layers of streaming engines", "use --style streaming")
         if self.memory not in ("auto", "external", "bram", "uram"):
             bad(f"unknown memory style '{self.memory}'", "use auto, bram, uram or external")
         if self.replicas < 0:
@@ -89,7 +93,7 @@ class PartitionOptions:
         """What of this shapes the plan, as plain JSON values without absent ones; floats in milli-units."""
         out: dict[str, Any] = {}
         for key, value in asdict(self).items():
-            if value is None or key == "host_ns":
+            if value is None or key == "host_ns" or (key in ("folds", "measured") and not value):
                 continue
             if isinstance(value, float):
                 out[f"{key}_milli"] = round(value * 1000)

@@ -25,7 +25,7 @@ ALIGNMENT = 64
 def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
     """The programs of all devices of a streaming plan, devices in the cluster's order."""
     seats = seats_of(plan, cluster)
-    assembly = assemble(graph, cluster, seats)
+    assembly = assemble(graph, cluster, seats, plan.options.get("measured", ()))
     words, memory = depths_of(plan)
     programs = programs_of(graph, cluster, assembly, int(plan.predicted["pace_ps"]), words, memory)
     cycles = {layer.name: layer.slices[0].cycles for layer in plan.layers}

@@ -9,8 +9,9 @@ A tensor comes once to a device however many layers there read it: the first of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction, LinkSpec
@@ -18,11 +19,11 @@ from compiler.isa.stream.ports import Port, container_bytes, ports
 from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
 from compiler.isa.stream.table import LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
-from compiler.ops.stream.lower import INNER_DEPTH, lower
+from compiler.ops.stream.lower import INNER_DEPTH, excess, lower
 from compiler.ops.stream.parts import Constant, Draft, Fold, element, view
 from cost_models.network import payload_rate
 from cost_models.primitives import ceil_div
-from device_db.model import Cluster, DieRef
+from device_db.model import Cluster, DieRef, Resources
 from device_db.topology import die_path, link_specs, route, transport
 
 HOST = -1  # as a device
@@ -99,6 +100,8 @@ class Assembly:
 
     nets: list[Net]
     links: list[Link]
+    excess: dict[str, Resources] = field(default_factory=dict)  # layer -> what it takes beyond its units' estimate
+    dies: dict[str, DieRef] = field(default_factory=dict)  # of each layer
 
     def wires_of(self, owner: str) -> list[Wire]:
         """The streams whose FIFOs belong to a layer, in order."""
@@ -280,9 +283,18 @@ def stream_inputs(graph: Graph, node: Node) -> list[str]:
     return [name for name in node.inputs if name not in graph.constants]
 
 
-def assemble(graph: Graph, cluster: Cluster, seats: Mapping[str, Seat]) -> Assembly:
-    """The netlists of a placement. Raises FVC214, ValueError if devices are not connected."""
-    return _Assembler(graph, cluster, seats).run()
+def assemble(
+    graph: Graph, cluster: Cluster, seats: Mapping[str, Seat], measured: Sequence[Sequence[Any]] = ()
+) -> Assembly:
+    """The netlists of a placement. measured: see `lower.excess`.
+
+    Raises FVC214, ValueError if devices are not connected."""
+    out = _Assembler(graph, cluster, seats).run()
+    for n in graph.nodes if measured else ():
+        seat = seats[n.name]
+        family = cluster.devices[seat.ref.device].board.family
+        out.excess[n.name], out.dies[n.name] = excess(graph, n, seat.fold, family, measured), seat.ref
+    return out
 
 
 def full_route(cluster: Cluster, link: Link, seats: Mapping[str, Seat]) -> tuple[str, ...]:
@@ -344,7 +356,8 @@ def programs_of(
             f |= {"depth": depth, "hops": w.hops, "memory": kind[number] if number < len(kind) else LUTRAM}
             streams.append(Instruction("CON", Queue.CTL, f))
         end = Instruction("RUN", Queue.CTL, {"units": len(units), "preloads": 0, "streams": len(streams)})
-        fabric = Fabric(net.rank, fabric_dies(cluster, net.device), [*units, *streams, end], b"", {}, net.rows)
+        dies = [_less(d, assembly, DieRef(net.device, k)) for k, d in enumerate(fabric_dies(cluster, net.device))]
+        fabric = Fabric(net.rank, dies, [*units, *streams, end], b"", {}, net.rows)
         own = [x for x in assembly.links if net.device in (x.source, x.target)]
         ranks = {n.device: n.rank for n in assembly.nets} | {HOST: HOST_RANK}
         channels = [_channel(x, ranks, capacity) for x in own]
@@ -357,6 +370,18 @@ def programs_of(
             )
         )  # fmt: skip
     return out
+
+
+def _less(die: FabricDie, assembly: Assembly, ref: DieRef) -> FabricDie:
+    """A die's budget for what is estimated: what measured layers take beyond their estimates is off it already."""
+    budget = Resources(die.lut, die.ff, die.bram18, die.uram, die.dsp)
+    for layer, more in assembly.excess.items():
+        if assembly.dies[layer] == ref:
+            budget = budget - more
+    b = budget
+    return replace(
+        die, lut=max(0, b.lut), ff=max(0, b.ff), bram18=max(0, b.bram18), uram=max(0, b.uram), dsp=max(0, b.dsp)
+    )
 
 
 def _link_spec(name: str, bits_per_second: int, latency_ns: int) -> LinkSpec:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table
 from compiler.isa.stream.ports import Illegal, ports
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, unit_resources
+from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream import conv, simple
 from compiler.ops.stream.parts import Engine, Fold, divisors, refuse, view
 from cost_models.finn import CaseError
@@ -80,6 +83,20 @@ def price(graph: Graph, node: Node, fold: Fold, family: str) -> Option:
     return Option(fold, cycles, total)
 
 
+def excess(graph: Graph, node: Node, fold: Fold, family: str, measured: Iterable[Sequence[Any]]) -> Resources:
+    """What a layer takes beyond the estimate of its units, as synthesised; nothing at folds that were not.
+
+    measured: rows (layer, PE, SIMD, memory or "", variant or "", LUT, FF, BRAM18, URAM, DSP)."""
+    for layer, pe, simd, memory, variant, *amounts in measured:
+        same = layer == node.name and (pe, simd) == (fold.pe, fold.simd)
+        if same and memory in ("", MEMORIES[fold.memory]) and variant in ("", VARIANTS[fold.variant]):
+            total = Resources(*amounts)
+            for draft in lower(graph, node, fold).units:
+                total = total - unit_resources(draft.instruction(), family)
+            return total
+    return Resources()
+
+
 def legal(graph: Graph, node: Node, fold: Fold) -> str:
     """Why a fold is not legal, or "" where it is."""
     if fold not in legal_folds(graph, node, True):
@@ -93,13 +110,17 @@ def legal(graph: Graph, node: Node, fold: Fold) -> str:
 
 
 @lru_cache(maxsize=1024)
-def ladder(graph: Graph, node: Node, family: str, has_uram: bool) -> tuple[Option, ...]:
-    """Every option that no other one beats in cycles and every resource, quickest first. Raises FVC214 if none can be
-    built."""
+def ladder(
+    graph: Graph, node: Node, family: str, has_uram: bool, measured: tuple[tuple[Any, ...], ...] = ()
+) -> tuple[Option, ...]:
+    """Every option that no other one beats in cycles and every resource, quickest first. measured: see `excess`. Raises
+    FVC214 if none can be built."""
     priced, why = [], ""
     for fold in legal_folds(graph, node, has_uram):
         try:
-            priced.append(price(graph, node, fold, family))
+            option = price(graph, node, fold, family)
+            more = excess(graph, node, fold, family, measured)
+            priced.append(replace(option, resources=option.resources + more) if measured else option)
         except (Illegal, CaseError) as problem:
             why = why or str(problem)
     if not priced:

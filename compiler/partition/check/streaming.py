@@ -20,7 +20,7 @@ from compiler.partition.check.hardware import check_cluster
 from compiler.plan.model import SCHEMA, Plan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.errors import FvcError
-from device_db.model import Cluster
+from device_db.model import Cluster, Resources
 
 TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 HOST_SEGMENT_NS = 50_000
@@ -34,8 +34,8 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
         return
     try:
         seats = seats_of(plan, cluster)
-        assembly = assemble(graph, cluster, seats)
-    except (FvcError, ValueError) as problem:
+        assembly = assemble(graph, cluster, seats, plan.options.get("measured", ()))
+    except (FvcError, TypeError, ValueError) as problem:
         found.add("FVC220", f"no netlist can be made of this plan: {problem}", "layers")
         return
     if not _fifos(plan, graph, assembly, found):
@@ -46,7 +46,7 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
         found.add("FVC220", f"predicted.pace_ps is {pace!r}", "predicted")
         return
     programs = programs_of(graph, cluster, assembly, pace, words, memory)
-    _budgets(plan, programs, found)
+    _budgets(plan, programs, assembly, found)
     want = channels(graph, cluster, assembly, seats)
     if list(plan.channels) != want:
         wrong = next((c for c, w in zip(plan.channels, want, strict=False) if c != w), None)
@@ -134,8 +134,10 @@ def _fifos(plan: Plan, graph: Graph, assembly: Assembly, found: Findings) -> boo
     return len(found.kept) == before
 
 
-def _budgets(plan: Plan, programs: list[DeviceProgram], found: Findings) -> None:
+def _budgets(plan: Plan, programs: list[DeviceProgram], assembly: Assembly, found: Findings) -> None:
     use = {k: v for p in programs for k, v in engine_use(p).items()}
+    for layer in plan.layers:
+        use[layer.slices[0].engine] += assembly.excess.get(layer.name, Resources())
     for e in plan.engines:
         told, meant = [getattr(e.resources, t) for t in TYPES], [getattr(use[e.id], t) for t in TYPES]
         if told != meant:

@@ -128,6 +128,21 @@ def matched(graph: Graph, path: Path, front: int) -> tuple[dict[str, Entry], lis
     return found, entries, notes
 
 
+def nodes_from(graph: Graph, path: Path, front: int = 0) -> dict[str, Peer]:
+    """The hardware node behind each FINN name of a file, of the classes that it has as many of as the model. Raises
+    FVC002, FVC007, FVC217."""
+    here: dict[str, list[Peer]] = {}
+    for peer in peers(graph, front):
+        here.setdefault(peer.kind, []).append(peer)
+    out: dict[str, Peer] = {}
+    entries = read_entries(path)
+    for kind, ours in here.items():
+        theirs = _in_turn([e for e in entries if e.kind == kind], path)
+        if len(theirs) == len(ours):
+            out.update((e.name, p) for e, p in zip(theirs, ours, strict=True))
+    return out
+
+
 def _other(path: Path, what: str, layers: list[str]) -> FvcError:
     return FvcError(
         "FVC217",

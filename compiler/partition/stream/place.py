@@ -8,14 +8,15 @@ towards fewer and narrower crossings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from compiler.ir.graph import Graph, Node
 from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricDie
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Seat, fabric_dies, stream_inputs
-from compiler.ops.stream.lower import Option, ladder, legal_folds, price
+from compiler.ops.stream.lower import Option, excess, ladder, legal_folds, price
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
 from device_db.errors import FvcError
@@ -84,10 +85,11 @@ def make_problem(
     given = {f[0]: f for f in options.folds}
     for n in graph.nodes:
         if n.name in given:
-            offers.append(_given(graph, n, given[n.name], family, uram))
+            offers.append(_given(graph, n, given[n.name], family, uram, options.measured))
             continue
-        all_of = [o for o in ladder(graph, n, family, uram) if wanted is None or o.fold.memory in wanted]
-        offers.append(all_of or list(ladder(graph, n, family, uram)))
+        whole = ladder(graph, n, family, uram, tuple(m for m in options.measured if m[0] == n.name))
+        all_of = [o for o in whole if wanted is None or o.fold.memory in wanted]
+        offers.append(all_of or list(whole))
     number = {n.name: k for k, n in enumerate(graph.nodes)}
     maker = {n.y: k for k, n in enumerate(graph.nodes)}
     edges = []
@@ -103,11 +105,14 @@ def make_problem(
     )  # fmt: skip
 
 
-def _given(graph: Graph, n: Node, fold: tuple[str, int, int, str, str], family: str, uram: bool) -> list[Option]:
+def _given(
+    graph: Graph, n: Node, fold: tuple[str, int, int, str, str], family: str, uram: bool,
+    measured: tuple[tuple[Any, ...], ...],
+) -> list[Option]:  # fmt: skip
     """The options of a layer whose fold is given. Raises FVC218 if these dies have none."""
     _, pe, simd, memory, variant = fold
     found = [
-        price(graph, n, f, family)
+        replace(o := price(graph, n, f, family), resources=o.resources + excess(graph, n, f, family, measured))
         for f in legal_folds(graph, n, uram)
         if (f.pe, f.simd) == (pe, simd) and memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
     ]

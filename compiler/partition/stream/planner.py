@@ -38,7 +38,7 @@ from compiler.plan.model import (
 )
 from cost_models.primitives import ceil_div, ps_cycles
 from device_db.errors import FvcError
-from device_db.model import Cluster
+from device_db.model import Cluster, Resources
 
 ROUNDS = 6  # of holding more back where a die came out over its budget
 MARGIN_PERCENT = 4
@@ -120,7 +120,7 @@ def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
         problem = make_problem(graph, cluster, options, devices, margin)
         floor = max(sum(w.time_ps for w in work), (options.interval or 0) * problem.cycle(), 1)
         found = place(problem, floor)
-        assembly = assemble(graph, cluster, found.seats)
+        assembly = assemble(graph, cluster, found.seats, options.measured)
         slowest = max(price(graph, n, found.seats[n.name].fold, problem.dies[0].family).cycles for n in graph.nodes)
         pace = max(slowest * problem.cycle(), floor)
         depths = derive(graph, cluster, assembly, pace, work)
@@ -184,7 +184,7 @@ def _assembled(
         seat = seats[node.name]
         name = engine_id(cluster, graph, node.name, seat.ref)
         names[name] = node.name
-        r = use[name]
+        r = use[name] + assembly.excess.get(node.name, Resources())
         die = cluster.die(seat.ref)
         parameters = {
             "clock_khz": die.clock_khz,
