@@ -1,18 +1,21 @@
 """Timing of netlists: every firing of every unit with bounded FIFOs, channels over shared links, the host.
 
 Needs programs as read; gives the SimResult of docs/bundle.md. The same network as the static checker proves free of
-deadlock, played until the distance of two results stands still, and once with a single frame.
+deadlock: one frame is played for the latency; the interval is that of a steady schedule at the pace of the busiest
+process, or else frames are played until the distance of results stands still.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.flow import Stuck
+from compiler.isa.stream.flow import Actor, Network, Stuck
 from compiler.isa.stream.network import Timed, Work, build
+from compiler.isa.stream.rates import Ints
+from compiler.isa.stream.steady import Steady, broken, busiest_ps, steady
 from compiler.isa.table import HOST_RANK
 from compiler.simulator.host import HostTask, root_names, root_of
 from compiler.simulator.result import QueueTime, SimResult, TaskTime, Utilisation
@@ -45,11 +48,14 @@ def simulate_fabrics(programs: Sequence[DeviceProgram], frames: int | None, host
     work = work_of(programs, host)
     timed = build(programs, work)
     done: list[int] = []
-    settled = False
+    proved = _proved(timed.network) if frames is None else None
+    settled = proved is not None
     once: dict[int, tuple[int, int]] = {}
     steady: dict[int, int] = {}
     try:
-        while len(done) < (MOST_FRAMES if frames is None else max(1, frames)) and not (settled and frames is None):
+        while not done or (
+            len(done) < (MOST_FRAMES if frames is None else frames) and not (settled and frames is None)
+        ):
             timed.network.play(1)
             done.append(_done(timed))
             for k, a in enumerate(timed.network.actors):
@@ -57,11 +63,14 @@ def simulate_fabrics(programs: Sequence[DeviceProgram], frames: int | None, host
                 once.setdefault(k, span)
                 steady[k] = span[1] - span[0]
             gaps = [b - a for a, b in zip(done[-STILL - 1 :], done[-STILL:], strict=False)]
-            settled = len(done) > STILL and max(gaps) - min(gaps) <= max(gaps) // 1000
+            settled = settled or (len(done) > STILL and max(gaps) - min(gaps) <= max(gaps) // 1000)
     except Stuck as stuck:
         raise _stuck(stuck) from None
     gaps = [b - a for a, b in pairwise(done)][-STILL:]
     interval = sum(gaps) // len(gaps) if gaps else done[0]
+    if proved is not None:
+        interval = proved.period_ps
+        steady = {k: int(s[-1] - s[0] + a.cost_ps[-1]) for k, (s, a) in _firings(timed.network, proved)}
     # The run's first frame meets an empty machine: it is the single frame, too.
     return SimResult(
         interval_ps=interval,
@@ -76,6 +85,17 @@ def simulate_fabrics(programs: Sequence[DeviceProgram], frames: int | None, host
         utilisation=_utilisation(programs, timed, interval),
         instructions=sum(len(p.fabric.text) for p in programs if p.fabric),
     )
+
+
+def _proved(net: Network) -> Steady | None:
+    """A steady schedule with which the netlist keeps the pace of its busiest process: the interval without playing to
+    the end of the first frames, that are further apart while FIFOs fill."""
+    found = steady(net, busiest_ps(net))
+    return None if found is None or broken(net, found) else found
+
+
+def _firings(net: Network, found: Steady) -> Iterator[tuple[int, tuple[Ints, Actor]]]:
+    yield from enumerate(zip(found.starts, net.actors, strict=True))
 
 
 def _tasks(

@@ -18,6 +18,7 @@ from compiler.isa.stream.ports import Illegal, Port, Ports, container_bytes, por
 from compiler.isa.stream.program import Fabric
 from compiler.isa.stream.rates import least_buffer
 from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
+from compiler.isa.stream.steady import broken, busiest_ps, steady_near
 from compiler.isa.stream.table import DRAM, URAM
 from compiler.isa.table import HOST_RANK
 from cost_models.finn import CaseError
@@ -25,6 +26,7 @@ from device_db.model import Resources
 
 TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 PLAYED_FRAMES = 3
+SLOWER = (1, 2, 8)  # periods, as multiples of the slowest unit's, for which a steady schedule is looked for
 _MEMORY_LIMIT = {"MVAU": DRAM, "VVAU": DRAM}
 _BYTES = {"u8": 1, "s8": 1, "i32": 4, "i64": 8}
 
@@ -358,7 +360,13 @@ def _deadlock(programs: Sequence[DeviceProgram], findings: Findings) -> None:
         if circle:
             findings.add("FVC345", "the units feed each other in a circle", *_where(p.name, p.fabric, circle[0]))
             return
+    network = build(programs).network
+    busy = busiest_ps(network)
+    for times in SLOWER:  # a steady schedule at any period is a proof, and soon made
+        found = steady_near(network, busy * times)
+        if found is not None and not broken(network, found):
+            return
     try:
-        build(programs).network.play(PLAYED_FRAMES)
+        network.play(PLAYED_FRAMES)
     except Stuck as stuck:
         findings.add("FVC345", "the netlist comes to a halt: units wait for each other", *stuck.waiting[:8])

@@ -8,7 +8,7 @@ FIFO gives back its places in order: the frames are solved one after the other.
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,10 +27,13 @@ class Stream:
     words: int
     depth: int | None
     delay_ps: int = 0
+    line: bool = False  # within a unit: a line buffer, its depth is fixed
     producer: int = -1  # process
     consumer: int = -1
     written: list[Ints] = field(default_factory=list)  # a frame each: when word j is there
     freed: list[Ints] = field(default_factory=list)  # when the place of word j is free again
+    there: int = 0  # words of the frame in play whose times are known
+    free: int = 0  # and places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +61,10 @@ class Actor:
     inputs: list[Input]
     outputs: list[Output]
     period_ps: int | None = None  # a source: frame f is not there before f * period
+    paced: bool = False  # computes: a steady schedule spreads its work evenly (`steady`)
+    feeds: bool = False  # only moves words: a steady schedule has it work just in time
     starts: list[Ints] = field(default_factory=list)
+    fired: int = 0  # firings of the frame in play that are solved
     end_ps: int = LONG_AGO  # of the last firing of the frame before
 
 
@@ -78,8 +84,8 @@ class Network:
         self.streams: list[Stream] = []
         self.frames = 0
 
-    def stream(self, name: str, words: int, depth: int | None, delay_ps: int = 0) -> int:
-        self.streams.append(Stream(name, words, depth, delay_ps))
+    def stream(self, name: str, words: int, depth: int | None, delay_ps: int = 0, line: bool = False) -> int:
+        self.streams.append(Stream(name, words, depth, delay_ps, line))
         return len(self.streams) - 1
 
     def actor(self, actor: Actor) -> int:
@@ -108,105 +114,134 @@ class Network:
             self.frames += 1
 
     def _frame(self) -> None:
+        """Each firing is solved once: an actor goes on as far as the words and places go that are known by then."""
         f = self.frames
         for s in self.streams:
-            s.written.append(np.full(s.words, LONG_AGO, np.int64))
-            s.freed.append(np.full(s.words, LONG_AGO, np.int64))
+            s.written.append(np.empty(s.words, np.int64))
+            s.freed.append(np.empty(s.words, np.int64))
+            s.there = s.free = 0
             for kept in (s.written, s.freed):  # frames that no bound reaches back to are forgotten
                 back = 2 if s.depth is None else s.depth // max(1, s.words) + 2
                 if len(kept) > back:
                     kept[len(kept) - back - 1] = np.zeros(0, np.int64)
         for a in self.actors:
-            a.starts.append(np.full(len(a.cost_ps), LONG_AGO, np.int64))
+            a.starts.append(np.empty(len(a.cost_ps), np.int64))
+            a.fired = 0
             if len(a.starts) > 1:
                 a.starts[-2] = np.zeros(0, np.int64)
-        due = deque(range(len(self.actors)))
-        queued = [True] * len(self.actors)
-        visits = 0
-        limit_ps = self._limit(f)
-        while due:
-            number = due.popleft()
-            queued[number] = False
-            visits += 1
-            a = self.actors[number]
-            before = a.starts[f]
-            after = self._solve(a, f)
-            if np.array_equal(before, after):
-                continue
-            if int(after[-1]) > limit_ps:
-                raise Stuck(self._circle(number))
-            a.starts[f] = after
-            for other in self._publish(a, f):
-                if not queued[other]:
-                    queued[other] = True
-                    due.append(other)
+        rank = [len(self.actors)] * len(self.actors)
+        for n, k in enumerate(self.order()):
+            rank[k] = n
+        now, later = sorted((r, k) for k, r in enumerate(rank)), set[int]()
+        queued = set(range(len(self.actors)))
+        while now:  # from sources to sinks; who is woken from further down waits for the next turn
+            r, number = heapq.heappop(now)
+            queued.discard(number)
+            for other in self._advance(self.actors[number], f):
+                if rank[other] > r:
+                    if other not in queued:
+                        queued.add(other)
+                        heapq.heappush(now, (rank[other], other))
+                else:
+                    later.add(other)
+            if not now and later:
+                now, queued = sorted((rank[k], k) for k in later), set(later)
+                later.clear()
+        stuck = [k for k, a in enumerate(self.actors) if a.fired < len(a.cost_ps)]
+        if stuck:
+            raise Stuck(self._circle(stuck[0]))
         for a in self.actors:
             a.end_ps = int(a.starts[f][-1] + a.cost_ps[-1])
 
-    def _limit(self, f: int) -> int:
-        """No event of this frame can lie later if there is a solution: all costs and delays one after the other."""
-        total = sum(int(a.cost_ps.sum()) + a.latency_ps * len(a.cost_ps) for a in self.actors)
-        total += sum(2 * s.delay_ps * s.words for s in self.streams)
-        before = max((a.end_ps + a.latency_ps for a in self.actors), default=0)
-        sources = max((a.period_ps * f for a in self.actors if a.period_ps is not None), default=0)
-        return max(before, sources, 0) + total
+    def order(self) -> list[int]:
+        """Actors from sources to sinks; without those in and behind a circle of streams."""
+        waits = [sum(self.streams[i.stream].producer >= 0 for i in a.inputs) for a in self.actors]
+        ready = [k for k, w in enumerate(waits) if w == 0]
+        for k in ready:
+            for o in self.actors[k].outputs:
+                c = self.streams[o.stream].consumer
+                if c >= 0:
+                    waits[c] -= 1
+                    if waits[c] == 0:
+                        ready.append(c)
+        return ready
 
-    def _solve(self, a: Actor, f: int) -> Ints:
-        """The least starts of an actor's firings given what its neighbours do now."""
-        earliest = np.full(len(a.cost_ps), LONG_AGO, np.int64)
-        earliest[0] = max(a.end_ps, 0 if a.period_ps is None else a.period_ps * f)
+    def _advance(self, a: Actor, f: int) -> list[int]:
+        """Solves the firings that everything is known for; the neighbours that this lets go on."""
+        first, last = a.fired, len(a.cost_ps)
         for i in a.inputs:
-            when = self.streams[i.stream].written[f]
-            some = i.need > 0
-            np.maximum(earliest, np.where(some, when[i.need - 1], LONG_AGO), out=earliest)
+            last = min(last, int(np.searchsorted(i.need, self.streams[i.stream].there, side="right")))
         for o in a.outputs:
             s = self.streams[o.stream]
             if s.depth is not None:
-                np.maximum(earliest, self._room(s, o.made, f), out=earliest)
-        done = np.cumsum(a.cost_ps) - a.cost_ps
-        starts: Ints = done + np.maximum.accumulate(earliest - done)
-        return starts
+                last = min(last, int(np.searchsorted(o.made, s.free + s.depth, side="right")))
+        if last <= first:
+            return []
+        ends = self._solve(a, f, first, last)
+        a.fired = last
+        woken: list[int] = []
+        for o in a.outputs:
+            s = self.streams[o.stream]
+            upto = int(o.made[last - 1])
+            if upto > s.there:
+                s.written[f][s.there : upto] = ends[o.maker[s.there : upto] - first] + (a.latency_ps + s.delay_ps)
+                s.there = upto
+                woken.append(s.consumer)
+        for i in a.inputs:
+            s = self.streams[i.stream]
+            upto = int(np.searchsorted(i.freer, last, side="left"))
+            if upto > s.free:
+                s.freed[f][s.free : upto] = ends[i.freer[s.free : upto] - first] + s.delay_ps
+                s.free = upto
+                if s.depth is not None and s.depth < s.words:
+                    woken.append(s.producer)
+        return [n for n in woken if n >= 0]
+
+    def _solve(self, a: Actor, f: int, first: int, last: int) -> Ints:
+        """Starts of the firings first..last-1; gives their ends."""
+        cost = a.cost_ps[first:last]
+        starts = a.starts[f]
+        earliest = np.full(last - first, LONG_AGO, np.int64)
+        if first:
+            earliest[0] = starts[first - 1] + a.cost_ps[first - 1]
+        else:
+            earliest[0] = max(a.end_ps, 0 if a.period_ps is None else a.period_ps * f)
+        for i in a.inputs:
+            when, need = self.streams[i.stream].written[f], i.need[first:last]
+            if need[0] > 0:
+                np.maximum(earliest, when[need - 1], out=earliest)
+            elif need[-1] > 0:
+                some = int(np.searchsorted(need, 0, side="right"))
+                np.maximum(earliest[some:], when[need[some:] - 1], out=earliest[some:])
+        for o in a.outputs:
+            s = self.streams[o.stream]
+            if s.depth is not None:
+                np.maximum(earliest, self._room(s, o.made[first:last], f), out=earliest)
+        ends = np.cumsum(cost)
+        done = ends - cost
+        late = np.maximum.accumulate(earliest - done)
+        starts[first:last] = done + late
+        ends += late
+        return ends
 
     def _room(self, s: Stream, made: Ints, f: int) -> Ints:
         """When the place for the last word that each firing writes is free."""
         assert s.depth is not None
         word = made - 1 - s.depth  # counted from this frame's first word
-        if s.depth < s.words or f == 0:
-            here = np.where(word >= 0, s.freed[f][np.maximum(word, 0)], LONG_AGO)
-            if f == 0 or int(word[0]) >= 0:
-                return here
-        else:
-            here = np.full(len(word), LONG_AGO, np.int64)
-        earlier = np.flatnonzero(word < 0)
-        back = (s.words - 1 - word[earlier]) // s.words  # frames before this one
-        inside = word[earlier] + back * s.words
-        for frame in np.unique(back):
-            if f - frame < 0:
-                continue
-            past = s.freed[f - int(frame)]
-            pick = back == frame
-            here[earlier[pick]] = past[inside[pick]]
-        return here
-
-    def _publish(self, a: Actor, f: int) -> list[int]:
-        """Writes an actor's times into its streams; the neighbours that see a change."""
-        starts = a.starts[f]
-        ends = starts + a.cost_ps
-        changed: list[int] = []
-        for o in a.outputs:
-            s = self.streams[o.stream]
-            when = ends[o.maker] + (a.latency_ps + s.delay_ps)
-            if not np.array_equal(when, s.written[f]):
-                s.written[f] = when
-                changed.append(s.consumer)
-        for i in a.inputs:
-            s = self.streams[i.stream]
-            when = ends[i.freer] + s.delay_ps
-            if not np.array_equal(when, s.freed[f]):
-                s.freed[f] = when
-                if s.depth is not None and (s.depth < s.words):
-                    changed.append(s.producer)
-        return [n for n in changed if n >= 0]
+        if int(word[0]) >= 0:
+            return s.freed[f][word]
+        out = np.full(len(word), LONG_AGO, np.int64)
+        split = int(np.searchsorted(word, 0, side="left"))
+        out[split:] = s.freed[f][word[split:]]
+        if f == 0:
+            return out
+        earlier = word[:split]
+        back = (s.words - 1 - earlier) // s.words  # frames before this one
+        inside = earlier + back * s.words
+        for frame in range(int(back[-1]), min(f, int(back[0])) + 1):
+            pick = slice(*np.searchsorted(-back, [-frame, -frame + 1]))
+            out[pick] = s.freed[f - frame][inside[pick]]
+        return out
 
     def _circle(self, number: int) -> list[str]:
         """Names around a circle of waiting through this actor: its neighbours by full and empty streams."""

@@ -14,10 +14,12 @@ import numpy as np
 from compiler.isa.program import Channel, DeviceProgram, Instruction
 from compiler.isa.stream.flow import Actor, Input, Network, Output
 from compiler.isa.stream.ports import container_bytes, ports
-from compiler.isa.stream.rates import Behaviour, Ints, Process, behaviour
+from compiler.isa.stream.rates import LATENCY_CYCLES, MOVE_CYCLES, Behaviour, Ints, Process, behaviour
 from compiler.isa.table import HOST_RANK
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 
+PACED = ("MVAU", "VVAU", "POOL", "SRC")
+FEEDERS = ("PAD", "WIN", "CROP", "DWC")
 CROSSING_CYCLES = 8  # registers at both sides of a boundary between dies (docs/machine.md)
 
 
@@ -83,7 +85,7 @@ class _Builder:
             delay = f["hops"] * CROSSING_CYCLES * slow
             name = f"{fabric.rank}:{f['source']}>{f['target']}"
             # What the writing unit's pipeline holds comes on top of the FIFO.
-            depth = None if (p, number) in self.unbounded else f["depth"] + _held(units[f["source"]])
+            depth = None if (p, number) in self.unbounded else f["depth"] + held(units[f["source"]])
             stream = net.stream(name, f["words"], depth, delay)
             self.out.streams[(p, number)] = stream
             ends[(f["source"], f"out{f['source_port']}")] = stream
@@ -98,7 +100,7 @@ class _Builder:
             own: dict[str, int] = {}
             for line, words in b.lines.items():
                 per_frame = next(len(r.freer) for q in b.processes for r in q.reads if r.stream == line)
-                own[line] = net.stream(f"{fabric.rank}:{number}.{line}", per_frame, words)
+                own[line] = net.stream(f"{fabric.rank}:{number}.{line}", per_frame, words, line=True)
             if ins.op in ("SRC", "SNK"):
                 words = (ports(ins).inputs or ports(ins).outputs)[0].words
                 own["link"] = net.stream(f"{fabric.rank}:{number}.link", words, 2 * words)
@@ -112,7 +114,10 @@ class _Builder:
                 def find(name: str, number: int = number, own: dict[str, int] = own) -> int:
                     return own[name] if name in own else ends[(number, name)]
 
-                actors.append(net.actor(self._actor(process, label, number, clocks[ins.fields["die"]], find)))
+                actor = self._actor(process, label, number, clocks[ins.fields["die"]], find)
+                actor.paced = ins.op in PACED or (ins.op == "BUF" and process is b.processes[-1])
+                actor.feeds = ins.op in FEEDERS
+                actors.append(net.actor(actor))
             self.out.units[(p, number)] = actors
 
     @staticmethod
@@ -219,10 +224,8 @@ class _Builder:
                 self.out.sinks.append(end)
 
 
-def _held(ins: Instruction) -> int:
+def held(ins: Instruction) -> int:
     """Words that the pipeline of a unit holds beside its FIFO."""
-    from compiler.isa.stream.rates import LATENCY_CYCLES, MOVE_CYCLES
-
     return LATENCY_CYCLES.get(ins.op, MOVE_CYCLES)
 
 

@@ -1,8 +1,9 @@
 """FIFO depths from the timed netlist: no deadlock, and the interval that the slowest unit allows.
 
-Branches that meet again need the deepest FIFOs: first they have no bound, and what they held is their depth. All other
-FIFOs are as deep as shift registers are for free, and grow together until the interval is that of the slowest unit;
-then each shrinks to what it held.
+They are what the FIFOs hold in a steady schedule, which proves both. Where there is none near the interval, the netlist
+is played: FIFOs of branches that meet again have no bound at first, and what they held is their depth; all others are
+as deep as shift registers are for free, and grow together until the interval is that of the slowest unit; then each
+shrinks to what it held.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 
 from compiler.ir.graph import Graph
 from compiler.isa.stream.flow import Stuck
-from compiler.isa.stream.network import CROSSING_CYCLES, Timed, Work, build
+from compiler.isa.stream.network import CROSSING_CYCLES, Timed, Work, build, held
+from compiler.isa.stream.steady import FREE_DEPTH, steady_near
 from compiler.isa.stream.table import BRAM, LUTRAM, URAM
 from compiler.ops.stream.assemble import Assembly, Wire, programs_of
 from device_db.model import Cluster
 
-FREE_DEPTH = 32  # words of a shift register LUT
+LEAST_DEPTH = FREE_DEPTH  # nearly as cheap as two words, and waits shorter than this are never felt
 DEEPEST_TRY = 4096
 SETTLED_PERMILLE = 1002
 LUTRAM_WORDS, URAM_BITS = 256, 1 << 19
@@ -61,6 +63,9 @@ def derive(graph: Graph, cluster: Cluster, assembly: Assembly, target_ps: int, w
     wires = [(p, i, w) for p, net in enumerate(assembly.nets) for i, w in enumerate(net.wires)]
     joins = {(p, i) for p, i, w in wires if w.joins}
     paced = [Work(w.name, w.inputs, w.outputs, w.time_ps) for w in work]
+    proved = _steady(graph, cluster, assembly, target_ps, paced, wires)
+    if proved is not None:
+        return proved
     depth = FREE_DEPTH
     best: tuple[int, Timed, int] | None = None
     while True:
@@ -79,9 +84,30 @@ def derive(graph: Graph, cluster: Cluster, assembly: Assembly, target_ps: int, w
     interval, timed, depth = best
     given = {}
     for p, i, w in wires:
-        held = timed.network.occupancy(timed.streams[(p, i)])
-        given[(p, i)] = max(2, held + 1) if w.joins else least_depth(w, min(depth, max(2, held)))
+        most = timed.network.occupancy(timed.streams[(p, i)])
+        given[(p, i)] = max(2, most + 1) if w.joins else least_depth(w, min(depth, max(LEAST_DEPTH, most)))
     return _collect(wires, given, interval)
+
+
+def _steady(
+    graph: Graph,
+    cluster: Cluster,
+    assembly: Assembly,
+    target_ps: int,
+    work: Sequence[Work],
+    wires: list[tuple[int, int, Wire]],
+) -> Depths | None:
+    """The depths of a steady schedule, less what the writers' pipelines hold; None where none was found."""
+    programs = programs_of(graph, cluster, assembly, target_ps, {}, {})
+    timed = build(programs, work, {(p, i) for p, i, _ in wires})
+    found = steady_near(timed.network, target_ps)
+    if found is None:
+        return None
+    units = [p.fabric.units() if p.fabric is not None else [] for p in programs]
+    given = {
+        (p, i): max(LEAST_DEPTH, found.needs[timed.streams[(p, i)]] - held(units[p][w.source[0]])) for p, i, w in wires
+    }
+    return _collect(wires, given, found.period_ps)
 
 
 def least_depth(wire: Wire, depth: int) -> int:

@@ -19,7 +19,7 @@ from compiler.ops.stream.assemble import (
     programs_of,
 )
 from compiler.ops.stream.lower import price
-from compiler.ops.stream.measure import channels, crossing_wires, die_use, engine_use, link_ps
+from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, die_use, engine_use, link_ps
 from compiler.ops.stream.parts import view
 from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
@@ -121,13 +121,10 @@ def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
         floor = max(sum(w.time_ps for w in work), (options.interval or 0) * problem.cycle(), 1)
         found = place(problem, floor)
         assembly = assemble(graph, cluster, found.seats, options.measured)
-        slowest = max(price(graph, n, found.seats[n.name].fold, problem.dies[0].family).cycles for n in graph.nodes)
-        pace = max(slowest * problem.cycle(), floor)
+        bare = programs_of(graph, cluster, assembly, found.interval_ps, {}, {})
+        pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), sum(w.time_ps for w in work))
         depths = derive(graph, cluster, assembly, pace, work)
         programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
-        slow = max((ps for _, ps in link_ps(programs).values()), default=0)
-        if slow > pace:
-            pace = slow
         over = _over(cluster, programs)
         if not over:
             return _assembled(graph, cluster, options, found, assembly, depths, programs, work, pace)
