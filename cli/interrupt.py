@@ -2,7 +2,9 @@
 
 Python delivers KeyboardInterrupt only between its own instructions. A watcher thread gives the main thread a moment
 to end cleanly and otherwise ends the process with 130. That is safe: files are written to a temporary folder and
-renamed, and the writing itself is Python code, which the exception does reach.
+renamed, and the writing itself is Python code, which the exception does reach. Code that takes any error of a library
+for an answer may take the interrupt for one (an import makes another error of it): it is remembered and raised at the
+end.
 """
 
 from __future__ import annotations
@@ -25,14 +27,17 @@ def leave_on_interrupt() -> Iterator[None]:
         return
     watch, wake = socket.socketpair()
     wake.setblocking(False)
-    done = threading.Event()
+    done, came = threading.Event(), threading.Event()
 
     def watcher() -> None:
         while True:
             data = watch.recv(64)
             if not data:
                 return
-            if signal.SIGINT in data and not done.wait(GRACE_SECONDS):
+            if signal.SIGINT not in data:
+                continue
+            came.set()
+            if not done.wait(GRACE_SECONDS):
                 with contextlib.suppress(OSError):
                     os.write(2, b"interrupted: nothing is half-written\n")
                 os._exit(130)
@@ -48,3 +53,5 @@ def leave_on_interrupt() -> Iterator[None]:
         wake.close()
         thread.join(timeout=1)
         watch.close()
+        if came.is_set():
+            raise KeyboardInterrupt

@@ -16,6 +16,7 @@ from compiler.isa.table import HOST_RANK
 from compiler.ops import registry
 from compiler.ops.base import TaskTimeline
 from compiler.ops.boxes import bounding, burst_bytes, intersect
+from compiler.partition.credits import credits_ps
 from compiler.partition.loads import Loads, limiting
 from compiler.partition.pieces import HOST
 from compiler.partition.timing import Event, Machine, Steps, Times
@@ -46,6 +47,7 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
     # While buffers fill, results come sooner; but neither a queue nor the tasks between barriers ever get shorter.
     least_ps = max(loads.longest_ps, loads.queue_ps(specs, timelines, plan), loads.barrier_ps(specs, timelines, plan))
+    least_ps = max(least_ps, credits_ps(plan, graph, links, stored_boxes(plan, {n.name: n for n in graph.nodes})))
     staged = any(e.stage for e in events)
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))

@@ -17,7 +17,7 @@ from compiler.simulator.flows import Network
 
 _BEGIN = -1  # "version" of the event at which a transfer's flow starts
 # A run without a given length ends when the mean distance of as many results equals that of as many before them.
-_MEAN_OF = 4
+MEAN_OF = 4
 _TOLERANCE = 1e-3
 
 
@@ -246,11 +246,11 @@ class Engine:
             done.append(self._closing.pop(len(done))[1])
         if len(done) >= self.enough:
             self.stop = self.enough < self.frames
-        if self.settle and not self.stop and len(done) > self.first + 2 * _MEAN_OF:
-            now, middle, before = done[-1], done[-1 - _MEAN_OF], done[-1 - 2 * _MEAN_OF]
+        if self.settle and not self.stop and len(done) > self.first + 2 * MEAN_OF:
+            now, middle, before = done[-1], done[-1 - MEAN_OF], done[-1 - 2 * MEAN_OF]
             steady = abs((now - middle) - (middle - before)) <= _TOLERANCE * (now - middle)
             # While buffers fill, results come sooner than the longest queue can go on giving them.
-            if steady and (now - middle) * (1 + _TOLERANCE) >= _MEAN_OF * self.built.floor_ps:
+            if steady and (now - middle) * (1 + _TOLERANCE) >= MEAN_OF * self.built.floor_ps:
                 self.stop = self.log.settled = True
 
     def _check_finished(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -271,3 +274,14 @@ def test_closed_streams_are_no_defect(closed: str) -> None:
         command = f"{sys.executable} -m fvc {words} {closed}"
         found = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
         assert (found.returncode, "Traceback" in found.stderr) == (code, False)
+
+
+def test_an_interrupt_that_is_taken_for_an_answer_is_not_forgotten() -> None:
+    """`except Exception` around a library may meet an interrupt that an import made another error of."""
+    from cli.interrupt import leave_on_interrupt
+
+    with pytest.raises(KeyboardInterrupt), leave_on_interrupt():
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.5)
+        time.sleep(0.1)

@@ -90,7 +90,7 @@ class Net:
             writer.quantize(x, x, *writer.range_of(self.values[x]))
         if bare:
             writer.nodes.clear()
-        folded = {n.input[0] for n in self.nodes if n.op_type == "Relu"}
+        folded = {n.input[0] for n in self.nodes if n.op_type == "Relu"} - set(outputs)
         for n in self.nodes:
             writer.node(n, folded)
         if bare:
