@@ -18,11 +18,12 @@ from compiler.ir.graph import Conv, Graph, Node
 from compiler.isa.program import Instruction
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import FINN_STYLES, finn_node, type_name
-from compiler.isa.stream.table import VARIANTS
+from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Assembly, Net, Seat, assemble
-from compiler.ops.stream.parts import divisors, element, view
+from compiler.ops.stream.parts import Fold, divisors, element, view
 from compiler.ops.stream.planned import depths_of, seats_of
 from compiler.partition.finn.names import Peer, numbered, peers
+from compiler.partition.finn.read import OWN
 from compiler.plan.model import Plan
 from cost_models.finn import estimate
 from device_db.model import Cluster, DieRef
@@ -64,10 +65,13 @@ def finn_files(graph: Graph, plan: Plan, cluster: Cluster, front: int | None) ->
         names = numbered([f"{n.kind}_{n.variant}" for n in nodes])
         general = numbered([n.kind for n in nodes])
     parts = partitions(graph, seats)
-    folding: dict[str, Any] = {"Defaults": {}} | {a: n.attributes for a, n in zip(names, nodes, strict=True)}
+    own = {} if front is None else {OWN: [{n: _fold(seats[n].fold) for n in seats}, [OWN]]}
+    folding: dict[str, Any] = {"Defaults": own} | {a: n.attributes for a, n in zip(names, nodes, strict=True)}
     styles = {a: {"preferred_impl_style": n.variant} for a, n in zip(general, nodes, strict=True) if n.variant}
     defaults: dict[str, Any] = {"slr": -1, "partition_id": 0, "device_id": 0, "mem_port": ""}
     floor: dict[str, Any] = {"Defaults": {k: [v, ["all"]] for k, v in defaults.items()}}
+    if front is not None:
+        floor["Defaults"][OWN] = [{n: [s.ref.device, s.ref.die] for n, s in seats.items()}, [OWN]]
     device = {}
     for name, n in zip(names, nodes, strict=True):
         ref = seats[n.layer].ref
@@ -122,6 +126,10 @@ def partitions(graph: Graph, seats: dict[str, Seat]) -> dict[str, int]:
             if p != own and (p in before or before & after[p]):
                 after[p] |= {own} | after[own]
     return found
+
+
+def _fold(f: Fold) -> list[Any]:
+    return [f.pe, f.simd, MEMORIES[f.memory], VARIANTS[f.variant]]
 
 
 def _layer(node: Node, seat: Seat) -> Exported:

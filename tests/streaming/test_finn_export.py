@@ -41,6 +41,7 @@ DATA = Path(__file__).parents[1] / "data"
 NAMES: dict[str, list[str]] = json.loads((DATA / "finn" / "names.json").read_text())["names"]
 ESTIMATES = json.loads((DATA / "finn" / "estimates.json").read_text())
 LOW_BIT = ("conv_w1a2", "conv_w4a4_float")
+ROUND = (*LOW_BIT, "finn", "residual", "residual_unlike", "conv_w1a1")
 LIVE = os.environ.get("FINN_PYTHON")
 
 
@@ -88,12 +89,24 @@ def back(graph: Graph, plan: Plan, devices: str, front: int | None, folder: Path
 
 
 @pytest.mark.parametrize("devices", ["u280", "u280x2"])
-@pytest.mark.parametrize("name", LOW_BIT)
+@pytest.mark.parametrize("name", ROUND)
 def test_an_export_read_again_gives_the_same_plan(name: str, devices: str, tmp_path: Path) -> None:
     plan = low_bit_plan(name, devices)
     again = back(model(name), plan, devices, finn_front(DATA / "qonnx" / f"{name}.onnx"), tmp_path)
     assert again.engines == plan.engines and again.channels == plan.channels
     assert again.predicted["given"] == again.predicted["found"]
+
+
+def test_an_edited_entry_counts_more_than_what_fvc_left_for_itself(tmp_path: Path) -> None:
+    plan = low_bit_plan("conv_w1a2", "u280")
+    content = json.loads(
+        finn_files(model("conv_w1a2"), plan, load_cluster("u280"), 1)["export/finn/folding_config.json"]
+    )
+    content["VVAU_hls_0"]["PE"] = 1 if content["VVAU_hls_0"]["PE"] != 1 else 8
+    (tmp_path / "f.json").write_text(json.dumps(content))
+    folds = {f[0]: f for f in folds_from(model("conv_w1a2"), tmp_path / "f.json", 1)[0]}
+    assert folds["n21_Conv"][1] == content["VVAU_hls_0"]["PE"]
+    assert set(folds) == {n.name for n in model("conv_w1a2").nodes}
 
 
 def test_a_graph_that_finn_does_not_read_goes_by_layer_names(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ BAD_FOLDS = [
     ('{"MVAU_hls_0": {}, "MVAU_hls_0": {}}', "FVC007"),
     ("[" * 100_000, "FVC007"),
     ("{}", "FVC217"),
+    (WHOLE | {"Defaults": {"fvc": [{"n8_Conv": ["2"]}, ["fvc"]]}}, "FVC007"),
     ({"MVAU_hls_0": {"PE": 1}}, "FVC217"),
     ({n: v for n, v in WHOLE.items() if n != "VVAU_hls_0"}, "FVC217"),
     ({n.replace("_3", "_4"): v for n, v in WHOLE.items()}, "FVC217"),

@@ -17,7 +17,7 @@ from compiler.ir.graph import Conv, Graph, Move, Node
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.lower import legal_folds
 from compiler.ops.stream.parts import Fold
-from compiler.partition.finn.names import Peer, peers
+from compiler.partition.finn.names import Peer, ones, peers
 from device_db.errors import FvcError
 from device_db.model import Cluster
 
@@ -31,6 +31,8 @@ _FORMER = {
     "AddStreams_Batch": "ElementwiseAdd", "LabelSelect_Batch": "LabelSelect", "GlobalAccPool_Batch": "GlobalAccPool",
     "UpsampleNearestNeighbour_Batch": "UpsampleNearestNeighbour",
 }  # fmt: skip
+# A default of no node: what FINN's attributes cannot say of a layer stands there, and FINN passes it over.
+OWN = "fvc"
 _STRICT = ("MVAU", "VVAU")
 _MEMORY = {"auto": "", "block": "bram", "distributed": "lutram", "ultra": "uram"}
 _LANES = ("StreamingConcat", "UpsampleNearestNeighbour")  # classes whose lanes FINN calls SIMD
@@ -51,6 +53,7 @@ def read_entries(path: Path) -> list[Entry]:
     """The nodes of a file in file order, with the defaults filled in; kind "" where the name is no FINN name."""
     content = _content(path)
     defaults = content.pop("Defaults", {})
+    defaults.pop(OWN, None)
     entries = []
     for name, attributes in content.items():
         style, _, number = name.rpartition("_")
@@ -60,6 +63,21 @@ def read_entries(path: Path) -> list[Entry]:
         given = {k: v[0] for k, v in defaults.items() if _meant(v, {plain, style})}
         entries.append(Entry(name, _FORMER.get(plain, plain), style, int(number), given | attributes))
     return entries
+
+
+def read_own(path: Path, form: tuple[type, ...]) -> dict[str, list[Any]]:
+    """What fvc has left in its own files for itself: layer -> values of these types. {} in files of FINN."""
+    kept = _content(path).get("Defaults", {}).get(OWN)
+    if kept is None:
+        return {}
+    layers = kept[0] if isinstance(kept, list) and kept else None
+    if not isinstance(layers, dict) or not all(
+        isinstance(v, list) and tuple(type(x) for x in v) == form for v in layers.values()
+    ):
+        raise FvcError(
+            "FVC007", f"the default '{OWN}' is not as fvc writes it", where=(str(path),), help=("take it out",)
+        )
+    return layers
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -174,7 +192,30 @@ def folds_from(graph: Graph, path: Path, front: int = 0) -> tuple[tuple[FoldAske
         fold, told = _fold(graph, nodes[layer], found[layer], path)
         out.append(fold)
         notes += told
-    return tuple(out), notes
+    return _completed(graph, path, out), notes
+
+
+def _completed(graph: Graph, path: Path, folds: list[FoldAsked]) -> tuple[FoldAsked, ...]:
+    """With the rest of each fold from fvc's own file, as far as it does not speak against what the entries say."""
+    said = {f[0]: f for f in folds}
+    own = read_own(path, (int, int, str, str))
+    out = []
+    for n in graph.nodes:
+        mine, kept = said.get(n.name), own.get(n.name)
+        if kept is not None:
+            legal = [(f.pe, f.simd, MEMORIES[f.memory], VARIANTS[f.variant]) for f in legal_folds(graph, n, True)]
+            pooled = isinstance(n, Conv) and ones(n)
+            agrees = mine is None or (
+                mine[1] == kept[0]
+                and (pooled or mine[2] == kept[1])
+                and mine[3] in ("", kept[2])
+                and mine[4] in ("", kept[3])
+            )
+            if agrees and tuple(kept) in legal:
+                mine = (n.name, *kept)
+        if mine is not None:
+            out.append(mine)
+    return tuple(out)
 
 
 def _fold(graph: Graph, node: Node, e: Entry, path: Path) -> tuple[FoldAsked, list[str]]:
@@ -183,7 +224,7 @@ def _fold(graph: Graph, node: Node, e: Entry, path: Path) -> tuple[FoldAsked, li
     pe = _number(e, lanes, path)
     dense = isinstance(node, Conv) and e.kind != "Pool"
     legal = legal_folds(graph, node, True)
-    simd = _number(e, "SIMD", path) if dense else max(f.simd for f in legal)
+    simd = _number(e, "SIMD", path) if dense else 1  # FINN's pool takes its taps one by one
     _one_of(e, node.name, lanes, pe, {f.pe for f in legal}, path)
     if dense:
         _one_of(e, node.name, "SIMD", simd, {f.simd for f in legal}, path)
@@ -247,8 +288,19 @@ def anchors_from(
     slr -1 leaves the die open, a missing device_id is device 0 of a floorplan that names an SLR."""
     found, entries, notes = matched(graph, path, front)
     place = {e.name: _place(e, cluster, path) for e in entries}  # also of nodes that are no layers
-    order = [n.name for n in graph.nodes if n.name in found]
-    return tuple((layer, at) for layer in order if (at := place[found[layer].name])), notes
+    own = read_own(path, (int, int))
+    out = []
+    for n in graph.nodes:
+        if n.name in found:
+            at = place[found[n.name].name]
+        elif n.name in own:
+            device, slr = own[n.name]
+            at = _place(Entry(n.name, "", "", 0, {"device_id": device, "slr": slr}), cluster, path)
+        else:
+            at = ""
+        if at:
+            out.append((n.name, at))
+    return tuple(out), notes
 
 
 def _place(e: Entry, cluster: Cluster, path: Path) -> str:
