@@ -86,7 +86,7 @@ def compile_model(
     from compiler.judge import programs_of, refuse
     from compiler.partition import partition
     from compiler.partition.check import check_plan
-    from compiler.partition.given import improved
+    from compiler.partition.given import improved, sketched
     from compiler.partition.infeasible import check_limits
     from compiler.partition.measured import with_clocks
     from compiler.plan.io import read_plan
@@ -121,7 +121,11 @@ def compile_model(
         if given == asked:
             plan = locked or partition(graph, cluster, asked)
         else:
-            plan = improved(lambda: partition(graph, cluster, given), lambda: partition(graph, cluster, asked))
+            plan = improved(
+                lambda: partition(graph, cluster, given),
+                lambda: partition(graph, cluster, asked),
+                lambda: sketched(graph, cluster, given),
+            )
         told = (*graph.fallbacks, *notes, *plan.fallbacks, *([] if locked is None else overruled(locked, asked)))
         identity = _identity(model, graph)
         if locked is not None and locked.model.get("integer_sha256") != identity["integer_sha256"]:

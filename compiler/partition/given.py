@@ -12,21 +12,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from compiler.ir.graph import Graph
+from compiler.ops.stream.assemble import fabric_dies
+from compiler.ops.stream.lower import excess, ladder, price
+from compiler.partition.measured import first_fold
+from compiler.partition.options import PartitionOptions
 from compiler.plan.model import Plan
 from device_db.errors import FvcError
+from device_db.model import Cluster, Resources
 
 _FIGURES = ("interval_ns", "interval_cycles", "latency_ns", "fps")
 _TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 
 
-def improved(given: Callable[[], Plan], free: Callable[[], Plan]) -> Plan:
-    """The better of both plans. Raises the free search's FvcError if neither can be built."""
+def improved(given: Callable[[], Plan], free: Callable[[], Plan], sketch: Callable[[], dict[str, Any]] = dict) -> Plan:
+    """The better of both plans. Raises the free search's FvcError if neither can be built.
+
+    sketch: what is known of a given plan that cannot be built (`sketched`)."""
     theirs, refusal = _try(given)
     ours, problem = _try(free)
     if theirs is None and ours is None:
         assert problem is not None
         raise problem
     facts = {"given": _facts(theirs, refusal), "found": _facts(ours, problem)}
+    if theirs is None:
+        facts["given"] |= sketch()
     if ours is None or (theirs is not None and theirs.engines != ours.engines and _order(theirs) <= _order(ours)):
         assert theirs is not None
         chosen = theirs if ours is None else _with_bound(theirs, ours)
@@ -59,6 +69,40 @@ def _facts(plan: Plan | None, problem: FvcError | None) -> dict[str, Any]:
     resources = {t: sum(getattr(e.resources, t) for e in plan.engines) for t in _TYPES}
     figures = {k: plan.predicted[k] for k in _FIGURES}
     return {"fits": True, **figures, "resources": resources, "devices": len({e.device for e in plan.engines})}
+
+
+def sketched(graph: Graph, cluster: Cluster, options: PartitionOptions) -> dict[str, Any]:
+    """What the given folds take and do, whether they fit or not: cycles of the slowest, resources, and where a die has
+    less, or all dies together. Layers without a given fold are counted at their smallest; nothing if none has one."""
+    folds = {f[0]: f for f in options.folds}
+    if not folds:
+        return {}
+    family = cluster.devices[0].board.family
+    dies = {f"{dev.name}/{d.name}": d for k, dev in enumerate(cluster.devices) for d in fabric_dies(cluster, k)}
+    place = dict(options.anchors)
+    total, on_die = Resources(), {name: Resources() for name in dies}
+    cycles = 0
+    for n in graph.nodes:
+        if n.name in folds:
+            fold = first_fold(graph, n, folds[n.name])
+            option = price(graph, n, fold, family)
+            need = option.resources + excess(graph, n, fold, family, options.measured)
+            cycles = max(cycles, option.cycles)
+        else:
+            need = min((o.resources for o in ladder(graph, n, family, True)), key=lambda r: r.lut)
+        total = total + need
+        if place.get(n.name) in on_die:
+            on_die[place[n.name]] = on_die[place[n.name]] + need
+    have = {name: {t: getattr(d, t) for t in _TYPES} for name, d in dies.items()}
+    have["all dies"] = {t: sum(row[t] for row in have.values()) for t in _TYPES}
+    needs = {**on_die, "all dies": total}
+    over = [
+        {"die": name, "resource": t, "needed": getattr(needs[name], t), "usable": have[name][t]}
+        for name in have
+        for t in _TYPES
+        if getattr(needs[name], t) > have[name][t]
+    ]
+    return {"interval_cycles": cycles, "resources": {t: getattr(total, t) for t in _TYPES}, "over": over}
 
 
 def _with_bound(plan: Plan, free: Plan) -> Plan:
@@ -97,7 +141,14 @@ def lines(predicted: dict[str, Any]) -> list[tuple[str, str]]:
         if not isinstance(facts, dict):
             continue
         if not facts["fits"]:
-            out.append((what, f"cannot be built: {facts['why']}"))
+            told = (
+                f"; its slowest layer takes {facts['interval_cycles']:,} cycles" if "interval_cycles" in facts else ""
+            )
+            out.append((what, f"cannot be built: {facts['why']}{told}"))
+            out += [
+                (what, f"{o['die']}: {o['needed']:,} {o['resource'].upper()} needed, {o['usable']:,} usable")
+                for o in facts.get("over", ())
+            ]
             continue
         r = facts["resources"]
         amounts = ", ".join(f"{r[t]:,} {t.upper()}" for t in _TYPES)

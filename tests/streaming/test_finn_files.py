@@ -17,7 +17,7 @@ from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.finn.names import numbered, peers
 from compiler.partition.finn.read import anchors_from, folds_from
-from compiler.partition.given import improved
+from compiler.partition.given import improved, lines, sketched
 from compiler.partition.options import PartitionOptions
 from compiler.plan.model import Plan
 from device_db import load_cluster
@@ -122,6 +122,25 @@ def test_a_given_plan_that_does_not_fit_is_told() -> None:
     plan = improved(none, lambda: partition(graph, cluster, options))
     assert plan.predicted["given"] == {"fits": False, "code": "FVC203", "why": "too large", "where": []}
     assert any("FVC203" in f for f in plan.fallbacks)
+
+
+def test_what_a_given_plan_that_does_not_fit_would_take(tmp_path: Path) -> None:
+    """Every layer folded to one, the first measured as larger than the board; cycles by hand: 64 pixels x 27 x 8."""
+    cluster = load_cluster("pynq-z2")
+    names = [n.name for n in conv().nodes]
+    folds = folds_from(conv(), write(tmp_path, {n: {"PE": 1, "SIMD": 1} for n in names}), 1)[0]
+    huge = ((names[0], 1, 1, "", "", 10**6, 0, 0, 0, 0),)
+    options = PartitionOptions(style="streaming", host_ns=FAST, folds=folds, measured=huge)
+    free = replace(options, folds=(), measured=())
+    plan = improved(
+        lambda: partition(conv(), cluster, options),
+        lambda: partition(conv(), cluster, free),
+        lambda: sketched(conv(), cluster, options),
+    )
+    told = plan.predicted["given"]
+    assert (told["fits"], told["code"], told["interval_cycles"]) == (False, "FVC203", 64 * 27 * 8)
+    assert told["resources"]["lut"] > 10**6 and {o["resource"] for o in told["over"]} == {"lut"}
+    assert any("all dies" in line for _, line in lines(plan.predicted))
 
 
 BAD_FOLDS = [
