@@ -102,7 +102,9 @@ def partition(
     ] = None,
     force_split: Annotated[
         list[str] | None,
-        typer.Option("--force-split", metavar="Pm=2", help="Split every layer that allows it by Pb, Pr, Pc, Pm, Pn."),
+        typer.Option(
+            "--force-split", metavar="Pr=2,Pm=2", help="Split every layer that allows it by Pb, Pr, Pc, Pm, Pn."
+        ),
     ] = None,
     memory: Annotated[Memory, typer.Option("--memory", help="Where weights live.")] = Memory.auto,
     interval: Annotated[
@@ -177,7 +179,8 @@ def partition(
             cores=cores,
             anchors=tuple(_pair("--anchor", a) for a in anchor or ()),
             force_split=tuple(
-                (k, _whole("--force-split", v)) for k, v in (_pair("--force-split", s) for s in force_split or ())
+                (k, _whole("--force-split", v))
+                for k, v in (_pair("--force-split", part) for s in force_split or () for part in s.split(","))
             ),
             memory=memory.value,
             target_fps=target_fps,

@@ -400,8 +400,8 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC204": (
         "frame rate out of reach",
-        "No plan found reaches --target-fps. The message says what limits it, the proven bound, and about how many "
-        "devices would do.",
+        "No plan found reaches --target-fps. The message says what limits it, the proven bound, and how many more "
+        "devices do: the larger clusters are solved one after the other, the fewest devices first.",
     ),
     "FVC205": (
         "latency out of reach",

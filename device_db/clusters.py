@@ -252,6 +252,29 @@ def _finish(
     return cluster
 
 
+def with_more(cluster: Cluster, more: int) -> Cluster | None:
+    """The cluster with so many more of its last device, in the same topology; None for a custom one or too many."""
+    if cluster.topology == "custom" or len(cluster.devices) + more > MAX_DEVICES:
+        return None
+    linked = {d for link in cluster.links for d in (link.a, link.b)}
+    devices = [replace(d, board=_without_network(d.board)) if k in linked else d for k, d in enumerate(cluster.devices)]
+    board = devices[-1].board
+    if board.network_die is None:
+        return None
+    for _ in range(more):
+        devices.append(Device(_next_name(board.name, devices), board))
+    return _finish(f"{cluster.name}+{board.name}x{more}", devices, cluster.topology, None, None)
+
+
+def _without_network(board: Board) -> Board:
+    """The board as it was before `_with_network`."""
+    dies = list(board.dies)
+    assert board.network_die is not None
+    die = dies[board.network_die]
+    dies[board.network_die] = replace(die, shell=die.shell - board.network_cost)
+    return replace(board, dies=tuple(dies))
+
+
 def _with_network(board: Board) -> Board:
     """The network stack charged to the shell of the network die."""
     dies = list(board.dies)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING
 
 from compiler.ir.graph import Conv, Graph
@@ -27,6 +28,7 @@ LEVERS = {
     "FVC208": ("spread the layers over more devices", "use boards with more DRAM a bank"),
     "FVC209": ("fewer --cores a device", "use boards with more bandwidth"),
 }
+TRIES, TRY_SECONDS, TRY_DEVICES = 3, 5.0, 32  # larger clusters that are solved, solver time each, their size
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +168,20 @@ def no_placement(problem: Problem, cluster: Cluster, options: PartitionOptions) 
     )
 
 
-def check_limits(plan: Plan, graph: Graph, cluster: Cluster, options: PartitionOptions) -> None:
-    """Raises FVC204 or FVC205 where the plan misses the frame rate or latency asked for."""
+def check_limits(plan: Plan, graph: Graph, cluster: Cluster, options: PartitionOptions, search: bool = True) -> None:
+    """Raises FVC204 or FVC205 where the plan misses the frame rate or latency asked for.
+
+    search: look for the number of devices that reach the rate."""
     p = plan.predicted
     limiting = p.get("limiting", {})
     levers = tuple(limiting.get("relief", ()))
     if options.target_fps is not None and p["fps"] < options.target_fps:
         have, want = float(p["fps"]), options.target_fps
         auto = p.get("replicas_auto", {})
-        more = _devices_needed(plan, cluster, want / have) if limiting.get("kind") != "host" else ""
+        more = ""
+        streaming = any(e.style == "streaming" for e in plan.engines)
+        if search and not streaming and limiting.get("kind") != "host":
+            more = _more_devices(graph, cluster, options, _least_more(plan, cluster, want), want)
         relax = more
         if auto.get("fps", 0) >= want and plan.replicas != auto.get("replicas"):
             relax = f"--replicas auto ({auto['replicas']}) would give about {auto['fps']} frames a second"
@@ -205,15 +212,45 @@ def _fps(plan: Plan) -> float:
     return round(float(p["fps"]) * plan.solver.objective / max(1, plan.solver.bound), 3)
 
 
-def _devices_needed(plan: Plan, cluster: Cluster, factor: float) -> str:
-    """How many more of the last device would do, engines being the limit."""
+def _least_more(plan: Plan, cluster: Cluster, fps: float) -> int:
+    """So many more of these engines' devices at least: the bound is a sum of prices over capacity, which grows with
+    the devices where they are alike."""
     count = len({e.device for e in plan.engines})
-    more = max(1, -int(-(factor - 1) * count // 1))
-    return f"fits from about {more} more {cluster.devices[-1].board.name} on"
+    if len({d.board.name for d in cluster.devices}) > 1 or plan.options.get("objective") != "throughput":
+        return 1
+    return max(1, ceil(count * (fps / max(_fps(plan), float(plan.predicted["fps"])) - 1)))
 
 
-def refused(findings: Sequence[Finding], plan: Plan, cluster: Cluster) -> FvcError:
-    """The partitioner's own plan did not pass the checker: a plan that does not fit, or a defect."""
+def _more_devices(graph: Graph, cluster: Cluster, options: PartitionOptions, least: int, fps: float = 0.0) -> str:
+    """How many more of the last device do, found by solving the larger clusters; the fewest first."""
+    from compiler.partition.planner import partition
+    from device_db.clusters import with_more
+
+    board = cluster.devices[-1].board.name
+    quick = replace(options, target_fps=None, max_latency_ms=None, time_limit_s=min(options.time_limit_s, TRY_SECONDS))
+    tried = 0
+    for more in range(least, least + TRIES):
+        larger = with_more(cluster, more)
+        if larger is None or len(larger.devices) > TRY_DEVICES:
+            break
+        try:
+            found = partition(graph, larger, quick, search_relief=False)
+        except FvcError:
+            found = None
+        if found is not None and found.predicted["fps"] >= fps:
+            return f"fits from {more} more {board} on"
+        tried = more
+    if least > 1 and not tried:
+        return f"these engines need at least {least} more {board}"
+    return f"no plan found with up to {tried} more {board} fits" if tried else ""
+
+
+def refused(
+    findings: Sequence[Finding], plan: Plan, graph: Graph, cluster: Cluster, options: PartitionOptions, search: bool
+) -> FvcError:
+    """The partitioner's own plan did not pass the checker: a plan that does not fit, or a defect.
+
+    search: look for the number of devices on which it fits."""
     first = next((f for f in findings if f.code in CAPACITY), findings[0])
     if first.code not in CAPACITY:
         return FvcError(
@@ -226,17 +263,14 @@ def refused(findings: Sequence[Finding], plan: Plan, cluster: Cluster) -> FvcErr
     levers = list(LEVERS[first.code])
     if plan.replicas > 1:
         levers.insert(0, "--replicas 1 holds one copy of the weights")
-    more = more_devices(findings, plan, cluster)
-    if more:
-        levers.append(f"fits from about {more} more {cluster.devices[-1].board.name} on")
+    if search and not _one_layer_alone(findings, plan):
+        levers += [m for m in (_more_devices(graph, cluster, options, 1),) if m]
     where = (f"constraint: {CAPACITY[first.code]}", *(w for f in findings[:5] for w in f.where))
     return FvcError(first.code, first.what, where=where, help=tuple(levers), exit_code=1)
 
 
-def more_devices(findings: Sequence[Finding], plan: Plan, cluster: Cluster) -> int:
-    """About how many more devices would hold what is over, shared out evenly; 0 if one layer is the cause."""
+def _one_layer_alone(findings: Sequence[Finding], plan: Plan) -> bool:
+    """Whether an engine that is over holds a single layer: more engines do not help it."""
     crowded = {s.engine for layer in plan.layers for s in layer.slices if any(s.engine in f.what for f in findings)}
     layers = [{layer.name for layer in plan.layers for s in layer.slices if s.engine == e} for e in crowded]
-    if any(len(x) < 2 for x in layers):
-        return 0
-    return max(1, len(cluster.devices) * len(crowded) // max(1, len(plan.engines)))
+    return any(len(x) < 2 for x in layers)

@@ -31,20 +31,24 @@ GOOD_PERMILLE, FAIR_PERMILLE = 1002, 1025  # of the balanced load: tried no furt
 CALMER = ((0.15, 0), (0.5, 0), (None, 0), (0.3, 1), (0.5, 2), (0.15, 3), (1.0, 4), (0.3, 5), (0.5, 6))
 
 
-def partition(graph: Graph, cluster: Cluster, options: PartitionOptions, ops: Ops | None = None) -> Plan:
-    """The best plan found, judged by check.py before it is returned. FvcError FVC2xx when there is none."""
+def partition(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, ops: Ops | None = None, *, search_relief: bool = True
+) -> Plan:
+    """The best plan found, judged by check.py before it is returned. FvcError FVC2xx when there is none.
+
+    search_relief: where more devices may help, the error says how many, found by solving for them."""
     options.validate()
     if not graph.nodes:
         raise no_layer(graph)
     book = CostBook(graph, ops or RealOps())
     everywhere = places(cluster, options.cores)
     if not options.min_devices:
-        return _judged(graph, cluster, options, book, everywhere)
+        return _judged(graph, cluster, options, book, everywhere, search_relief)
     last: FvcError | None = None
     for count in range(1, len(cluster.devices) + 1):
         here = [p for p in everywhere if p.ref.device < count]
         try:
-            return _judged(graph, cluster, options, book, here)
+            return _judged(graph, cluster, options, book, here, search_relief and count == len(cluster.devices))
         except FvcError as error:
             if error.exit_code != 1:
                 raise
@@ -53,7 +57,9 @@ def partition(graph: Graph, cluster: Cluster, options: PartitionOptions, ops: Op
     raise last
 
 
-def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, book: CostBook, here: list[Place]) -> Plan:
+def _judged(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, book: CostBook, here: list[Place], search: bool
+) -> Plan:
     """One plan on these places, within the limits asked for and accepted by the independent checker."""
     from compiler.partition.check import check_plan
 
@@ -70,10 +76,10 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, book: Cos
     if options.workers > 1:
         notes.append(f"{options.workers} workers: the plan may differ from run to run")
     plan = replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, *notes)))
-    check_limits(plan, graph, cluster, options)
+    check_limits(plan, graph, cluster, options, search)
     findings = check_plan(plan, graph, cluster)
     if findings:
-        raise refused(findings, plan, cluster)
+        raise refused(findings, plan, graph, cluster, options, search)
     return plan
 
 

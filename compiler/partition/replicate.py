@@ -6,6 +6,7 @@ Needs the places and whole-layer costs; guarantees groups of equal size in machi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from compiler.ir.graph import Graph
 from compiler.partition.costs import CostBook
@@ -33,9 +34,9 @@ def auto_replicas(
 ) -> tuple[int, dict[int, float]]:
     """(replicas with the best throughput, frames a second estimated by number of replicas).
 
-    Tried: one, one a device, one an engine, the number asked for; each by the merged-machine bound of its groups with
-    closed-form costs. A pipeline of several engines comes within about one percent of that bound, which is charged. In
-    a tie the fewest replicas win: they hold fewer copies of the weights.
+    Tried: one, one a device, one an engine (or as few as forced slices take), the number asked for; each by the
+    merged-machine bound of its groups with closed-form costs. A pipeline of several engines comes within about one
+    percent of that bound, which is charged. In a tie the fewest replicas win: they hold fewer copies of the weights.
     """
     from compiler.partition.engines import EngineChoice
     from compiler.partition.search import reference_khz
@@ -53,8 +54,9 @@ def auto_replicas(
 
     host_ns = sum(host_time_ns(h.name, options) for h in graph.host_segments)
     out: dict[int, float] = {}
-    counts = {1, len({p.ref.device for p in here}), len(here), max(1, options.replicas)}
-    for count in sorted(c for c in counts if c <= len(here)):
+    need = prod(n for _, n in options.force_split)  # engines of a replica whose layers are cut so
+    counts = {1, len({p.ref.device for p in here}), len(here) // need, max(1, options.replicas)}
+    for count in sorted(c for c in counts if c == 1 or 0 < c <= len(here) // need):
         ticks = [interval(g) for g in groups(here, count)]
         if all(ticks):
             fps = count * ref_khz * 1000 / max(t for t in ticks if t)

@@ -11,6 +11,7 @@ from compiler.ir.graph import DType, Graph, HostSegment, Tensor
 from compiler.partition import partition
 from compiler.partition.options import PartitionOptions
 from device_db import load_cluster
+from device_db.clusters import with_more
 from device_db.errors import FvcError
 from device_db.model import Cluster, Resources
 from tests.partition.graphs import conv, residual
@@ -112,3 +113,27 @@ def test_one_huge_layer_is_sliced_or_refused_but_never_wrong() -> None:
     graph = Graph("wide", tensors, {}, (conv("c", "x", "y", n, n, side),), ("x",), ("y",))
     plan = partition(graph, load_cluster("u280"), PartitionOptions(time_limit_s=1))
     assert plan.layers[0].strategy.startswith("Pm=")
+
+
+def test_how_many_more_devices_is_found_by_solving_for_them() -> None:
+    """The number named is the least that reaches the rate."""
+    graph, cluster = residual(), load_cluster("zcu102")
+    alone = partition(graph, cluster, PartitionOptions(time_limit_s=1)).predicted["fps"]
+    e = error_of(graph, cluster, target_fps=2.2 * alone)
+    (lever,) = (h for h in e.help if "more zcu102" in h)
+    more = int(lever.split()[2])
+    assert lever == f"fits from {more} more zcu102 on" and more > 1
+    for count in (more, more + 1):
+        plan = partition(graph, load_cluster(f"zcu102x{count}"), PartitionOptions(time_limit_s=1))
+        assert (plan.predicted["fps"] >= 2.2 * alone) == (count > more)
+
+
+def test_a_cluster_with_more_is_the_larger_cluster() -> None:
+    for spec, topology in (("zcu102", None), ("u280x2", "ring"), ("zcu102x3", "switch"), ("u280+zcu102", "mesh")):
+        cluster = load_cluster(spec, topology=topology)
+        got = with_more(cluster, 2)
+        last = cluster.devices[-1].board.name
+        wanted = load_cluster(f"{spec}+{last}x2", topology=topology)
+        assert got is not None
+        assert (got.devices, got.links, got.topology) == (wanted.devices, wanted.links, wanted.topology)
+    assert with_more(load_cluster("zcu102x256"), 1) is None

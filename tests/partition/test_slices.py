@@ -311,3 +311,9 @@ def test_forced_sums_that_take_longer_than_the_whole_layers() -> None:
     options = PartitionOptions(time_limit_s=0.1, force_split=(("Pm", 2), ("Pn", 2)))
     plan = partition(b.graph(), load_cluster("u280+zcu102x2"), options)
     assert [x.strategy for x in plan.layers] == ["Pm=2", "Pm=2,Pn=2"]
+
+
+def test_replicas_auto_leaves_each_the_engines_of_the_forced_slices() -> None:
+    options = PartitionOptions(replicas=0, time_limit_s=0.2, force_split=(("Pr", 2),))
+    plan = partition(case()[1], load_cluster("zcu102x4"), options)
+    assert plan.replicas <= 2 and "Pr=2" in {x.strategy for x in plan.layers}

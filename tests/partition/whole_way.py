@@ -29,6 +29,7 @@ class Told:
     interval_ns: float
     predicted_latency_ns: float
     latency_ns: float
+    elements: int  # compared with ONNX Runtime
 
 
 def run(graph: Graph, cluster: Cluster, options: PartitionOptions, frames: int = 2) -> Told:
@@ -43,7 +44,9 @@ def run(graph: Graph, cluster: Cluster, options: PartitionOptions, frames: int =
     times = {s.name: s.time_ns for s in plan.host_segments}
     real = simulate(programs, host=host_tasks(host, times) if host else ())
     told = plan.predicted
-    return Told(plan, float(told["interval_ns"]), real.interval_ns, float(told["latency_ns"]), real.latency_ns)
+    return Told(
+        plan, float(told["interval_ns"]), real.interval_ns, float(told["latency_ns"]), real.latency_ns, report.elements
+    )
 
 
 def integer_models(proto: onnx.ModelProto) -> list[Graph]:

@@ -365,7 +365,7 @@ def does_not_fit(p: Problem, t_ps: int) -> FvcError:
     more = -(-need[r] * devices // max(1, have[r])) - devices
     help = ["use --style tiled, whose engines are shared by all layers"]
     if more > 0:
-        help.insert(0, f"fits from about {more} more devices on")
+        help.insert(0, f"at least {more} more devices are needed")
     return FvcError(
         "FVC203",
         f"no folding of all layers fits: {need[r]:,} {TYPES[r].upper()} needed at least, {have[r]:,} usable",

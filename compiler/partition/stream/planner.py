@@ -105,10 +105,10 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     from compiler.partition.infeasible import refused
 
     plan = _plan(graph, cluster, options, devices)
-    check_limits(plan, graph, cluster, options)
+    check_limits(plan, graph, cluster, options, search=False)
     findings = check_plan(plan, graph, cluster)
     if findings:
-        raise refused(findings, plan, cluster)
+        raise refused(findings, plan, graph, cluster, options, search=False)
     return plan
 
 
