@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +19,11 @@ from compiler.export.network import network_files
 from compiler.frontend import load_model
 from compiler.frontend.origin import finn_front
 from compiler.ir.graph import Graph
+from compiler.isa.check import check_programs
 from compiler.isa.stream.resources import finn_node
+from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Seat
-from compiler.ops.stream.lower import lower
+from compiler.ops.stream.lower import legal_folds, lower
 from compiler.ops.stream.parts import Fold
 from compiler.partition import partition
 from compiler.partition.finn.names import peers
@@ -32,6 +35,7 @@ from compiler.schedule import schedule
 from cost_models.finn import estimate
 from cost_models.network import wire_bytes
 from device_db import load_cluster
+from device_db.errors import FvcError
 from device_db.model import DieRef
 from tests.bundles import digits
 from tests.cli.commands import fvc
@@ -95,6 +99,38 @@ def test_an_export_read_again_gives_the_same_plan(name: str, devices: str, tmp_p
     again = back(model(name), plan, devices, finn_front(DATA / "qonnx" / f"{name}.onnx"), tmp_path)
     assert again.engines == plan.engines and again.channels == plan.channels
     assert again.predicted["given"] == again.predicted["found"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_any_plan_comes_back_from_its_export(seed: int, tmp_path: Path) -> None:
+    """Random folds and dies of random layers, measured here and there, on one and two devices."""
+    random = Random(seed)
+    for _ in range(8):
+        name, devices = random.choice(["conv_w1a2", "residual", "finn"]), random.choice(["u280x2", "zcu102x2", "v80"])
+        graph, cluster, front = model(name), load_cluster(devices), finn_front(DATA / "qonnx" / f"{name}.onnx") or 0
+        dies = [cluster.die_name(ref) for ref in cluster.dies]
+        folds, anchors, rows = [], [], []
+        for node in graph.nodes:
+            fold = random.choice(legal_folds(graph, node, True))
+            asked = (node.name, fold.pe, fold.simd, MEMORIES[fold.memory], VARIANTS[fold.variant])
+            folds += [asked] if random.random() < 0.7 else []
+            anchors += [(node.name, random.choice(dies))] if random.random() < 0.6 else []
+            rows += [(*asked, random.randrange(3000), 50, 3, 0, 1)] if random.random() < 0.2 else []
+        options = PartitionOptions(style="streaming", host_ns={s.name: 300 for s in graph.host_segments})
+        options = replace(options, measured=tuple(rows), time_limit_s=3.0)
+        try:
+            plan = partition(graph, cluster, replace(options, folds=tuple(folds), anchors=tuple(anchors)))
+        except FvcError as problem:
+            assert problem.exit_code == 1
+            continue
+        assert check_programs(schedule(graph, plan, cluster)) == []
+        for file, content in finn_files(graph, plan, cluster, front).items():
+            (tmp_path / Path(file).name).write_bytes(content)
+        read = folds_from(graph, tmp_path / "folding_config.json", front)[0]
+        place = anchors_from(graph, cluster, tmp_path / "floorplan.json", front)[0]
+        again = partition(graph, cluster, replace(options, folds=read, anchors=place))
+        assert again.engines == plan.engines
 
 
 def test_an_edited_entry_counts_more_than_what_fvc_left_for_itself(tmp_path: Path) -> None:
