@@ -33,6 +33,12 @@ class Topology(StrEnum):
     switch = "switch"
 
 
+class Xfer(StrEnum):
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
 class Memory(StrEnum):
     auto = "auto"
     bram = "bram"
@@ -107,6 +113,9 @@ def partition(
         ),
     ] = None,
     memory: Annotated[Memory, typer.Option("--memory", help="Where weights live.")] = Memory.auto,
+    xfer: Annotated[
+        Xfer, typer.Option("--xfer", help="Slices with equal weights load a share each and pass it on (latency).")
+    ] = Xfer.auto,
     interval: Annotated[
         int | None, typer.Option("--interval", metavar="CYCLES", min=1, help="Give up speed for area.")
     ] = None,
@@ -187,6 +196,7 @@ def partition(
             max_latency_ms=max_latency_ms,
             min_devices=min_devices,
             interval=interval,
+            xfer=xfer.value,
             seed=seed,
             workers=workers,
             time_limit_s=time_limit,

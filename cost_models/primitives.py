@@ -26,6 +26,8 @@ OTHER_CYCLES = 1
 # The smallest access a DRAM bank is charged for: AXI4 64-byte beat of a 512-bit DDR4 controller port (PG150),
 # two 32-byte atoms of an HBM2 pseudo-channel (PG276).
 BURST_BYTES = 64
+# Bytes a cycle at which a core's scratchpad meets the links: one 512-bit stream (device_db.topology.SLL_STREAM_BITS).
+STREAM_BYTES_PER_CYCLE = 64
 PS_PER_SECOND = 1_000_000_000_000
 
 

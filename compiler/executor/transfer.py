@@ -109,12 +109,21 @@ def _message_size(f: dict[str, int]) -> int:
     return size
 
 
+def _near_end(memory: Memory, f: dict[str, int], *, write: bool) -> list[Window]:
+    """What a message is read from or written to: a WORK box, one window a frame slot, or a run of WGT."""
+    if not f["wgt"]:
+        return dram_windows(memory[Space.WORK], f, write=write)
+    if (f["n2"], f["n1"], f["elem"], f["depth"]) != (1, 1, 1, 1):
+        raise Fault(ILLEGAL, "names a part of WGT that is no run of bytes")
+    return [memory[Space.WGT].box(f["wgt_addr"], (1, 1, f["n0"]), (0, 0, 1), write=write)]
+
+
 def build_tx(memory: Memory, ins: Instruction) -> Callable[[int], bytes]:
-    """frame -> message: the WORK box packed row-major."""
+    """frame -> message: the box packed row-major."""
     f = fields_of(ins)
     if _message_size(f) == 0:
         return lambda frame: b""  # a barrier
-    dram = dram_windows(memory[Space.WORK], f)
+    dram = _near_end(memory, f, write=False)
     depth = len(dram)
     return lambda frame: dram[frame % depth].read(frame).tobytes()
 
@@ -125,12 +134,12 @@ def _take_barrier(frame: int, message: bytes) -> None:
 
 
 def build_rx(memory: Memory, ins: Instruction) -> Callable[[int, bytes], None]:
-    """(frame, message) -> unpacked into the WORK box; a message of another size is a Fault."""
+    """(frame, message) -> unpacked into the box; a message of another size is a Fault."""
     f = fields_of(ins)
     size = _message_size(f)
     if size == 0:
         return _take_barrier
-    dram = dram_windows(memory[Space.WORK], f, write=True)
+    dram = _near_end(memory, f, write=True)
     depth = len(dram)
 
     def run(frame: int, message: bytes) -> None:

@@ -16,12 +16,14 @@ from compiler.ops.registry import (
     partial_name,
     resident_budget_bytes,
     resident_bytes,
+    shared_blocks,
     splits,
     tab_slot_bytes,
     task_cost,
     task_timeline,
     wgt_slot_bytes,
 )
+from compiler.ops.shares import share_bounds, share_name, share_of
 
 __all__ = [
     "Constants",
@@ -42,6 +44,10 @@ __all__ = [
     "partial_name",
     "resident_budget_bytes",
     "resident_bytes",
+    "share_bounds",
+    "share_name",
+    "share_of",
+    "shared_blocks",
     "splits",
     "tab_slot_bytes",
     "task_cost",

@@ -37,6 +37,7 @@ from compiler.ops.conv_geometry import (
 from compiler.ops.conv_tile import choose
 from compiler.ops.conv_time import timeline
 from compiler.ops.dma import load, load_const, padded_load, store
+from compiler.ops.shares import share_bounds, share_of
 from compiler.plan.model import Box
 from compiler.requant import pack_vreq, packed_bytes
 from cost_models.primitives import OTHER_CYCLES, vector_cycles
@@ -78,7 +79,8 @@ def geometry_of(
     y = y or dense_view(graph, node.y)
     elem = SUM_BYTES if role == "partial" or leaves_sums(graph, node) else 1
     ys = y.strides if y.elem == elem else tuple(s * elem // y.elem for s in y.strides)
-    return geometry(node, box, k0, k1, elem, x.strides, ys, memory == "resident")  # type: ignore[arg-type]
+    resident, share = memory == "resident", share_of(memory)
+    return geometry(node, box, k0, k1, elem, x.strides, ys, resident, share)  # type: ignore[arg-type]
 
 
 def choose_tile(g: Geometry, engine: EngineSpec, wgt_ring_bytes: int) -> Tile | None:
@@ -184,9 +186,10 @@ class _Lowering:
     def load_weights(self, v: Visit) -> Proto:
         self.wgt += 1
         size = v.m.size * v.depth * self.g.kh * self.g.kw
+        lo, hi = share_bounds(size, *self.g.share)
         return load_const(
-            self.task, f"w{v.m.start}.{v.k}", size,
-            lambda: weight_block(self.node, v.m.start, v.m.size, v.k, v.depth), Space.WGT, 0, "weights",
+            self.task, f"w{v.m.start}.{v.k}", hi - lo,
+            lambda: weight_block(self.node, v.m.start, v.m.size, v.k, v.depth)[lo:hi], Space.WGT, lo, "weights",
         )  # fmt: skip
 
     def load_table(self, v: Visit) -> Proto:

@@ -17,6 +17,7 @@ from compiler.isa.program import EngineSpec
 from compiler.isa.table import VREQ_ENTRY_BYTES
 from compiler.ops.base import COUNT_LIMIT, Tile
 from compiler.ops.boxes import align
+from compiler.ops.shares import SHARE_GRAIN_BYTES, share_bounds
 from compiler.plan.model import Box
 from compiler.requant import entry_bytes
 from cost_models.primitives import best_mac_mode, ceil_div, contiguous_runs, dma_bus_bytes
@@ -96,6 +97,12 @@ class Geometry:
     entry_bytes: int = VREQ_ENTRY_BYTES  # of TAB a channel for the requantiser
     gap_h: int = 0  # rows and columns after a window that are loaded with it (see `gaps`)
     gap_w: int = 0
+    share: tuple[int, int] = (0, 1)  # of each weight block that is loaded here: index, sharers
+
+    def loaded(self, block_bytes: int) -> int:
+        """Bytes of a weight block that the task loads itself."""
+        lo, hi = share_bounds(block_bytes, *self.share)
+        return hi - lo
 
     @property
     def tab_channel_bytes(self) -> int:
@@ -132,8 +139,9 @@ def _clip(start: int, length: int, limit: int) -> tuple[int, int, int]:
 
 
 def geometry(
-    node: Conv, box: Box, k0: int, k1: int, elem: int, x_strides: Shape4, y_strides: Shape4, resident: bool
-) -> Geometry:
+    node: Conv, box: Box, k0: int, k1: int, elem: int, x_strides: Shape4, y_strides: Shape4, resident: bool,
+    share: tuple[int, int] = (0, 1),
+) -> Geometry:  # fmt: skip
     """box: of the output in storage4 order; strides of x and y buffers in bytes, storage order."""
     axes = operator_axes(node)
     n, m, h, w = ((box[2 * a], box[2 * a + 1]) for a in axes)
@@ -151,7 +159,7 @@ def geometry(
         *node.dilations, node.pads[0], node.pads[1], ceil_div(shape[2], step), shape[3], node.groups,
         node.weight.shape[0] // node.groups, node.weight.shape[1], last, elem,
         (xs[0], xs[1], xs[2] * step, xs[3]), ys, resident, step, requantiser_bytes(node),
-        0 if step > 1 else gap_h, gap_w,
+        0 if step > 1 else gap_h, gap_w, share,
     )  # fmt: skip
 
 
@@ -314,6 +322,21 @@ def fits(s: Slots, engine: EngineSpec, wgt_ring_bytes: int, partial: bool) -> bo
 
 def weight_bytes(g: Geometry) -> int:
     return (g.m1 - g.m0) * (g.k1 - g.k0) * g.kh * g.kw
+
+
+def weight_blocks(g: Geometry, tile: Tile) -> list[tuple[int, int, int, int]]:
+    """The weight blocks in the order in which they are loaded: (m, channels, k, depth)."""
+    return [(v.m.start, v.m.size, v.k, v.depth) for v in walk(g, tile) if v.new_wgt]
+
+
+def shareable(g: Geometry, tile: Tile) -> bool:
+    """Whether the task's weights may come in shares: every block is loaded once a frame (what is shared passes the
+    links each time), and every sharer has something of each."""
+    places = (g.b1 - g.b0) * ceil_div(g.h1 - g.h0, tile["r"]) * ceil_div(g.w1 - g.w0, tile["c"])
+    if places > 1 and (tile["order"] == ROWS_OUTER or tile["n"] < g.k1 - g.k0):
+        return False
+    least = SHARE_GRAIN_BYTES * (g.share[1] - 1)
+    return all(m * depth * g.kh * g.kw > least for _, m, _, depth in weight_blocks(g, tile))
 
 
 def void(g: Geometry, v: Visit) -> bool:

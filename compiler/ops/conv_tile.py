@@ -20,6 +20,7 @@ from compiler.ops.conv_geometry import (
     fits,
     m_quantum,
     mac_mode,
+    shareable,
     slots,
     turned,
 )
@@ -60,6 +61,8 @@ def choose(g: Geometry, engine: EngineSpec, wgt_ring_bytes: int) -> Tile | None:
     partial = g.elem == 4
     ranked: list[tuple[int, int, Tile]] = []
     for tile in candidates(g, engine, wgt_ring_bytes, partial):
+        if g.share[1] > 1 and not shareable(g, tile):
+            continue
         e = estimate(g, tile, engine)
         bank = ceil_div(e.bus * engine.clock_khz * 1000, engine.bank_bytes_per_second)
         ranked.append((e.makespan(bank), len(ranked), tile))
@@ -165,7 +168,7 @@ def estimate(g: Geometry, tile: Tile, engine: EngineSpec) -> Estimate:
     else:
         counts, strides = (groups * n, rows, cols), (g.x_strides[1], g.x_strides[2], g.x_strides[3])
     act_c, act_b = load_time(engine, counts, strides, 1)
-    wgt_c, wgt_b = (0, 0) if g.resident else load_time(engine, (1, 1, m * n * g.kh * g.kw), (0, 0, 1), 1)
+    wgt_c, wgt_b = (0, 0) if g.resident else load_time(engine, (1, 1, g.loaded(m * n * g.kh * g.kw)), (0, 0, 1), 1)
     tab_c, tab_b = load_time(engine, (1, 1, m * g.tab_channel_bytes), (0, 0, 1), 1)
     if turned(g):
         oc, os_ = (r, c, m), (g.y_strides[2], g.y_strides[3], g.y_strides[1])

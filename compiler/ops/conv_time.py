@@ -84,7 +84,7 @@ def step_times(g: Geometry, v: Visit, engine: EngineSpec) -> Times:
     """(loads ahead, loads, CX before and from the result slot, stores, bank bytes loaded, stored) of one step."""
     ahead = main = loaded = 0
     if v.new_wgt and not g.resident:
-        ahead, loaded = _burst(engine, v.m.size * v.depth * g.kh * g.kw)
+        ahead, loaded = _burst(engine, g.loaded(v.m.size * v.depth * g.kh * g.kw))
     if v.new_tab:
         cycles, size = _burst(engine, v.m.size * g.tab_channel_bytes)
         ahead, loaded = ahead + cycles, loaded + size

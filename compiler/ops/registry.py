@@ -15,15 +15,15 @@ from compiler.isa.table import Space
 from compiler.ops import argmax, binary, conv, global_average, move, pool, reduce, table
 from compiler.ops.base import Constants, Step, Task, TaskTimeline, Tile, View, dense_view, timeline_of
 from compiler.ops.boxes import align, tensor_shape4, whole_box
-from compiler.ops.conv_geometry import Geometry, weight_bytes
+from compiler.ops.conv_geometry import Geometry, walk, weight_blocks, weight_bytes
 from compiler.ops.conv_tile import choose
 from compiler.plan.model import Box
 from cost_models.pipeline import pipeline_makespan
 
 __all__ = [
-    "Cut", "Splits", "Stored", "TaskCost", "input_boxes", "likely_stored", "lower", "partial_name",
-    "resident_budget_bytes", "resident_bytes", "splits", "tab_slot_bytes", "task_cost", "task_timeline",
-    "wgt_slot_bytes",
+    "Cut", "Splits", "Stored", "TaskCost", "block_steps", "input_boxes", "likely_stored", "lower", "partial_name",
+    "resident_budget_bytes", "resident_bytes", "shared_blocks", "splits", "tab_slot_bytes", "task_cost",
+    "task_timeline", "wgt_slot_bytes",
 ]  # fmt: skip
 
 
@@ -182,11 +182,37 @@ def _conv_cost(g: Geometry, engine: EngineSpec) -> TaskCost | None:
     tile = choose(g, engine, 2 * wgt_slot_bytes(engine))
     if tile is None:
         return None
-    weights = weight_bytes(g)
+    weights = weight_bytes(g) if g.share[1] == 1 else _share_bytes(g, tile)
     return _cost_of(
         conv.task_timeline(g, tile, engine), tile, weights, weights + (g.m1 - g.m0) * g.tab_channel_bytes,
         align(weights) if g.resident else 0, conv.macs(g),
     )  # fmt: skip
+
+
+def _share_bytes(g: Geometry, tile: Tile) -> int:
+    """Bytes of the task's own shares of its weight blocks."""
+    return sum(g.loaded(m * depth * g.kh * g.kw) for _, m, _, depth in weight_blocks(g, tile))
+
+
+def shared_blocks(
+    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], tile: Tile
+) -> tuple[tuple[int, int, int, int, int], ...]:
+    """Weight blocks in the order in which a task takes them: (m, channels, k, depth, bytes). Tasks with equal ones may
+    share them. Empty for operators without weights."""
+    if not isinstance(node, Conv) or role == "reduce":
+        return ()
+    g = _geometry(graph, node, role, box, reduce_range, "stream", {})
+    return tuple((m, n, k, depth, n * depth * g.kh * g.kw) for m, n, k, depth in weight_blocks(g, tile))
+
+
+def block_steps(
+    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], tile: Tile
+) -> list[tuple[int, int]]:
+    """(step of the task's timeline, bytes) of each weight block of `shared_blocks`."""
+    if not isinstance(node, Conv) or role == "reduce":
+        return []
+    g = _geometry(graph, node, role, box, reduce_range, "stream", {})
+    return [(i, v.m.size * v.depth * g.kh * g.kw) for i, v in enumerate(walk(g, tile)) if v.new_wgt]
 
 
 def _cost_of(t: TaskTimeline, tile: Tile, weights: int, constants: int, resident: int, macs: int) -> TaskCost:
@@ -214,7 +240,7 @@ def task_cost(
     if isinstance(node, Conv) and role != "reduce":
         g = _geometry(graph, node, role, box, reduce_range, memory, {})
         return _conv_cost(_shifted(g), bare(engine))
-    if memory == "resident":
+    if memory != "stream":
         return None
     return _plain_cost(graph, node, role, box, bare(engine), partials)
 

@@ -20,6 +20,7 @@ from compiler.ops.boxes import box_elements, hull, intersect, whole_box
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.pieces import HOST, Decision, Slot, strategy_of
 from compiler.partition.protocols import Ops, Routes
+from compiler.partition.xfer import renamed, xfer_plans
 from compiler.plan.model import (
     Box,
     ChannelPlan,
@@ -28,6 +29,7 @@ from compiler.plan.model import (
     LayerPlan,
     ResourcePlan,
     SlicePlan,
+    XferPlan,
 )
 from cost_models.primitives import cycles_ps
 
@@ -209,9 +211,9 @@ class _Builder:
                 )
             )
         self.sources[node.y] = made
-        self.layers.append(
-            LayerPlan(node.name, node.op, strategy_of(pieces, self.ops.splits(self.graph, node)), tuple(slices))
-        )
+        strategy = strategy_of(pieces, self.ops.splits(self.graph, node))
+        xfer = xfer_plans(self.graph, node, slices, self.route)
+        self.layers.append(LayerPlan(node.name, node.op, strategy, tuple(slices), xfer))
 
     def ranks(self) -> list[int]:
         """Position in the global order of each serial number; producers of the same stage come first."""
@@ -312,9 +314,12 @@ def _build(
     layers: list[LayerPlan] = []
     for i, first in enumerate(builders[0].layers):
         slices: list[SlicePlan] = []
+        xfer: list[XferPlan] = []
         for b in builders:
+            names: dict[str, str] = {}
             for s in b.layers[i].slices:
-                task = f"{first.name}#{len(slices)}"
+                task = names[s.task] = f"{first.name}#{len(slices)}"
                 slices.append(replace(s, task=task, order=dense[ranks[b.replica][s.order] * count + b.replica]))
-        layers.append(LayerPlan(first.name, first.op, first.strategy, tuple(slices)))
+            xfer += renamed(b.layers[i].xfer, names)
+        layers.append(LayerPlan(first.name, first.op, first.strategy, tuple(slices), tuple(xfer)))
     return Body([engine_plan(s) for s in slots], layers, channels, hosts)

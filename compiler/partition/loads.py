@@ -55,6 +55,9 @@ class Loads:
             for end, size in at.items():
                 moved[bank_of[end]] += size
         for layer in plan.layers:
+            for hop in (h for x in layer.xfer for h in x.hops):
+                for link in hop.route:
+                    bits[link] = bits.get(link, 0) + hop.bits_per_frame
             for s in layer.slices:
                 t = timelines[s.task]
                 size = sum(t.ld_bus_bytes) + sum(t.st_bus_bytes)

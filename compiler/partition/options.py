@@ -27,6 +27,7 @@ class PartitionOptions:
     interval: cycles of the reference clock a frame may take; a smaller interval is not looked for.
     folds: streaming folds that are given (--fold-from): (layer, PE, SIMD, memory or "", "hls" | "rtl" | "").
     measured: what layers take at a fold as synthesised (--measured): a fold as above, then LUT, FF, BRAM18, URAM, DSP.
+    xfer: "auto" | "always" | "never": slices with equal weights load a share each and pass it on (latency plans).
     host_ns: measured nanoseconds of host segments by name (--host-profile).
     """
 
@@ -44,6 +45,7 @@ class PartitionOptions:
     max_latency_ms: float | None = None
     min_devices: bool = False
     interval: int | None = None
+    xfer: str = "auto"
     seed: int = 0
     workers: int = 1
     time_limit_s: float = 20.0
@@ -65,6 +67,10 @@ class PartitionOptions:
             bad("--measured measures layers of streaming engines", "use --style streaming")
         if self.memory not in ("auto", "external", "bram", "uram"):
             bad(f"unknown memory style '{self.memory}'", "use auto, bram, uram or external")
+        if self.xfer not in ("auto", "always", "never"):
+            bad(f"--xfer {self.xfer} makes no sense", "use auto, always or never")
+        if self.xfer == "always" and self.objective != "latency":
+            bad("--xfer always needs --objective latency", "slices of a layer work on the same frame only there")
         if self.replicas < 0:
             bad(f"{self.replicas} replicas make no sense", "use --replicas 1, 2, … or auto")
         if self.cores is not None and self.cores < 1:
@@ -93,7 +99,8 @@ class PartitionOptions:
         """What of this shapes the plan, as plain JSON values without absent ones; floats in milli-units."""
         out: dict[str, Any] = {}
         for key, value in asdict(self).items():
-            if value is None or key == "host_ns" or (key in ("folds", "measured") and not value):
+            unset = (key in ("folds", "measured") and not value) or (key == "xfer" and value == "auto")
+            if value is None or key == "host_ns" or unset:
                 continue
             if isinstance(value, float):
                 out[f"{key}_milli"] = round(value * 1000)

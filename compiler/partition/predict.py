@@ -18,8 +18,10 @@ from compiler.ops.base import TaskTimeline
 from compiler.ops.boxes import bounding, burst_bytes, intersect
 from compiler.partition.credits import credits_ps
 from compiler.partition.loads import Loads, limiting
+from compiler.partition.passing import groups_of
 from compiler.partition.pieces import HOST
-from compiler.partition.timing import Event, Machine, Steps, Times
+from compiler.partition.recurrence import Steps
+from compiler.partition.timing import Event, Machine, Times
 from compiler.plan.model import Box, LayerPlan, Plan, SlicePlan
 from cost_models.primitives import ceil_div, ps_cycles, transfer_ps
 from device_db.model import Cluster
@@ -39,6 +41,7 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     specs = engine_specs(plan)
     timelines = timelines_of(plan, graph, specs)
     events = events_of(plan, graph)
+    together = groups_of(plan, graph)
     links = link_specs(cluster)
     ends = message_bytes(plan, graph)
     loads = Loads.of(plan, cluster, timelines, ends)
@@ -52,11 +55,11 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))
         crowd = loads.crowd(plan, frame_ps) if staged else {}
-        machine = Machine(plan, steps, events, links, crowd, banks)
+        machine = Machine(plan, steps, events, links, crowd, banks, together)
         frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)
         frame_ps = max(steady_ps(times, machine.deepest), least_ps)
-    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, banks).play(1)
+    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, banks, together).play(1)
     latency_ps = max(alone.done_ps, default=0)
     interval_ps = ceil_div(frame_ps, plan.replicas)
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)

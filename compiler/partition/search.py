@@ -21,11 +21,13 @@ from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.options_table import Option
 from compiler.partition.pieces import Decision, Piece, Slot
 from compiler.partition.problem import Allocation, Problem, load_of
+from compiler.partition.sharing import Sharing
 from compiler.partition.solve.anneal import anneal, settle
 from compiler.partition.solve.contiguous import contiguous
 from compiler.partition.solve.flat import Budget, balance, exact, profile
 from compiler.partition.solve.priced import priced
 from compiler.partition.tabulate import Tabulator, placement_problem
+from compiler.partition.xfer import settle_styles
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
@@ -90,8 +92,13 @@ def place_replica(
         raise no_layer_fit(graph, cluster, choice)
     slots = make_slots(cluster, place_list, engines, replica, first_rank)
     tab = Tabulator(graph, slots, book, book.ops, ref_khz, options)
+    if options.objective == "latency" and options.xfer != "never":
+        tab.sharing = Sharing(graph, slots, cluster, ref_khz, always=options.xfer == "always")
     tab.whole()
     tab.slices()
+    if tab.sharing is not None and tab.sharing.always:
+        tab.sharing.apply(tab.table)
+        tab.sharing = None
     problem = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
     proof = pipeline_bound(problem)
     bound = proof.bound
@@ -100,7 +107,13 @@ def place_replica(
     if options.objective == "latency":
         from compiler.partition.solve.latency import fastest
 
-        found, bound, proved = fastest(problem, graph, options, message_latency(problem, cluster))
+        passing = message_latency(problem, cluster)
+        found, bound, proved = fastest(problem, graph, options, passing)
+        if tab.sharing is not None and tab.sharing.offers and (tab.forced() or tab.sharing.promising(tab.table)):
+            tab.sharing.apply(tab.table)
+            problem = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
+            shared, bound, proved = fastest(problem, graph, options, passing)
+            found = [*shared[:2], *found[:1]]
     else:
         host_ns = sum(host_time_ns(s.name, options) for s in graph.host_segments)
         host = host_ns * ref_khz // 1_000_000
@@ -263,6 +276,12 @@ def decision_of(
             if n is None:
                 raise AssertionError(f"{layer.name}: the engine holds the slice's twin but not the slice {box}")
             made.append(Piece(s.option.role, slot.index, box, lo, hi, s.option.memory, n.cycles, n.tile))
+        for i, style in enumerate(settle_styles(graph, node, made)):
+            p = made[i]
+            if style != p.memory:  # unlike engines chose unlike tiles: every one loads its weights itself
+                n = book.cost(node, p.role, p.box, (p.reduce_from, p.reduce_to), slots[shares[i].slot].spec, style)
+                assert n is not None, "the plain slice was tabulated with the shared one"
+                made[i] = replace(p, memory=style, cycles=n.cycles, tile=n.tile)
         pieces[layer.name] = tuple(made)
     return Decision(pieces)
 

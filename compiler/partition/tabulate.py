@@ -19,6 +19,7 @@ from compiler.partition.options_table import Layer, Option, OptionTable, SplitRa
 from compiler.partition.pieces import Slot, cut
 from compiler.partition.problem import HOST_SLOT, Flow, Problem, SharedLink
 from compiler.partition.protocols import Ops, Routes
+from compiler.partition.sharing import Sharing
 from compiler.plan.model import Box
 from device_db.errors import FvcError
 from device_db.model import Cluster
@@ -118,6 +119,7 @@ class Tabulator:
         self.boxes = Boxes(graph, ops, self.table)
         self.notes: list[str] = []
         self.nodes = graph.nodes
+        self.sharing: Sharing | None = None  # grids with shared weights too
         self.kind_of: list[int] = []
         self.kinds: list[Slot] = []
         seen: dict[tuple[object, ...], int] = {}
@@ -264,10 +266,13 @@ class Tabulator:
                         self.table.add(o)
                 if (o := known[form]) is not None:
                     self.table.cells[(layer.index, kind, grid.name, i)] = o
-        return all(
+        whole = all(
             any((layer.index, k, grid.name, i) in self.table.cells for k in range(len(self.kinds)))
             for i in range(len(grid.cells))
         )
+        if whole and self.sharing is not None:
+            self.sharing.tabulate(self.option, self.table, layer, grid)
+        return whole
 
     def _form(self, layer: Layer, grid: str, cell: int, role: str) -> tuple[object, ...]:
         """Cells of one form cost the same: sizes of what they make and read."""

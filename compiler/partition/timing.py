@@ -14,125 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from compiler.partition.contention import Timeline, run
 from compiler.partition.messages import HOST, Calendar, Key, Messages
+from compiler.partition.passing import Group, Queues, Running
+from compiler.partition.recurrence import Core, Result, Steps
 from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
 from cost_models.primitives import cycles_ps, ps_cycles
 
 WATCHED = 4  # iterations over which the steady durations of tasks are averaged
 ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
-
-
-@dataclass(slots=True)
-class Steps:
-    """A timeline as lists of numbers, stretched by what its bank cannot give at once."""
-
-    ahead: Sequence[int]
-    main: Sequence[int]
-    head: Sequence[int]
-    tail: Sequence[int]
-    store: Sequence[int]
-    compute_cycles: int
-    skip_cycles: int  # what its instructions take when their frame does not exist
-
-    @classmethod
-    def of(cls, t: Timeline, bytes_per_cycle: float) -> Steps:
-        plain = run([t], 1e18).end[0]
-        real = run([t], bytes_per_cycle).end[0]
-        # Loads and stores overlap most of the time: the stretch is what the whole task loses, put on its DMA steps.
-        factor = _stretch(t, plain, real)
-        ahead, main, store = t.ld_ahead, t.ld_main, t.st
-        if factor > 1.0:
-            ahead, main, store = (tuple(round(c * factor) for c in x) for x in (ahead, main, store))
-        return cls(ahead, main, t.cx_head, t.cx_tail, store, sum(t.cx_head) + sum(t.cx_tail), 2 * len(t.st))
-
-
-def _stretch(t: Timeline, plain: float, real: float) -> float:
-    """The factor on load and store durations that makes the uncontended recurrence as long as the contended one."""
-    if real <= plain * 1.001:
-        return 1.0
-    low, high = 1.0, 4.0
-    for _ in range(12):
-        mid = (low + high) / 2
-        scaled = _Scaled(t, mid)
-        if run([scaled], 1e18).end[0] < real:
-            low = mid
-        else:
-            high = mid
-    return high
-
-
-class _Scaled:
-    """A timeline with longer loads and stores."""
-
-    def __init__(self, t: Timeline, factor: float) -> None:
-        self.ld_ahead = tuple(round(c * factor) for c in t.ld_ahead)
-        self.ld_main = tuple(round(c * factor) for c in t.ld_main)
-        self.cx_head, self.cx_tail = t.cx_head, t.cx_tail
-        self.st = tuple(round(c * factor) for c in t.st)
-        self.ld_bus_bytes = self.st_bus_bytes = (0,) * len(t.st)
-
-
-@dataclass(slots=True)
-class Core:
-    """When the queues of a core are free, in cycles of its clock; see cost_models.pipeline for the recurrence."""
-
-    clock_khz: int
-    ld: int = 0
-    cx: int = 0
-    st: int = 0
-    closed: int = 0
-    before: int = 0
-    last: int = 0
-    open: int = 0  # from when on this iteration may store
-    ends_ps: list[int] = field(default_factory=list)  # of its iterations so far
-
-    def task(self, s: Steps, ready: int, slot: int) -> tuple[int, int, int]:
-        """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the
-        cycles of its last load of data and of its last store, and how long its first result waited for the slot."""
-        ld, cx, st = self.ld, self.cx, self.st
-        closed, before, last = self.closed, self.before, self.last
-        barrier = st if st > ready else ready
-        waiting = True
-        group = loaded = held = 0
-        for ahead, main, head, tail, store in zip(s.ahead, s.main, s.head, s.tail, s.store, strict=True):
-            if ahead or main:
-                if closed > ld:
-                    ld = closed
-                closed = cx
-                ld += ahead
-                if main:
-                    if waiting:
-                        waiting = False
-                        if barrier > ld:
-                            ld = barrier
-                    ld += main
-                    loaded = ld
-                group = ld
-            if group > cx:
-                cx = group
-            cx += head
-            if store:
-                if before > cx:
-                    cx = before
-                cx += tail
-                if cx > st:
-                    st = cx
-                if slot > st:
-                    held += slot - st
-                    st = slot
-                st += store
-                before, last = last, st
-            else:
-                cx += tail
-        self.ld, self.cx, self.st = ld, cx, st
-        self.closed, self.before, self.last = closed, before, last
-        return loaded, st, held
-
-    def skip(self, cycles: int, ready: int) -> None:
-        """Instructions of a frame that does not exist pass in order, a cycle each; credits keep the queues together.
-        Its loads still wait for RX, which is through with what stands before its own messages at cycle `ready`."""
-        self.ld = self.cx = self.st = max(self.ld, self.cx, self.st, self.open, ready) + cycles
 
 
 @dataclass(slots=True)
@@ -170,10 +59,12 @@ class Machine:
         links: Mapping[str, tuple[int, int]],
         crowd: Mapping[tuple[str, str], float],
         banks: Sequence[Mapping[str, int]],
+        together: Sequence[Group] = (),
     ) -> None:
         """crowd: (engine, link) -> share of the time that others than the engine keep the link busy.
 
-        banks: of each channel, the time for which its message keeps the banks of its ends busy."""
+        banks: of each channel, the time for which its message keeps the banks of its ends busy. together: tasks that
+        share their weights."""
         self.plan, self.steps, self.crowd, self.banks = plan, steps, crowd, banks
         self.events = sorted(events, key=lambda e: e.order)
         self.links = links
@@ -183,6 +74,19 @@ class Machine:
             self.place.update({i: (e.order, k) for k, i in enumerate(e.sends)})
         self.host_sends = [i for i, c in enumerate(plan.channels) if c.source == HOST and i not in self.place]
         self.place.update({i: (-1, k) for k, i in enumerate(self.host_sends)})  # the graph's inputs, before all
+        self.group_of = {t: g for g in together for t in g.tasks}
+        # A layer sends its results behind the first weight blocks of the groups that follow it; by its last event.
+        self.followers: dict[int, list[Group]] = {}
+        self.holds: set[int] = set()
+        for g in together:
+            own = [e.order for e in self.events if e.task is not None and e.task.task.rpartition("#")[0] == g.after]
+            if own:
+                self.followers.setdefault(own[-1], []).append(g)
+                self.holds.update(own[:-1])
+        self.layer_groups: dict[tuple[str, int], list[Group]] = {}
+        for g in together:
+            self.layer_groups.setdefault(_layer_of(g), []).append(g)
+        self.event_of = {e.task.task: e for e in self.events if e.task is not None}
         self.deepest = max([e.stage for e in self.events] + [c.target_stage for c in plan.channels] + [0])
 
     def play(self, frames: int) -> Times:
@@ -192,6 +96,10 @@ class Machine:
             run.iteration(iteration)
         times = 1 if frames == 1 else len(run.watched)
         return Times(tuple(run.done), {t: ps // times for t, ps in run.took.items()}, run.busy)
+
+
+def _layer_of(group: Group) -> tuple[str, int]:
+    return group.tasks[0].rpartition("#")[0], group.replica
 
 
 class _Run:
@@ -205,6 +113,9 @@ class _Run:
         # In one frame, or without stages, many messages set out together.
         meeting = frames == 1 or machine.deepest == 0
         self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, machine.banks, meeting)
+        self.queues = Queues()
+        self.ahead: dict[tuple[str, int], tuple[int, Result]] = {}  # tasks played with others of their group, by frame
+        self.running: dict[tuple[str, int], Running] = {}  # groups whose first block has been passed, by first task
         self.done = [0] * frames
         self.took: dict[str, int] = {}
         self.watched = range(frames - WATCHED, frames)  # iterations in which every stage has a frame
@@ -221,6 +132,7 @@ class _Run:
         if iteration < self.frames:
             for i in self.m.host_sends:
                 self._send(i, iteration, iteration, 0)
+        results: list[tuple[Event, int, int]] = []  # event, frame, end: not sent yet
         for e in self.m.events:
             frame = iteration - e.stage
             real = 0 <= frame < self.frames
@@ -234,21 +146,28 @@ class _Run:
             if not real:
                 core.skip(steps.skip_cycles, ps_cycles(self._passed(e, iteration), core.clock_khz))
                 continue
-            ready_ps = self._ready(e, frame)
-            slot_ps = max((messages.sent.get((i, frame - 2), 0) for i in e.sends), default=0)
-            ready = ps_cycles(ready_ps, core.clock_khz)
-            before = max(core.st, ready)
-            slot = max(core.open, ps_cycles(slot_ps, core.clock_khz))
-            loaded, end, held = core.task(steps, ready, slot)
+            group = self.m.group_of.get(e.task.task)
+            if group is not None:
+                before, (loaded, end, held) = self._together(group, e.task.task, frame)
+            else:
+                ready, slot = self._start(e, core, frame)
+                before = max(core.st, ready)
+                loaded, end, held = core.task(steps, ready, slot)
             for i in e.inputs:
                 messages.read[(i, frame)] = max(messages.read.get((i, frame), 0), cycles_ps(loaded, core.clock_khz))
             if iteration in self.watched or self.frames == 1:
                 took = cycles_ps(max(steps.compute_cycles, end - before - held), core.clock_khz)
                 self.took[e.task.task] = self.took.get(e.task.task, 0) + took
             self.busy[e.task.engine] += cycles_ps(max(0, end - before), core.clock_khz)
-            end_ps = cycles_ps(end, core.clock_khz)
-            for i in e.sends:
-                self._send(i, iteration, frame, end_ps)
+            results.append((e, frame, cycles_ps(end, core.clock_khz)))
+            if e.order in self.m.holds:
+                continue
+            for g in self.m.followers.get(e.order, ()):
+                self.running[(g.tasks[0], frame)] = self._begin(g)
+            for done, of, end_ps in results:
+                for i in done.sends:
+                    self._send(i, iteration, of, end_ps)
+            results.clear()
 
         messages.play_all()
         for k, core in self.cores.items():
@@ -263,6 +182,43 @@ class _Run:
         if target != HOST:
             self.received[target].append(((iteration, self.m.place[index]), (index, frame)))
         self.messages.send(index, frame, ready_ps)
+
+    def _start(self, e: Event, core: Core, frame: int) -> tuple[int, int]:
+        """Cycles at which the event's data is there, and its result's slot is free."""
+        ready_ps = self._ready(e, frame)
+        slot_ps = max((self.messages.sent.get((i, frame - 2), 0) for i in e.sends), default=0)
+        return ps_cycles(ready_ps, core.clock_khz), max(core.open, ps_cycles(slot_ps, core.clock_khz))
+
+    def _together(self, group: Group, task: str, frame: int) -> tuple[int, Result]:
+        """(when its core turned to it, result) of a task of a group; the first one asked for plays all of its layer:
+        their weights stand before what any of them sends."""
+        if (task, frame) not in self.ahead:
+            alike = self.m.layer_groups[_layer_of(group)]
+            keys = [(g.tasks[0], frame) for g in alike]
+            under_way = [
+                self.running.pop(k) if k in self.running else self._begin(g) for k, g in zip(keys, alike, strict=True)
+            ]
+            self.messages.play_all()  # what was sent before stands before the other blocks
+            for g, running in zip(alike, under_way, strict=True):
+                own = zip(g.tasks, g.engines, strict=True)
+                starts = [self._start(self.m.event_of[t], self.cores[e], frame) for t, e in own]
+                floor = {e: (self.messages.tx_ps[e], self.messages.rx_ps[e]) for e in g.engines}
+                results = running.finish(starts, floor)
+                self._behind(g)
+                self.ahead.update({(t, frame): r for t, r in zip(g.tasks, results, strict=True)})
+        return self.ahead.pop((task, frame))
+
+    def _begin(self, group: Group) -> Running:
+        """Passes the first block of the group's weights; what its engines send now stands behind it."""
+        self.messages.play_all()
+        running = Running(group, self.cores, self.m.steps, self.m.links, self.queues)
+        self._behind(group)
+        return running
+
+    def _behind(self, group: Group) -> None:
+        tx, rx = self.messages.tx_ps, self.messages.rx_ps
+        for e in group.engines:
+            tx[e], rx[e] = max(tx[e], self.queues.tx.get(e, 0)), max(rx[e], self.queues.rx.get(e, 0))
 
     def _ready(self, e: Event, frame: int) -> int:
         """When all messages that the event waits for have arrived."""

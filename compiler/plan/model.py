@@ -54,10 +54,30 @@ class SlicePlan:
     reduce_to: int
     stage: int
     order: int  # position in the one global topological order; queues follow it
-    memory: str  # "stream" | "resident"
+    memory: str  # "stream" | "resident" | "share 1/2" (streamed, one of two shares from its own DRAM: XferPlan)
     tile: dict[str, int]  # chosen by compiler.ops: e.g. tm, tr, tc, tn, order
     cycles: int  # predicted busy cycles a frame on its engine
     replica: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HopPlan:
+    """One share of a layer's weights on its way from an engine that has it to one that needs it."""
+
+    share: int  # index into XferPlan.tasks: whose share it is
+    source: str  # engine id
+    target: str
+    bits_per_frame: int
+    route: tuple[str, ...]  # link ids
+
+
+@dataclass(frozen=True, slots=True)
+class XferPlan:
+    """Tasks that need the same weights: the k-th loads share k of each block from its DRAM ("share k/n" in its memory)
+    and passes it on; hops are in the order in which the messages of a block pass the queues."""
+
+    tasks: tuple[str, ...]
+    hops: tuple[HopPlan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +86,7 @@ class LayerPlan:
     op: str
     strategy: str  # "whole" | "Pm=2" | "Pn=3" …
     slices: tuple[SlicePlan, ...]
+    xfer: tuple[XferPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ they began. Tile tokens follow docs/machine.md; everything between layers and tr
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from compiler.ir.graph import Graph, storage4
@@ -30,6 +30,7 @@ from compiler.ops.boxes import whole_box
 from compiler.schedule.buffers import Buffers
 from compiler.schedule.flow import Flow, TaskRef
 from compiler.schedule.messages import Message, transport_instruction
+from compiler.schedule.shares import Block, Passing, ShareMessage, guards, share_instruction
 from compiler.schedule.tokens import RingUse, pass_tokens, ring_slots
 
 CREDITS = 2  # load groups and result tiles in flight
@@ -82,6 +83,9 @@ class CoreBuilder:
         self.rings: dict[Space, list[list[int]]] = {Space.WGT: [], Space.TAB: []}  # [load group, last group] a block
         self.patches: dict[Space, list[_Patch]] = {Space.WGT: [], Space.TAB: []}
         self.resident_used = 0
+        self.blocks: list[Block] = []  # of the ring of weights, as `rings` has them
+        self.blocks_of: dict[str, list[int]] = {}
+        self.passed: list[Passing] = []
 
     # -- tables -------------------------------------------------------------------------------------------------
 
@@ -147,6 +151,9 @@ class CoreBuilder:
                     if block is None:
                         block = blocks[(space, ordinal)] = len(self.rings[space])
                         self.rings[space].append([here, here])
+                        if space == Space.WGT:
+                            self.blocks.append(Block())
+                            self.blocks_of.setdefault(task, []).append(block)
                     self.rings[space][block][1] = here
             group = self.groups[here]
             for p in step.loads:
@@ -201,7 +208,16 @@ class CoreBuilder:
                 self.patches[Space.WGT].append(_Patch(i, "wgt_addr", wgt))
             if "tab_addr" in p.fields and tab >= 0:
                 self.patches[Space.TAB].append(_Patch(i, "tab_addr", tab))
-        return self.emit(i)
+        at = self.emit(i)
+        if wgt >= 0:
+            block = self.blocks[wgt]
+            if p.op == "LD" and p.fields["scratch_space"] == Space.WGT:
+                block.load, block.lo = at, p.fields.get("scratch_addr", 0)
+                block.hi = block.lo + p.fields["n0"]
+            elif "wgt_addr" in p.fields:
+                block.size = p.fields["m"] * p.fields["n"] * p.fields["kh"] * p.fields["kw"]
+                block.first_mac, block.last_mac = at if block.first_mac < 0 else block.first_mac, at
+        return at
 
     def _close_group(self) -> None:
         """Writes the tokens of the youngest load group."""
@@ -249,9 +265,13 @@ class CoreBuilder:
 
     # -- dependencies between layers and transfers ----------------------------------------------------------------
 
-    def add_messages(self, messages: list[Message], channel_of: Callable[[int, int], int]) -> None:
+    def add_messages(self, messages: Sequence[Message | ShareMessage], channel_of: Callable[[int, int], int]) -> None:
         """TX and RX of this core in the global order, with what they wait for."""
         for m in messages:
+            if isinstance(m, ShareMessage):
+                if self.rank in (m.source, m.target):
+                    self._pass_share(m, channel_of(m.source, m.target))
+                continue
             t = m.transfer
             outgoing = t.piece.rank == self.rank
             if not outgoing and t.target != self.rank:
@@ -271,6 +291,15 @@ class CoreBuilder:
                     late = stage - t.piece.stage
                     self.depend(Queue.RX, at, Queue.LD, span.first_load, late)
                     self.depend(Queue.LD, span.last_load, Queue.RX, at, view.depth - late)
+
+    def _pass_share(self, m: ShareMessage, channel: int) -> None:
+        """One end of a share's message; what it waits for is known when the ring's slots are."""
+        outgoing = m.source == self.rank
+        i = share_instruction(m, outgoing, channel)
+        i.debug = self.row("", m.owner, "", (), "transport")
+        block = self.blocks_of[m.source_task if outgoing else m.target_task][m.block]
+        self.patches[Space.WGT].append(_Patch(i, "wgt_addr", block))
+        self.passed.append(Passing(i.queue, self.emit(i), block, m.lo, m.hi))
 
     def add_layers(self, refs: list[TaskRef]) -> None:
         """Layers of a core run one after the other: loads of activations wait for the stores of the layer before."""
@@ -307,6 +336,9 @@ class CoreBuilder:
         for space, uses in self.rings.items():
             slots, extra = ring_slots([RingUse(*u) for u in uses], real)
             empty = max(empty, extra)
+            if space == Space.WGT and self.passed:
+                for dependency in guards(self.blocks, slots, self.passed):
+                    self.depend(*dependency)
             for p in self.patches[space]:
                 p.instruction.fields[p.name] = p.instruction.fields.get(p.name, 0) + bases[space][slots[p.block]]
         for _ in range(empty):

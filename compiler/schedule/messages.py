@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Graph, storage4
 from compiler.isa.canonical import canonical_fields
@@ -16,6 +16,7 @@ from compiler.ops.dma import merge_dims
 from compiler.plan.model import Box
 from compiler.schedule.buffers import dtype_of
 from compiler.schedule.flow import Flow, Transfer
+from compiler.schedule.shares import ShareMessage
 from cost_models.primitives import ceil_div
 
 MESSAGE_BYTES = 16 * 1024
@@ -31,11 +32,29 @@ class Message:
     bytes: int
     tag: int
 
+    @property
+    def source(self) -> int:
+        return self.transfer.piece.rank
 
-def plan_messages(graph: Graph, flow: Flow, views: dict[int, dict[str, View]], first_tag: int) -> list[Message]:
-    """All messages of a replica in the global order of transfers; tags count up from `first_tag`."""
-    out: list[Message] = []
+    @property
+    def target(self) -> int:
+        return self.transfer.target
+
+
+def plan_messages(
+    graph: Graph, flow: Flow, views: dict[int, dict[str, View]], shares: list[ShareMessage], first_tag: int
+) -> list[Message | ShareMessage]:
+    """All messages of a replica in the one global order, that of transfers, with the shares of weights in their places;
+    tags count up from `first_tag`."""
+    out: list[Message | ShareMessage] = []
+    waiting = list(reversed(shares))
+
+    def before(order: int | None) -> None:
+        while waiting and (order is None or waiting[-1].place[0] <= order):
+            out.append(replace(waiting.pop(), tag=first_tag + len(out)))
+
     for t in flow.transfers:
+        before(t.piece.order)
         name = t.piece.tensor
         elem = dtype_of(graph, name)[1]
         ends = [views[r][name] for r in (t.piece.rank, t.target) if r != HOST_RANK]
@@ -46,6 +65,7 @@ def plan_messages(graph: Graph, flow: Flow, views: dict[int, dict[str, View]], f
             for s in box_sizes(box):
                 size *= s
             out.append(Message(t, box, size * elem, first_tag + len(out)))
+    before(None)
     return out
 
 

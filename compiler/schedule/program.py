@@ -6,6 +6,7 @@ the plan's global order on every core, so that no plan can deadlock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from compiler.ir.graph import Graph
@@ -16,6 +17,7 @@ from compiler.schedule.buffers import plan_buffers
 from compiler.schedule.core import CoreBuilder
 from compiler.schedule.flow import build_flow
 from compiler.schedule.messages import CAPACITY_MESSAGES, MESSAGE_BYTES, Message, host_message, plan_messages
+from compiler.schedule.shares import ShareMessage, share_messages
 from compiler.schedule.stream import aliases_of, schedule_streaming
 from device_db.model import Cluster, DieRef
 from device_db.topology import link_specs, route, transport
@@ -42,7 +44,7 @@ def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
     if any(e.style == "streaming" for e in plan.engines):
         return schedule_streaming(graph, plan, cluster)
     engines = {e.rank: e for e in sorted(plan.engines, key=lambda e: e.rank)}
-    messages: dict[int, list[Message]] = {}
+    messages: dict[int, list[Message | ShareMessage]] = {}
     builders: dict[int, CoreBuilder] = {}
     flows = [build_flow(graph, plan, r) for r in range(max(1, plan.replicas))]
     tag = 0
@@ -53,7 +55,8 @@ def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
             for ref in refs:
                 builder.add_task(ref)
             builders[rank] = builder
-        messages[flow.replica] = plan_messages(graph, flow, {r: b.views for r, b in buffers.items()}, tag)
+        shares = share_messages(graph, plan, flow, MESSAGE_BYTES)
+        messages[flow.replica] = plan_messages(graph, flow, {r: b.views for r, b in buffers.items()}, shares, tag)
         tag += len(messages[flow.replica])
     channels = plan_channels(cluster, engines, [m for part in messages.values() for m in part])
     for flow in flows:
@@ -62,10 +65,10 @@ def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
             builders[rank].add_layers(refs)
     programs = {r: b.finish() for r, b in sorted(builders.items())}
     host = [
-        (_core_end(m), host_message(graph, m, channels[(m.transfer.piece.rank, m.transfer.target)].id, replica))
+        (_core_end(m), host_message(graph, m, channels[(m.source, m.target)].id, replica))
         for replica, part in messages.items()
         for m in part
-        if HOST_RANK in (m.transfer.piece.rank, m.transfer.target)
+        if isinstance(m, Message) and HOST_RANK in (m.source, m.target)
     ]
     specs = link_specs(cluster)
     deepest = _stages(plan)
@@ -94,10 +97,10 @@ def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
 
 
 def plan_channels(
-    cluster: Cluster, engines: dict[int, EnginePlan], messages: list[Message]
+    cluster: Cluster, engines: dict[int, EnginePlan], messages: Sequence[Message | ShareMessage]
 ) -> dict[tuple[int, int], Channel]:
     """One channel for each ordered pair of ranks that exchange messages, numbered in rank order."""
-    pairs = sorted({(m.transfer.piece.rank, m.transfer.target) for m in messages})
+    pairs = sorted({(m.source, m.target) for m in messages})
     refs = {rank: die_ref(cluster, e) for rank, e in engines.items()}
     out = {}
     for k, (source, target) in enumerate(pairs):
@@ -110,7 +113,7 @@ def plan_channels(
 
 def _core_end(m: Message) -> int:
     """The rank of the core at which a message of the host begins or ends."""
-    return m.transfer.target if m.transfer.piece.rank == HOST_RANK else m.transfer.piece.rank
+    return m.target if m.source == HOST_RANK else m.source
 
 
 def _stages(plan: Plan) -> int:

@@ -30,7 +30,14 @@ from compiler.simulator.actors import (
 from compiler.simulator.durations import Transfer, compute_cycles, mac_operations, transfer
 from compiler.simulator.flows import Resource, Route
 from compiler.simulator.host import HOST_FRAMES, HostTask, root_names, root_of
-from cost_models.primitives import DMA_SETUP_CYCLES, OTHER_CYCLES, PS_PER_SECOND, ceil_div, cycles_ps
+from cost_models.primitives import (
+    DMA_SETUP_CYCLES,
+    OTHER_CYCLES,
+    PS_PER_SECOND,
+    STREAM_BYTES_PER_CYCLE,
+    ceil_div,
+    cycles_ps,
+)
 from device_db.errors import FvcError
 
 HOST = -1  # the core index of the host's actors
@@ -236,16 +243,18 @@ class _Builder:
                 raise broken(f"{ins.op} uses a channel that no program describes", f"rank {core.rank}: {ins.fields}")
             channel = self.channels[ins.fields.get("channel", 0)]
             box = transfer(ins, 1)
-            bank = self.out.resources[bank_key(program, core)]
+            # A part of a weight block comes from the scratchpad: no bank is busy with it.
+            near = None if ins.fields.get("wgt", 0) else self.out.resources[bank_key(program, core)]
             if ins.op == "TX":
                 kind, effect_waits = TX, (*waits, wire.credits)
-                route = self._sending(channel, box, bank, once)
+                route = self._sending(channel, box, near, once, clock)
             else:
                 kind, effect_waits, credits = RX, (*waits, wire.heads), (wire.credits,)
                 slowest = min((self.out.resources[link].capacity for link in channel.links), default=0)
                 least = ceil_div(box.data_bytes * PS_PER_SECOND, slowest) if slowest else 0
-                route = Route(box.bus_bytes, (bank,), (1.0,), least)
-                self._count(bank, box.bus_bytes, once)
+                if near is not None:
+                    route = Route(box.bus_bytes, (near,), (1.0,), least)
+                    self._count(near, box.bus_bytes, once)
         else:
             duration = cycles_ps(compute_cycles(ins, core.engine), clock)
             if ins.op == "MAC" and not once:
@@ -255,11 +264,16 @@ class _Builder:
             ins.op, k,
         )  # fmt: skip
 
-    def _sending(self, channel: Channel, box: Transfer, bank: Resource, once: bool) -> Route:
+    def _sending(
+        self, channel: Channel, box: Transfer, bank: Resource | None, once: bool, clock_khz: int
+    ) -> Route | None:
         links = tuple(self.out.resources[link] for link in channel.links)
-        self._count(bank, box.bus_bytes, once)
         for link in links:
             self._count(link, box.data_bytes, once)
+        if bank is None:
+            least = cycles_ps(ceil_div(box.data_bytes, STREAM_BYTES_PER_CYCLE), clock_khz)
+            return Route(box.data_bytes, links, tuple(1.0 for _ in links), least) if box.data_bytes else None
+        self._count(bank, box.bus_bytes, once)
         if not links or not box.data_bytes:
             return Route(box.bus_bytes, (bank,), (1.0,))
         return Route(box.data_bytes, (bank, *links), (box.bus_bytes / box.data_bytes, *(1.0 for _ in links)))

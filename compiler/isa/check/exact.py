@@ -29,6 +29,9 @@ _CREDITS = {
 }
 _DATA = {(_ST, _TX), (_RX, _LD)}  # the second needs what the first wrote, in the same frame
 _SPACE = {(_TX, _ST), (_LD, _RX)}  # the second writes the slot that the first read
+# The same for parts of weight blocks: they lie in a ring of WGT, whose slots come round within an iteration or two.
+_WGT_DATA = {(_LD, _TX), (_RX, _CX), (_RX, _TX)}
+_WGT_SPACE = {(_TX, _LD), (_CX, _RX), (_TX, _RX)}
 
 
 class _Places:
@@ -56,6 +59,8 @@ class _Places:
     def own(self, i: Instruction) -> int | None:
         if i.op not in ("LD", "ST", "TX", "RX") or i.fields.get("dram_space", Space.WORK) != Space.WORK:
             return None
+        if i.fields.get("wgt", 0):
+            return None
         at = i.fields.get("dram_addr", 0)
         k = bisect_right(self.low, at) - 1
         return k if k >= 0 and at < self.high[k] else None
@@ -66,6 +71,27 @@ class _Places:
             if load.queue == _LD:
                 return self.own(other) in self.by_task.get(self._task(load), ())
         return self.own(a) is not None and self.own(a) == self.own(b)
+
+
+def _weights(i: Instruction) -> tuple[int, int] | None:
+    """The bytes of WGT that an instruction touches."""
+    f = i.fields
+    if i.op in ("TX", "RX") and f.get("wgt", 0):
+        return f.get("wgt_addr", 0), f.get("wgt_addr", 0) + f.get("n0", 0)
+    if i.op == "LD" and f.get("scratch_space", 0) == Space.WGT:
+        return f.get("scratch_addr", 0), f.get("scratch_addr", 0) + f.get("n0", 0)
+    if i.op == "MAC":
+        size = f.get("m", 0) * f.get("n", 0) * f.get("kh", 0) * f.get("kw", 0)
+        return f.get("wgt_addr", 0), f.get("wgt_addr", 0) + size
+    return None
+
+
+def _guards_weights(earlier: Instruction, later: Instruction, distance: int) -> bool:
+    """Whether a token passes on, or gives free, bytes of WGT that both instructions touch."""
+    a, b = _weights(earlier), _weights(later)
+    if a is None or b is None or min(a[1], b[1]) <= max(a[0], b[0]):
+        return False
+    return distance == 0 if (earlier.queue, later.queue) in _WGT_DATA else distance in (0, 1)
 
 
 def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
@@ -85,6 +111,12 @@ def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
             elif pair in _SPACE:
                 wanted = later.fields.get("depth", 1) - (places.stage(earlier) - places.stage(later))
             elif pair in _CREDITS:
+                continue
+            elif pair in _WGT_DATA | _WGT_SPACE:
+                if not _guards_weights(earlier, later, distance):
+                    name = f"{pair[0].name}[{int(view.position[source])}] {distance} iterations before"
+                    what = f"its token is that of {name}, which touches other bytes of WGT"
+                    findings.add("FVC324", what, *view.where(k))
                 continue
             else:
                 findings.add("FVC324", f"no token passes from {pair[0].name} to {pair[1].name}", *view.where(k))

@@ -98,6 +98,16 @@ def _dram_box(c: _Collector, g: Group, space: Space | Ints, write: bool) -> None
           slot_stride=f["frame_stride"], where=real)  # fmt: skip
 
 
+def _message(c: _Collector, g: Group, write: bool) -> None:
+    """The near end of a message: a box of WORK, or a run of WGT."""
+    f = g.fields
+    dims = ((f["n2"], f["dram_s2"]), (f["n1"], f["dram_s1"]), (f["n0"], f["dram_s0"]))
+    real = (f["n2"] > 0) & (f["n1"] > 0) & (f["n0"] > 0)
+    c.add(g, Space.WORK, write, f["dram_addr"], dims, f["elem"], slots=np.maximum(f["depth"], 1),
+          slot_stride=f["frame_stride"], where=np.flatnonzero(real & (f["wgt"] == 0)))  # fmt: skip
+    c.dense(g, Space.WGT, write, f["wgt_addr"], f["n0"], np.flatnonzero(real & (f["wgt"] == 1)))
+
+
 def _transfers(c: _Collector, view: CoreView) -> None:
     if g := view.group("LD"):
         f = g.fields
@@ -111,9 +121,9 @@ def _transfers(c: _Collector, view: CoreView) -> None:
         dims = ((f["n2"], f["scratch_s2"]), (f["n1"], f["scratch_s1"]))
         c.add(g, f["scratch_space"], False, f["scratch_addr"], dims, f["n0"] * f["elem"])
     if g := view.group("TX"):
-        _dram_box(c, g, Space.WORK, False)
+        _message(c, g, False)
     if g := view.group("RX"):
-        _dram_box(c, g, Space.WORK, True)
+        _message(c, g, True)
     if g := view.group("CRC"):
         c.dense(g, Space.CONST, False, g.fields["dram_addr"], g.fields["bytes"])
 

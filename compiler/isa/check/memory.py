@@ -28,6 +28,7 @@ from compiler.isa.table import Flag, Queue, Space
 UNWRITTEN = -(1 << 62)
 ONCE_BASE = -(1 << 60)  # content of a ONCE load: ONCE_BASE - stage
 GROUPS = 1 << 24
+MESSAGE = GROUPS - 1  # what RX brings into a scratchpad: parts of the weight block that a load group began
 _MAX_ITERATIONS = 1024  # 255 slots and the deepest pipelines seen several times over
 
 
@@ -80,7 +81,7 @@ def _groups(view: CoreView) -> list[int]:
     queue = view.head("queue")
     opens = (queue == Queue.LD) & (view.head("wait") >> Queue.CX & 1 == 1)
     groups = np.where(queue == Queue.LD, np.cumsum(opens), GROUPS // 2 + view.head("packet"))
-    return [int(g) for g in groups]
+    return [int(g) for g in np.where(queue == Queue.RX, MESSAGE, groups)]
 
 
 def regions(accesses: Accesses) -> list[Ints]:
@@ -235,7 +236,10 @@ class Player:
             hits = np.flatnonzero(~good)
             if not hits.size:
                 if tiles:
-                    hits = np.flatnonzero(found != first)
+                    own = found[found % GROUPS != MESSAGE]
+                    if not own.size or (own == own[0]).all():
+                        return
+                    hits = np.flatnonzero((found != own[0]) & (found % GROUPS != MESSAGE))
                     what = f"{self.space} byte {self._address(at, hits, play)} belongs to another tile than the first"
                     self.findings.add("FVC328", what, *self.view.where(k))
                 return

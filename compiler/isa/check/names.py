@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from compiler.isa.check.findings import Findings
+from compiler.isa.check.tables import layer_of
 from compiler.isa.check.view import CoreView
 from compiler.isa.program import Channel, DebugRow, DeviceProgram
 from compiler.isa.table import HOST_RANK, Flag, Queue, Space
@@ -20,12 +21,6 @@ _HOST, _SWITCH = "host", "switch"
 _BOXED = ("output", "partial", "transport")  # roles whose rows name a box of their tensor
 _TENSOR = ("output", "partial", "transport", "input")  # … whose rows name a tensor
 Place = tuple[str, str | None]  # device or "host" or "switch", and the die where it is known
-
-
-def layer_of(task: str) -> str | None:
-    """The node of a task "node#3", or None if it is no task's name."""
-    node, mark, number = task.rpartition("#")
-    return node if mark and number.isdecimal() and number == str(int(number)) else None
 
 
 def check_rows(view: CoreView, replicas: int, findings: Findings) -> None:
@@ -77,8 +72,11 @@ def check_folding(view: CoreView, findings: Findings) -> None:
     stages: dict[str, set[int]] = {t: set() for t in tiles}
     roles: dict[str, set[str]] = {t: set() for t in tiles}
     resident: set[str] = set()
+    shared: set[str] = set()  # tasks that pass a part of their weights on
     for i in view.stream:
         row = view.core.debug[i.debug]
+        if i.op == "TX" and i.fields.get("wgt", 0):
+            shared.add(row.task)
         if i.queue in (Queue.LD, Queue.CX, Queue.ST) and i.op != "SYNC" and row.task in stages:
             stages[row.task].add(i.stage)
             roles[row.task].add(row.role)
@@ -92,7 +90,7 @@ def check_folding(view: CoreView, findings: Findings) -> None:
     for r, (task, count) in zip(rows, tiles.items(), strict=True):
         wanted: dict[str, object] = {
             "layer": layer_of(task), "engine": e.id, "die": e.die, "tm": e.tm, "tn": e.tn, "tiles": count,
-            "memory": "resident" if task in resident else "stream",
+            "memory": _memory(r.get("memory"), task in resident, task in shared),
         }  # fmt: skip
         for name, value in wanted.items():
             if name in r and (r[name] != value or type(r[name]) is not type(value)):
@@ -103,6 +101,13 @@ def check_folding(view: CoreView, findings: Findings) -> None:
             findings.add("FVC339", f"folding metadata of {task}: role {r['role']!r}", view.name)
         if "stage" in r and stages[task] != {r["stage"]}:
             findings.add("FVC339", f"folding metadata of {task}: stage {r['stage']!r}", view.name)
+
+
+def _memory(said: object, resident: bool, shared: bool) -> object:
+    """What the metadata must say of a task's weights; which share of how many stands nowhere else in the text."""
+    if shared:
+        return said if isinstance(said, str) and said.startswith("share ") else "share"
+    return "resident" if resident else "stream"
 
 
 def check_symbol_names(view: CoreView, findings: Findings) -> None:

@@ -54,6 +54,12 @@ def ordered(counts: Sequence[int], strides: Sequence[int]) -> list[tuple[int, in
     return merged
 
 
+def layer_of(task: str) -> str | None:
+    """The node of a task "node#3", or None if it is no task's name."""
+    node, mark, number = task.rpartition("#")
+    return node if mark and number.isdecimal() and number == str(int(number)) else None
+
+
 def check_packets(view: CoreView, findings: Findings) -> None:
     """FVC333: ids count from 0, indices valid, a packet's instructions stand together in each queue."""
     packets = view.core.packets
@@ -340,6 +346,10 @@ def check_transports(view: CoreView, findings: Findings) -> None:
             i = view.stream[k]
             f, row = i.fields, view.core.debug[i.debug]
             if f["bytes"] == 0:
+                continue
+            if f.get("wgt", 0):
+                if row.tensor or layer_of(row.task) is None:
+                    findings.add("FVC334", f"{op} of weights names {row.tensor!r} of {row.task!r}", *view.where(k))
                 continue
             places = [p for p in view.core.memory_map if p.tensor == row.tensor and legal_box(p.box)]
             if not legal_box(row.box) or not any(_moves(p, row.box, f) for p in places):

@@ -8,6 +8,7 @@ from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.check.findings import Findings
 from compiler.ops import input_boxes, partial_name
 from compiler.partition.check.layers import common, count, whole
+from compiler.partition.check.xfer import check_xfer
 from compiler.plan.model import Box, ChannelPlan, LayerPlan, Plan, SlicePlan
 from device_db.model import Cluster, DieRef
 from device_db.topology import route
@@ -48,6 +49,7 @@ def check_flow(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> b
     for replica in range(plan.replicas):
         flow = _walk(plan, graph, replica, objective == "latency", found)
         _channels(plan, graph, replica, flow, routes, left, found)
+    check_xfer(plan, graph, routes.between, found)
     for k, c in left:
         found.add("FVC220", f"nothing needs the channel of '{c.tensor}' {c.source} -> {c.target}", f"channels[{k}]")
     return len(found.kept) == before

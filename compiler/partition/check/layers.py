@@ -11,6 +11,7 @@ from compiler.ops import (
     input_boxes,
     partial_name,
     resident_budget_bytes,
+    share_of,
     splits,
     task_cost,
     task_timeline,
@@ -200,8 +201,9 @@ def _costs(plan: Plan, graph: Graph, found: Findings) -> None:
     for layer, node in zip(plan.layers, graph.nodes, strict=True):
         for s in layer.slices:
             where = f"layers {layer.name} slice {s.task}"
-            if s.memory not in MEMORIES:
-                found.add("FVC220", f"memory '{s.memory}' is none of {', '.join(MEMORIES)}", where)
+            if s.memory not in MEMORIES and share_of(s.memory)[1] == 1:
+                styles = ", ".join(MEMORIES)
+                found.add("FVC220", f"memory '{s.memory}' is none of {styles}, and no share like 'share 1/2'", where)
                 continue
             cost = task_cost(
                 graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,

@@ -28,6 +28,9 @@ def link_bits(plan: Plan) -> dict[str, int]:
     for c in plan.channels:
         for link in c.route:
             out[link] = out.get(link, 0) + c.bits_per_frame
+    for hop in (h for layer in plan.layers for x in layer.xfer for h in x.hops):
+        for link in hop.route:
+            out[link] = out.get(link, 0) + hop.bits_per_frame
     return out
 
 

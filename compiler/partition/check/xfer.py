@@ -1,0 +1,95 @@
+"""Judges shared weights: that every task gets every share of the blocks that it needs, once, over a real route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compiler.ir.graph import Graph, Node
+from compiler.isa.check.findings import Findings
+from compiler.ops import share_bounds, share_of, shared_blocks
+from compiler.plan.model import HopPlan, LayerPlan, Plan, SlicePlan, XferPlan
+
+Between = Callable[[str, str], tuple[str, ...]]
+
+
+def check_xfer(plan: Plan, graph: Graph, between: Between, found: Findings) -> None:
+    """FVC220: groups, hops, routes and bits of every layer. between: the links from one engine to another."""
+    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+        named: list[str] = []
+        for k, x in enumerate(layer.xfer):
+            where = f"layers {layer.name} xfer[{k}]"
+            named += x.tasks
+            if own := _group(layer, node, x, graph, where, found):
+                _hops(x, own, _share_bytes(node, own[0], len(own), graph), between, where, found)
+        sharing = [s.task for s in layer.slices if share_of(s.memory)[1] > 1]
+        if sorted(named) != sorted(sharing):
+            odd = sorted(set(named) ^ set(sharing)) or sorted(named)
+            found.add("FVC220", f"not in one group each: {', '.join(odd[:5])}", f"layers {layer.name} xfer")
+        if layer.xfer:
+            orders = sorted(s.order for s in layer.slices)
+            if orders != list(range(orders[0], orders[0] + len(orders))) or any(s.stage for s in layer.slices):
+                text = "tasks that share weights stand together in the order, at stage 0, with those of their layer"
+                found.add("FVC220", text, f"layers {layer.name} xfer")
+
+
+def _group(
+    layer: LayerPlan, node: Node, x: XferPlan, graph: Graph, where: str, found: Findings
+) -> list[SlicePlan] | None:
+    """The slices of a group in order of shares, if they may share their weights."""
+    known = {s.task: s for s in layer.slices}
+    own = [known[t] for t in x.tasks if t in known]
+    wrong = ""
+    if len(own) != len(x.tasks) or len(own) < 2:
+        wrong = f"tasks {list(x.tasks)} are not two or more of the layer's"
+    elif [share_of(s.memory) for s in own] != [(k, len(own)) for k in range(len(own))]:
+        wrong = f"memory of its tasks is {[s.memory for s in own]}"
+    elif len({s.engine for s in own}) < len(own) or len({s.replica for s in own}) > 1:
+        wrong = "its tasks do not stand on engines of their own in one replica"
+    elif len({_blocks(node, s, graph) for s in own}) > 1:
+        wrong = "its tasks take other weight blocks, or in another order"
+    if wrong:
+        found.add("FVC220", wrong, where)
+    return None if wrong else own
+
+
+def _blocks(node: Node, s: SlicePlan, graph: Graph) -> tuple[tuple[int, int, int, int, int], ...]:
+    return shared_blocks(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), s.tile)
+
+
+def _share_bytes(node: Node, s: SlicePlan, sharers: int, graph: Graph) -> list[int]:
+    """Bytes a frame of every share."""
+    out = [0] * sharers
+    for *_, size in _blocks(node, s, graph):
+        for k in range(sharers):
+            lo, hi = share_bounds(size, k, sharers)
+            out[k] += hi - lo
+    return out
+
+
+def _hops(x: XferPlan, own: list[SlicePlan], size: list[int], between: Between, where: str, found: Findings) -> None:
+    engines = [s.engine for s in own]
+    there = {(k, e) for k, e in enumerate(engines)}
+    for i, h in enumerate(x.hops):
+        at = f"{where} hops[{i}]"
+        if wrong := _hop(h, engines, there, size, between):
+            found.add("FVC220", wrong, at)
+            return
+        there.add((h.share, h.target))
+    for k in range(len(engines)):
+        for e in engines:
+            if (k, e) not in there:
+                found.add("FVC220", f"share {k} never reaches {e}", where)
+
+
+def _hop(h: HopPlan, engines: list[str], there: set[tuple[int, str]], size: list[int], between: Between) -> str:
+    """What is wrong with a hop, or nothing."""
+    if not 0 <= h.share < len(engines) or h.source not in engines or h.target not in engines:
+        return f"share {h.share} from {h.source} to {h.target}: not within the group"
+    if (h.share, h.source) not in there:
+        return f"{h.source} passes share {h.share} on before it has it"
+    if (h.share, h.target) in there:
+        return f"{h.target} gets share {h.share} twice"
+    if h.bits_per_frame != size[h.share] * 8:
+        return f"{h.bits_per_frame} bits a frame, share {h.share} has {size[h.share] * 8}"
+    route = between(h.source, h.target)
+    return "" if tuple(h.route) == tuple(route) else f"route {list(h.route)}, the cluster's is {list(route)}"

@@ -1,0 +1,125 @@
+"""One core as a tile recurrence: durations of a task's steps under its bank's contention, and when its queues are free.
+
+See cost_models.pipeline for the recurrence without messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from compiler.partition.contention import Timeline, run
+
+Result = tuple[int, int, int]  # cycles of the last load of data, of the last store; how long a result waited for a slot
+
+
+@dataclass(slots=True)
+class Steps:
+    """A timeline as lists of numbers, stretched by what its bank cannot give at once."""
+
+    ahead: Sequence[int]
+    main: Sequence[int]
+    head: Sequence[int]
+    tail: Sequence[int]
+    store: Sequence[int]
+    compute_cycles: int
+    skip_cycles: int  # what its instructions take when their frame does not exist
+
+    @classmethod
+    def of(cls, t: Timeline, bytes_per_cycle: float) -> Steps:
+        plain = run([t], 1e18).end[0]
+        real = run([t], bytes_per_cycle).end[0]
+        # Loads and stores overlap most of the time: the stretch is what the whole task loses, put on its DMA steps.
+        factor = _stretch(t, plain, real)
+        ahead, main, store = t.ld_ahead, t.ld_main, t.st
+        if factor > 1.0:
+            ahead, main, store = (tuple(round(c * factor) for c in x) for x in (ahead, main, store))
+        return cls(ahead, main, t.cx_head, t.cx_tail, store, sum(t.cx_head) + sum(t.cx_tail), 2 * len(t.st))
+
+
+def _stretch(t: Timeline, plain: float, real: float) -> float:
+    """The factor on load and store durations that makes the uncontended recurrence as long as the contended one."""
+    if real <= plain * 1.001:
+        return 1.0
+    low, high = 1.0, 4.0
+    for _ in range(12):
+        mid = (low + high) / 2
+        scaled = _Scaled(t, mid)
+        if run([scaled], 1e18).end[0] < real:
+            low = mid
+        else:
+            high = mid
+    return high
+
+
+class _Scaled:
+    """A timeline with longer loads and stores."""
+
+    def __init__(self, t: Timeline, factor: float) -> None:
+        self.ld_ahead = tuple(round(c * factor) for c in t.ld_ahead)
+        self.ld_main = tuple(round(c * factor) for c in t.ld_main)
+        self.cx_head, self.cx_tail = t.cx_head, t.cx_tail
+        self.st = tuple(round(c * factor) for c in t.st)
+        self.ld_bus_bytes = self.st_bus_bytes = (0,) * len(t.st)
+
+
+@dataclass(slots=True)
+class Core:
+    """When the queues of a core are free, in cycles of its clock; see cost_models.pipeline for the recurrence."""
+
+    clock_khz: int
+    ld: int = 0
+    cx: int = 0
+    st: int = 0
+    closed: int = 0
+    before: int = 0
+    last: int = 0
+    open: int = 0  # from when on this iteration may store
+    ends_ps: list[int] = field(default_factory=list)  # of its iterations so far
+
+    def task(self, s: Steps, ready: int, slot: int) -> Result:
+        """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the
+        cycles of its last load of data and of its last store, and how long its first result waited for the slot."""
+        ld, cx, st = self.ld, self.cx, self.st
+        closed, before, last = self.closed, self.before, self.last
+        barrier = st if st > ready else ready
+        waiting = True
+        group = loaded = held = 0
+        for ahead, main, head, tail, store in zip(s.ahead, s.main, s.head, s.tail, s.store, strict=True):
+            if ahead or main:
+                if closed > ld:
+                    ld = closed
+                closed = cx
+                ld += ahead
+                if main:
+                    if waiting:
+                        waiting = False
+                        if barrier > ld:
+                            ld = barrier
+                    ld += main
+                    loaded = ld
+                group = ld
+            if group > cx:
+                cx = group
+            cx += head
+            if store:
+                if before > cx:
+                    cx = before
+                cx += tail
+                if cx > st:
+                    st = cx
+                if slot > st:
+                    held += slot - st
+                    st = slot
+                st += store
+                before, last = last, st
+            else:
+                cx += tail
+        self.ld, self.cx, self.st = ld, cx, st
+        self.closed, self.before, self.last = closed, before, last
+        return loaded, st, held
+
+    def skip(self, cycles: int, ready: int) -> None:
+        """Instructions of a frame that does not exist pass in order, a cycle each; credits keep the queues together.
+        Its loads still wait for RX, which is through with what stands before its own messages at cycle `ready`."""
+        self.ld = self.cx = self.st = max(self.ld, self.cx, self.st, self.open, ready) + cycles

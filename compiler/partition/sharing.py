@@ -1,0 +1,194 @@
+"""What shared weights cost a slice before anyone knows its engine: the worst of the runs of engines it may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from compiler.ir.graph import Graph, Node
+from compiler.isa.program import EngineSpec
+from compiler.ops import registry
+from compiler.ops.base import TaskTimeline
+from compiler.ops.registry import bare
+from compiler.partition.costs import busy_cycles
+from compiler.partition.defaults import ClusterRoutes
+from compiler.partition.grids import Grid
+from compiler.partition.options_table import Layer, Option, OptionTable
+from compiler.partition.pieces import Slot
+from compiler.partition.xfer import Hop, block_ps, groups, hops_of, shared_name, sharing, sizes_of_groups
+from compiler.plan.model import Box
+from cost_models.primitives import STREAM_BYTES_PER_CYCLE, ps_cycles
+from device_db.model import Cluster
+from device_db.topology import link_specs
+
+WORTH_SEARCHING = 50  # a search with shared weights must promise a 50th of the layers' time
+
+
+class Price(Protocol):
+    """Tabulator.option: the option of a task of a layer on a kind of engine."""
+
+    def __call__(
+        self, layer: int, kind: int, split: str, units: tuple[int, int], role: str, box: Box,
+        reduce_range: tuple[int, int], memory: str = ..., partials: int = ...,
+    ) -> Option | None: ...  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A grid whose cells share weights: the options of its cells by kind and cell, the ticks of the slowest."""
+
+    layer: Layer
+    grid: Grid
+    plain: str  # the name of the grid without
+    options: Mapping[tuple[int, int], Option]
+    ticks: int
+
+
+class Sharing:
+    """What shared weights would give, over the engines of one replica in machine order. An offer is made where the
+    slowest cell is quicker for it (always: for every grid that allows it), with the number of sharers that is best."""
+
+    def __init__(self, graph: Graph, slots: Sequence[Slot], cluster: Cluster, ref_khz: int, *, always: bool) -> None:
+        self.graph, self.slots, self.ref_khz, self.always = graph, slots, ref_khz, always
+        self.links = link_specs(cluster)
+        self.routes = ClusterRoutes(cluster)
+        self.kinds: list[Slot] = []
+        for s in slots:
+            if all((bare(s.spec), s.bank_sharers) != (bare(k.spec), k.bank_sharers) for k in self.kinds):
+                self.kinds.append(s)
+        self.offers: list[Offer] = []
+        self._hops: dict[tuple[int, ...], list[Hop]] = {}
+        self._times: dict[tuple[int, tuple[int, ...], int], int] = {}
+
+    def tabulate(self, price: Price, table: OptionTable, layer: Layer, grid: Grid) -> None:
+        """Makes the offer for a grid of the table, if there is one."""
+        node = self.graph.nodes[layer.index]
+        own = {(k, i): o for k in range(len(self.kinds)) for i, o in _cells(table, layer.index, k, grid)}
+        slowest = max((o.ticks for o in own.values()), default=0)
+        best: Offer | None = None
+        for sharers in sizes_of_groups(node, grid):
+            styles = sharing(node, grid, sharers)
+            if styles is None or len(own) < len(self.kinds) * len(grid.cells):
+                continue
+            limit = None if self.always else slowest
+            made = self._options(price, node, layer, grid, sharers, styles, own, limit)
+            if made is None:
+                continue
+            ticks = max(o.ticks for o in made.values())
+            if (self.always or ticks < slowest) and (best is None or ticks < best.ticks):
+                best = Offer(layer, replace(grid, name=shared_name(grid, sharers)), grid.name, made, ticks)
+        if best is not None:
+            self.offers.append(best)
+
+    def _options(
+        self,
+        price: Price,
+        node: Node,
+        layer: Layer,
+        grid: Grid,
+        sharers: int,
+        styles: Sequence[str],
+        plain: Mapping[tuple[int, int], Option],
+        limit: int | None,
+    ) -> dict[tuple[int, int], Option] | None:
+        """Options of all cells, or None: a cell does not fit, is not quicker than `limit`, or takes other blocks."""
+        name = shared_name(grid, sharers)
+        out: dict[tuple[int, int], Option] = {}
+        for kind, slot in enumerate(self.kinds):
+            for i, (c, style) in enumerate(zip(grid.cells, styles, strict=True)):
+                if style == "stream":
+                    out[(kind, i)] = replace(plain[(kind, i)], split=name)
+                    continue
+                reach = (c.reduce_from, c.reduce_to)
+                o = price(layer.index, kind, name, plain[(kind, i)].share, c.role, c.box, reach, style)
+                if o is None or (limit is not None and o.ticks >= limit):
+                    return None
+                busy = self.busy_cycles(node, grid, styles, i, slot.spec, dict(o.tile))
+                o = replace(o, ticks=max(o.ticks, busy * self.ref_khz // slot.spec.clock_khz))
+                if limit is not None and o.ticks >= limit:
+                    return None
+                out[(kind, i)] = o
+        return out if self.equal(node, grid, styles, out) else None
+
+    def promising(self, table: OptionTable) -> bool:
+        """Whether the layers' quickest ways, added up, get so much quicker that the search is worth its time."""
+        plain = gain = 0
+        for layer in table.layers:
+            ways = [o.ticks for k in range(len(self.kinds)) if (o := table.whole(layer.index, k)) is not None]
+            for grid in layer.grids.values():
+                ways.append(
+                    max((o.ticks for k in range(len(self.kinds)) for _, o in _cells(table, layer.index, k, grid)))
+                )
+            least = min(ways, default=0)
+            plain += least
+            gain += max(0, least - min((x.ticks for x in self.offers if x.layer is layer), default=least))
+        return gain * WORTH_SEARCHING > plain
+
+    def apply(self, table: OptionTable) -> None:
+        """Puts the offers into the table; in place of what they better where weights are always to be shared."""
+        for x in self.offers:
+            if self.always:
+                del x.layer.grids[x.plain]
+            x.layer.grids[x.grid.name] = x.grid
+            for (kind, i), o in x.options.items():
+                table.add(o)
+                table.cells[(x.layer.index, kind, x.grid.name, i)] = o
+
+    def _hop(self, places: tuple[int, ...]) -> list[Hop]:
+        if places not in self._hops:
+            by_id = {self.slots[p].id: self.slots[p] for p in places}
+            engines = [self.slots[p].id for p in places]
+            self._hops[places] = hops_of(engines, lambda a, b: self.routes.route(by_id[a].ref, by_id[b].ref))
+        return self._hops[places]
+
+    def block_cycles(self, size_bytes: int, places: tuple[int, ...], run: int, clock_khz: int) -> int:
+        """Cycles in which a block's shares pass between engines at these places of a run of `run` engines, at worst."""
+        key = (size_bytes, places, run)
+        if key not in self._times:
+            stream = STREAM_BYTES_PER_CYCLE * clock_khz * 8000
+            starts = range(0, len(self.slots) - run + 1, run)
+            self._times[key] = max(
+                block_ps(self._hop(tuple(at + p for p in places)), size_bytes, self.links, stream) for at in starts
+            )
+        return ps_cycles(self._times[key], clock_khz)
+
+    def busy_cycles(
+        self, node: Node, grid: Grid, styles: Sequence[str], cell: int, spec: EngineSpec, tile: dict[str, int]
+    ) -> int:
+        """Cycles of a cell as `TaskNumbers.busy` has them, its loads of weights waiting for what comes over links."""
+        c = grid.cells[cell]
+        reach = (c.reduce_from, c.reduce_to)
+        stored = registry.likely_stored(self.graph, node, c.role, c.box, reach)
+        t = registry.task_timeline(
+            self.graph, node, c.role, c.box, reach, spec, tile, styles[cell], max(2, grid.partials), stored
+        )
+        own = next(g for g in groups(node, grid.cells, styles) if cell in g)
+        places = tuple(grid.cells[i].place for i in own)
+        waits = [0] * len(t.st)
+        for step, size in registry.block_steps(self.graph, node, c.role, c.box, reach, tile):
+            waits[step] = self.block_cycles(size, places, grid.places, spec.clock_khz)
+        return busy_cycles(_slower(t, waits), spec)
+
+    def equal(self, node: Node, grid: Grid, styles: Sequence[str], found: Mapping[tuple[int, int], Option]) -> bool:
+        """Whether the tasks of every group take equal blocks on each kind of engine."""
+        for kind in {k for k, _ in found}:
+            for own in groups(node, grid.cells, styles):
+                blocks = set()
+                for i in own:
+                    c, tile = grid.cells[i], dict(found[(kind, i)].tile)
+                    reach = (c.reduce_from, c.reduce_to)
+                    blocks.add(registry.shared_blocks(self.graph, node, c.role, c.box, reach, tile))
+                if len(blocks) > 1:
+                    return False
+        return True
+
+
+def _cells(table: OptionTable, layer: int, kind: int, grid: Grid) -> list[tuple[int, Option]]:
+    found = ((i, table.cell(layer, kind, grid.name, i)) for i in range(len(grid.cells)))
+    return [(i, o) for i, o in found if o is not None]
+
+
+def _slower(t: TaskTimeline, waits: Sequence[int]) -> TaskTimeline:
+    """The timeline with loads ahead that last longer, their bytes spread over the longer time."""
+    return replace(t, ld_ahead=tuple(a + w for a, w in zip(t.ld_ahead, waits, strict=True)))
