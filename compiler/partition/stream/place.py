@@ -1,8 +1,8 @@
-"""Fold and die of every layer: a bound on one merged die, then one model over folds and dies at each interval tried.
+"""The streaming problem as numbers: layers with their options, dies with their budgets; and its flat model.
 
-T counts picoseconds a frame. At T an option that takes longer is not offered. The bound is the least T at which the
-layers fit all dies taken as one; plans are looked for from there upward by bisection, and the last one is improved
-towards fewer and narrower crossings.
+`joint` solves it. The model here is for problems in which layers must stand together: T counts picoseconds a frame, and
+at T an option that takes longer is not offered; the bound is the least T at which the layers fit all dies taken as one;
+plans are looked for from there upward by bisection, and the last one is improved towards fewer and narrower crossings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
 from device_db.errors import FvcError
 from device_db.model import Cluster, DieRef
+from device_db.topology import link_specs, route, transport
 
+Budgets = Sequence[Sequence[int]]  # die, resource type
 TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 MOST_OPTIONS = 10  # of a layer in the model over all dies; the merged die sees all
 STEPS = 24  # of the bisection: T to better than a permille
@@ -30,13 +32,12 @@ CROSSING_WEIGHT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Seats by layer, the interval at which they were found, the proved bound, and whether the search was complete."""
+    """Seats by layer, the interval at which they were found, what all dies as one allow, and whether that is met."""
 
     seats: dict[str, Seat]
     interval_ps: int
     bound_ps: int
-    proved_by: str
-    scope: tuple[str, ...]
+    at_bound: bool
 
 
 @dataclass(slots=True)
@@ -46,17 +47,19 @@ class Problem:
     graph: Graph
     nodes: tuple[Node, ...]
     options: list[list[Option]]
+    devices: list[str]
     refs: list[DieRef]
     dies: list[FabricDie]
-    budgets: list[tuple[int, ...]]  # less what is held back for streams between layers
-    whole: tuple[int, ...]  # all dies as one, nothing held back
+    budgets: list[tuple[int, ...]]  # by die
+    wires: list[int]  # by die: to the next one on the same device
     edges: list[tuple[int, int, int]]  # producer, consumer, bits a frame
     anchors: dict[int, set[int]]
     together: list[tuple[int, int]]
+    link_bits_per_second: list[int]  # a device: towards the next one, 0 where there is no link
+    out_bits: list[int]  # a layer: of its result, a frame
     seconds: float
     seed: int
     workers: int
-    given: int = 0  # layers whose fold the user gave
 
     def cycle(self) -> int:
         """Picoseconds of the slowest cycle on the dies: what an option's cycles are counted in."""
@@ -67,16 +70,14 @@ def amounts(option: Option) -> tuple[int, ...]:
     return tuple(getattr(option.resources, t) for t in TYPES)
 
 
-def make_problem(
-    graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, margin: Mapping[int, int]
-) -> Problem:
-    """margin: percent of each die (by its index) held back for what joins layers."""
+def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Problem:
+    """The problem on the first `devices` of a cluster. Raises FVC206, FVC214, FVC218."""
     refs, dies = [], []
     for d in range(devices):
         for k, die in enumerate(fabric_dies(cluster, d)):
             refs.append(DieRef(d, k))
             dies.append(die)
-    budgets = [tuple(getattr(die, t) * (100 - margin.get(k, 4)) // 100 for t in TYPES) for k, die in enumerate(dies)]
+    budgets = [tuple(getattr(die, t) for t in TYPES) for die in dies]
     families = {d.family for d in dies}
     family = sorted(families)[0]
     uram = any(d.uram for d in dies)
@@ -98,11 +99,28 @@ def make_problem(
             if tensor in maker:
                 edges.append((maker[tensor], k, graph.tensors[tensor].bytes * 8))
     return Problem(
-        graph, graph.nodes, offers, refs, dies, budgets, tuple(sum(getattr(d, t) for d in dies) for t in TYPES), edges,
+        graph, graph.nodes, offers, [d.name for d in cluster.devices[:devices]], refs, dies, budgets,
+        [d.wires for d in dies], edges,
         _anchors(graph, cluster, options, refs, number),
         [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
-        options.time_limit_s, options.seed, options.workers, len(given),
+        [_rate(cluster, d) for d in range(devices)], [graph.tensors[n.y].bytes * 8 for n in graph.nodes],
+        options.time_limit_s, options.seed, options.workers,
     )  # fmt: skip
+
+
+def _rate(cluster: Cluster, device: int) -> int:
+    """Bits a second from a device to the next one, over as many links as it takes."""
+    ends = [
+        DieRef(d, cluster.devices[d].board.network_die or 0) for d in (device, device + 1) if d < len(cluster.devices)
+    ]
+    if len(ends) < 2:
+        return 0
+    try:
+        way = route(cluster, *ends)
+    except ValueError:
+        return 0
+    specs = link_specs(cluster)
+    return min((specs[name][0] for name in way if transport(name) != "SLL"), default=0)
 
 
 def _given(
@@ -154,14 +172,14 @@ def offered(p: Problem, t_ps: int) -> list[list[Option]] | None:
     return out
 
 
-def _fits_merged(p: Problem, t_ps: int) -> bool | None:
+def _fits_merged(p: Problem, budgets: Budgets, t_ps: int) -> bool | None:
     """Whether the layers fit all dies as one at T: False is a proof, None undecided."""
     from ortools.sat.python import cp_model
 
     options = offered(p, t_ps)
     if options is None:
         return False
-    total = p.whole
+    total = [sum(b[r] for b in budgets) for r in range(len(TYPES))]
     for r in range(len(TYPES)):
         if sum(min(amounts(o)[r] for o in layer) for layer in options) > total[r]:
             return False
@@ -187,7 +205,7 @@ def _solver(p: Problem, seconds: float):  # type: ignore[no-untyped-def]
     return solver
 
 
-def _few(options: list[Option], budgets: Sequence[tuple[int, ...]]) -> list[Option]:
+def _few(options: list[Option], budgets: Budgets) -> list[Option]:
     """The options of a layer that the model over all dies sees: those with the least share of the scarcest resource, of
     each resource, and in all."""
     if len(options) <= MOST_OPTIONS:
@@ -208,14 +226,14 @@ def _few(options: list[Option], budgets: Sequence[tuple[int, ...]]) -> list[Opti
     return chosen
 
 
-def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat] | None:
+def fill(p: Problem, budgets: Budgets, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat] | None:
     """Seats at T, or None if none was found in the time. improve: few and narrow crossings, little hardware."""
     from ortools.sat.python import cp_model
 
     offers = offered(p, t_ps)
     if offers is None:
         return None
-    options = [_few(o, p.budgets) for o in offers]
+    options = [_few(o, budgets) for o in offers]
     dies = range(len(p.refs))
     model = cp_model.CpModel()
     seat = [[[model.new_bool_var("") for _ in layer] for _ in dies] for layer in options]
@@ -227,7 +245,7 @@ def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat
             if n in p.anchors and d not in p.anchors[n]:
                 model.add(on[n][d] == 0)
     for d in dies:
-        rows = resource_rows([[amounts(o) for o in layer] for layer in options], p.budgets[d], TYPES, str(d))
+        rows = resource_rows([[amounts(o) for o in layer] for layer in options], budgets[d], TYPES, str(d))
         for row in rows:
             model.add(sum(amount * seat[n][d][k] for (n, k), amount in row.terms.items() if amount) <= row.bound)
     for a, b in p.together:
@@ -247,7 +265,7 @@ def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat
             crossings.append((8 if between else 1) * (1 + bits * 20 // max(1, t_ps // p.cycle())) * cross)
     if improve:
         # Each die's share of its scarcest resource, in permille, after the crossings.
-        most = [max(1, max(b[r] for b in p.budgets)) for r in range(len(TYPES))]
+        most = [max(1, max(b[r] for b in budgets)) for r in range(len(TYPES))]
         area = sum(
             max(1000 * a // m for a, m in zip(amounts(o), most, strict=True)) * seat[n][d][k]
             for n, layer in enumerate(options)
@@ -255,7 +273,7 @@ def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat
             for d in dies
         )
         model.minimize(CROSSING_WEIGHT * sum(crossings) + area)
-    first = _in_order(p, options)
+    first = _in_order(p, budgets, options)
     if first is not None:
         for n, (d, k) in enumerate(first):
             for e in dies:
@@ -280,13 +298,13 @@ def fill(p: Problem, t_ps: int, seconds: float, improve: bool) -> dict[str, Seat
     return out
 
 
-def _in_order(p: Problem, options: list[list[Option]]) -> list[tuple[int, int]] | None:
+def _in_order(p: Problem, budgets: Budgets, options: list[list[Option]]) -> list[tuple[int, int]] | None:
     """Layers in the graph's order onto dies in the machine's, each with the option that takes the least share of what
     is left there; None where that does not fit, or a wish is in the way."""
     if p.anchors or p.together:
         return None
     out: list[tuple[int, int]] = []
-    d, left = 0, list(p.budgets[0])
+    d, left = 0, list(budgets[0])
     for layer in options:
         while True:
             best = None
@@ -304,23 +322,19 @@ def _in_order(p: Problem, options: list[list[Option]]) -> list[tuple[int, int]] 
             d += 1
             if d == len(p.refs):
                 return None
-            left = list(p.budgets[d])
+            left = list(budgets[d])
     return out
 
 
-def place(p: Problem, floor_ps: int) -> Placement:
-    """The best seats found, T not below `floor_ps`. Raises FVC211 if not even the slowest folds fit."""
-    slowest = max(max(o.cycles for o in layer) for layer in p.options)
-    steps = sorted({o.cycles * p.cycle() for layer in p.options for o in layer})
-    high = max(floor_ps, slowest * p.cycle())
-    if _fits_merged(p, high) is False:
-        raise does_not_fit(p, high)
-    # the bound: the least T that the merged die does not refuse
-    ladder_ps = sorted({max(floor_ps, s) for s in steps})
-    lo, hi = 0, len(ladder_ps) - 1
+def place(p: Problem, budgets: Budgets, floor_ps: int) -> Placement | None:
+    """The best seats found within the budgets, T not below `floor_ps`; None where there are none."""
+    ladder_ps = sorted({max(floor_ps, o.cycles * p.cycle()) for layer in p.options for o in layer})
+    if _fits_merged(p, budgets, ladder_ps[-1]) is False:
+        return None
+    lo, hi = 0, len(ladder_ps) - 1  # the bound: the least T that the merged die does not refuse
     while lo < hi:
         mid = (lo + hi) // 2
-        if _fits_merged(p, ladder_ps[mid]) is False:
+        if _fits_merged(p, budgets, ladder_ps[mid]) is False:
             lo = mid + 1
         else:
             hi = mid
@@ -330,7 +344,7 @@ def place(p: Problem, floor_ps: int) -> Placement:
     share = max(0.5, p.seconds / 8)
     while lo <= hi:
         mid = (lo + hi) // 2 if found is not None else lo
-        seats = fill(p, ladder_ps[mid], share, improve=False)
+        seats = fill(p, budgets, ladder_ps[mid], share, improve=False)
         if seats is not None:
             found = (ladder_ps[mid], seats)
             hi = mid - 1
@@ -338,29 +352,35 @@ def place(p: Problem, floor_ps: int) -> Placement:
             lo = mid + 1
             if found is None:  # gallop away from the bound, then bisect back
                 seats_at = min(len(ladder_ps) - 1, lo + max(1, (len(ladder_ps) - lo) // 4))
-                got = fill(p, ladder_ps[seats_at], share, improve=False)
+                got = fill(p, budgets, ladder_ps[seats_at], share, improve=False)
                 if got is not None:
                     found, hi = (ladder_ps[seats_at], got), seats_at - 1
                 else:
                     lo = seats_at + 1
     if found is None:
-        raise does_not_fit(p, high)
+        return None
     t_ps, seats = found
-    better = fill(p, t_ps, p.seconds / 2, improve=True)
-    scope = ("every legal PE, SIMD, variant and memory style of each layer", "all dies taken as one", "no replicas")
-    if p.given:
-        scope = (f"{scope[0]} but {p.given}, whose folds were given", *scope[1:])
-    return Placement(better or seats, t_ps, bound, "CP-SAT on the merged die, bisection on the interval", scope)
+    better = fill(p, budgets, t_ps, p.seconds / 2, improve=True)
+    return Placement(better or seats, t_ps, bound, t_ps == bound)
 
 
-def does_not_fit(p: Problem, t_ps: int) -> FvcError:
-    """The smallest engines of all layers are too much: which resource, who, what relieves it."""
+def does_not_fit(p: Problem) -> FvcError:
+    """The smallest engines of all layers are too much, or no die holds its share: which resource, who, what relieves
+    it."""
     need = [sum(min(amounts(o)[r] for o in layer) for layer in p.options) for r in range(len(TYPES))]
     have = [sum(b[r] for b in p.budgets) for r in range(len(TYPES))]
     r = max(range(len(TYPES)), key=lambda k: need[k] / max(1, have[k]))
     heavy = sorted(
         ((min(amounts(o)[r] for o in layer), n.name) for n, layer in zip(p.nodes, p.options, strict=True)), reverse=True
     )[:5]
+    if need[r] <= have[r]:  # each resource would do if all dies were one
+        return FvcError(
+            "FVC203",
+            f"no placement of all layers on {len(p.refs)} dies was found",
+            where=("constraint: resources of each die, SLL wires, links", f"largest: {heavy[0][1]}"),
+            help=("add a device", "use --style tiled, whose engines are shared by all layers"),
+            exit_code=1,
+        )
     devices = len({x.device for x in p.refs})
     more = -(-need[r] * devices // max(1, have[r])) - devices
     help = ["use --style tiled, whose engines are shared by all layers"]

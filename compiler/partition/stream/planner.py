@@ -6,9 +6,11 @@ netlist that with all its FIFOs and converters is over a die's budget goes back 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.network import Work
+from compiler.isa.stream.network import Work, cycle_ps
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.boxes import whole_box
 from compiler.ops.stream.assemble import (
@@ -25,7 +27,8 @@ from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.stream.depths import Depths, derive
 from compiler.partition.stream.figures import predict
-from compiler.partition.stream.place import TYPES, Placement, make_problem, place
+from compiler.partition.stream.joint import Bound, bound, choose
+from compiler.partition.stream.place import TYPES, Placement, Problem, amounts, does_not_fit, make_problem
 from compiler.plan.model import (
     SCHEMA,
     EnginePlan,
@@ -41,7 +44,7 @@ from device_db.errors import FvcError
 from device_db.model import Cluster, Resources
 
 ROUNDS = 6  # of holding more back where a die came out over its budget
-MARGIN_PERCENT = 4
+SLL_WIRES = "SLL wires"
 
 
 def validate(options: PartitionOptions) -> None:
@@ -114,12 +117,15 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
 
 def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
     work = work_of(graph, options)
-    margin: dict[int, int] = {}
-    over: list[tuple[str, str, int, int]] = []
-    for _ in range(ROUNDS):
-        problem = make_problem(graph, cluster, options, devices, margin)
-        floor = max(sum(w.time_ps for w in work), (options.interval or 0) * problem.cycle(), 1)
-        found = place(problem, floor)
+    problem = make_problem(graph, cluster, options, devices)
+    floor = max(sum(w.time_ps for w in work), (options.interval or 0) * problem.cycle(), 1)
+    found = choose(problem, problem.budgets, floor)
+    proved = bound(problem, problem.budgets, floor, found)
+    if proved is None or found is None:
+        raise does_not_fit(problem)
+    held = [[0] * len(TYPES) for _ in problem.refs]
+    over: list[Over] = []
+    for turn in range(ROUNDS):
         assembly = assemble(graph, cluster, found.seats, options.measured)
         bare = programs_of(graph, cluster, assembly, found.interval_ps, {}, {})
         pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), sum(w.time_ps for w in work))
@@ -127,22 +133,37 @@ def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
         programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
         over = _over(cluster, programs)
         if not over:
-            return _assembled(graph, cluster, options, found, assembly, depths, programs, work, pace)
-        for die, _, need, have in over:
-            k = next(i for i, r in enumerate(problem.refs) if cluster.die_name(r) == die)
-            margin[k] = min(90, margin.get(k, MARGIN_PERCENT) + 2 + ceil_div(100 * (need - have), max(1, have)))
-    die, what, need, have = over[0]
+            return _assembled(graph, cluster, options, found, assembly, depths, programs, work, pace, proved)
+        _hold_back(problem, found, programs, over, held, turn)
+        budgets = [
+            [have - less for have, less in zip(b, h, strict=True)] for b, h in zip(problem.budgets, held, strict=True)
+        ]
+        found = choose(problem, budgets, floor)
+        if found is None:
+            break
+    worst = over[0]
     raise FvcError(
         "FVC203",
-        f"{what} over budget on {die}: {need:,} needed, {have:,} usable",
+        f"{worst.what} over budget on {worst.device}/{worst.die}: {worst.need:,} needed, {worst.have:,} usable",
         where=("constraint: resources",),
         help=("add a device", "--interval CYCLES gives up speed for area"),
         exit_code=1,
     )
 
 
-def _over(cluster: Cluster, programs: list[DeviceProgram]) -> list[tuple[str, str, int, int]]:
-    """(die, resource, needed, usable) of every budget that the netlists with their FIFOs do not keep."""
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A budget that the netlists with their FIFOs do not keep; `what` is a resource or "SLL wires" to the next die."""
+
+    device: str
+    die: str
+    what: str
+    need: int
+    have: int
+
+
+def _over(cluster: Cluster, programs: list[DeviceProgram]) -> list[Over]:
+    """Every budget that is not kept."""
     out = []
     for p in programs:
         assert p.fabric is not None
@@ -150,14 +171,41 @@ def _over(cluster: Cluster, programs: list[DeviceProgram]) -> list[tuple[str, st
         for k, die in enumerate(p.fabric.dies):
             for t in TYPES:
                 if getattr(used[k], t) > getattr(die, t):
-                    out.append((f"{p.name}/{die.name}", t.upper(), getattr(used[k], t), getattr(die, t)))
+                    out.append(Over(p.name, die.name, t.upper(), getattr(used[k], t), getattr(die, t)))
     for name, wires in crossing_wires(programs).items():
         device, pair = name.split("/")
         dies = next(p.fabric.dies for p in programs if p.name == device and p.fabric)
         low = min(next(k for k, d in enumerate(dies) if d.name == x) for x in pair.split(">"))
         if wires > dies[low].wires:
-            out.append((f"{device}/{dies[low].name}", "SLL wires", wires, dies[low].wires))
+            out.append(Over(device, dies[low].name, SLL_WIRES, wires, dies[low].wires))
     return out
+
+
+def _hold_back(
+    p: Problem, found: Placement, programs: list[DeviceProgram], over: list[Over], held: list[list[int]], turn: int
+) -> None:
+    """Takes off the budgets what joins layers (FIFOs, converters, duplicators, boundary units), as the last netlist had
+    it; a die that is over again gives up more."""
+    names = {(p.devices[p.refs[k].device], d.name): k for k, d in enumerate(p.dies)}
+    chosen = [[0] * len(TYPES) for _ in p.refs]
+    for node, layer in zip(p.nodes, p.options, strict=True):
+        seat = found.seats[node.name]
+        option = next(o for o in layer if o.fold == seat.fold)
+        k = p.refs.index(seat.ref)
+        chosen[k] = [a + b for a, b in zip(chosen[k], amounts(option), strict=True)]
+    for program in programs:
+        assert program.fabric is not None
+        for die, used in zip(program.fabric.dies, die_use(program), strict=True):
+            k = names[(program.name, die.name)]
+            for r, t in enumerate(TYPES):
+                own = getattr(used, t) + p.budgets[k][r] - getattr(die, t) - chosen[k][r]
+                held[k][r] = max(held[k][r], own)
+    for x in over:
+        k = names[(x.device, x.die)]
+        if x.what == SLL_WIRES:
+            p.wires[k] = max(0, p.wires[k] - 2 * (x.need - x.have))
+        elif turn:
+            held[k][TYPES.index(x.what.lower())] += ceil_div(turn * (x.need - x.have), 2)
 
 
 def _assembled(
@@ -170,6 +218,7 @@ def _assembled(
     programs: list[DeviceProgram],
     work: list[Work],
     pace_ps: int,
+    proved: Bound,
 ) -> Plan:
     """The plan of a netlist."""
     seats = found.seats
@@ -216,7 +265,7 @@ def _assembled(
         model={"name": graph.name},
         cluster={"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]},
         options=options.as_json(),
-        solver=_solver(found, predicted, cluster, options, work),
+        solver=_solver(proved, predicted, cluster, options, work),
         engines=tuple(engines),
         layers=tuple(layers),
         channels=tuple(channels(graph, cluster, assembly, seats)),
@@ -227,15 +276,22 @@ def _assembled(
 
 
 def _solver(
-    found: Placement, predicted: dict[str, object], cluster: Cluster, options: PartitionOptions, work: list[Work]
+    proved: Bound, predicted: dict[str, object], cluster: Cluster, options: PartitionOptions, work: list[Work]
 ) -> SolverPlan:
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+    slowest_ps = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
     objective = int(str(predicted["interval_cycles"]))
     host = sum(w.time_ps for w in work)
-    bound_ps = max(found.bound_ps, host)
-    bound = min(objective, ps_cycles(bound_ps, ref_khz))
-    proved = "the host's own time a frame" if host >= found.bound_ps and work else found.proved_by
+    by_host = bool(work) and proved.interval_ps < host + slowest_ps  # the search counts whole cycles
+    bound = min(objective, ps_cycles(host if by_host else proved.interval_ps, ref_khz))
+    by = "the host's own time a frame" if by_host else proved.proved_by
+    if options.interval and not by_host and proved.interval_ps <= options.interval * slowest_ps:
+        by = "--interval: no shorter one was looked for"
     status = "OPTIMAL" if objective <= bound else "FEASIBLE"
     gap = round((objective - bound) / objective, 6) if objective else 0.0
     notes = (f"{options.workers} workers: the plan may differ from run to run",) if options.workers > 1 else ()
-    return SolverPlan(status, objective, bound, gap, proved, found.scope, options.seed, options.workers, notes)
+    scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
+    if options.folds:
+        scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
+    scope = (*scope, "every die that the anchors allow", "layers whole, one copy of each")
+    return SolverPlan(status, objective, bound, gap, by, scope, options.seed, options.workers, notes)

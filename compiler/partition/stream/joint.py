@@ -1,0 +1,94 @@
+"""Folds and dies decided together by the solver of `fvc floorplan`: the streaming problem as a JointCase and back.
+
+Needs a `place.Problem`; guarantees seats whose engines keep the budgets they were given and whose streams, transit
+included, keep the wires and bits of every boundary as the model counts them, and a bound that is proved on whole dies.
+Dies stand in a line, device after device, as the links of every topology join at least neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from compiler.floorplan.budget import Clock, Settings
+from compiler.floorplan.joint import Search, start
+from compiler.floorplan.problem import Boundary, JointCase
+from compiler.ops.stream.assemble import Seat
+from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, amounts, place
+from cost_models.primitives import PS_PER_SECOND, ceil_div
+
+PLAN_SHARE = 0.4  # of the time limit, a search for a plan
+OPEN = 1 << 50  # wires that never bind
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """No plan has an interval below `interval_ps`; who says so."""
+
+    interval_ps: int
+    proved_by: str
+
+
+def as_case(p: Problem, budgets: Budgets, floor_ps: int) -> JointCase:
+    """Layers as kernels, options as versions; no interval below `floor_ps` counts as shorter."""
+    cycle = p.cycle()
+    least = max(1, ceil_div(floor_ps, cycle))
+    dies = range(len(p.refs))
+    boundaries = []
+    for d in list(dies)[:-1]:
+        a, b = p.refs[d], p.refs[d + 1]
+        if a.device == b.device:
+            boundaries.append(Boundary(p.wires[d], None))
+        else:
+            rate = p.link_bits_per_second[a.device]
+            boundaries.append(Boundary(None, rate * cycle // PS_PER_SECOND if rate else None))
+    return JointCase(
+        name="streaming",
+        resources=TYPES,
+        node_names=tuple(n.name for n in p.nodes),
+        out_bits=tuple(p.out_bits),
+        cycles=tuple(tuple(max(least, o.cycles) for o in layer) for layer in p.options),
+        versions=tuple(tuple(amounts(o) for o in layer) for layer in p.options),
+        edges=tuple((a, b) for a, b, _ in p.edges),
+        slot_ids=tuple(dies),
+        capacity=tuple(tuple(max(0, x) for x in b) for b in budgets),
+        boundaries=tuple(boundaries),
+        allowed=tuple(frozenset(p.anchors.get(n, set(dies))) for n in range(len(p.nodes))),
+        devices=tuple(r.device for r in p.refs),
+    )
+
+
+def choose(p: Problem, budgets: Budgets, floor_ps: int) -> Placement | None:
+    """The best seats found within these budgets; None where the search found none."""
+    if p.together:
+        return place(p, budgets, floor_ps)
+    found = _search(as_case(p, budgets, floor_ps), p, p.seconds * PLAN_SHARE)
+    if found is None:
+        return None
+    if found.plan is None or found.best is None:
+        return place(p, budgets, floor_ps)
+    seats = {
+        n.name: Seat(p.refs[s], layer[k].fold) for n, layer, (s, k) in zip(p.nodes, p.options, found.plan, strict=True)
+    }
+    return Placement(seats, found.best * p.cycle(), found.merged * p.cycle(), found.merged == found.best)
+
+
+def bound(p: Problem, budgets: Budgets, floor_ps: int, known: Placement | None) -> Bound | None:
+    """The proved bound on whole dies with nothing held back and every boundary open, which is true of every plan; None:
+    proved that there is no plan. known: a plan within the same budgets."""
+    merged = "CP-SAT and prices on the merged die"
+    if known is not None and known.at_bound:
+        return Bound(known.bound_ps, merged)
+    case = as_case(p, budgets, floor_ps)
+    found = _search(replace(case, boundaries=tuple(Boundary(OPEN, None) for _ in case.boundaries)), p, p.seconds / 4)
+    if found is None:
+        return None
+    flat = found.low > found.values.index(found.merged)
+    return Bound(found.values[found.low] * p.cycle(), "CP-SAT on all dies, boundaries open" if flat else merged)
+
+
+def _search(case: JointCase, p: Problem, seconds: float) -> Search | None:
+    """The search over one case, run for as long as it may; None: proved that no interval fits."""
+    found = start(case, Clock(Settings(seconds, p.seed, p.workers))) if all(case.allowed) else None
+    if found is not None:
+        found.run()
+    return None if found is None or found.refuted else found
