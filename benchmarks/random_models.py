@@ -67,7 +67,7 @@ def main() -> None:
     asked = parser.parse_args()
     out: dict[str, Any] = {"cases": 0, "verified": 0, "elements": 0, "wrong": [], "interval": [], "latency": []}
     out |= {"refused": Counter(), "layers_by_strategy": Counter()}
-    started, number = time.process_time(), 0
+    started, number, sources = time.process_time(), 0, source_digest()
     while out["cases"] < asked.cases:
 
         @seed(number)
@@ -81,7 +81,7 @@ def main() -> None:
         number += 1
     document = {
         "schema": "fvc.random-models/1",
-        "sources": source_digest(),
+        "sources": sources,
         "cpu_s": round(time.process_time() - started),
         **{k: out[k] for k in ("cases", "verified", "elements", "wrong")},
         "refused": dict(sorted(out["refused"].items())),

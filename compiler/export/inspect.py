@@ -179,6 +179,8 @@ def render(facts: dict[str, Any]) -> str:
 def _roofline_text(found: dict[str, Any]) -> list[str]:
     from compiler.export.roofline import HEAD, Row, cells
 
+    if not found["layers"]:
+        return ["", "no layer on a tiled engine"]
     lines = [line for picture in found["pictures"] for line in ("", *picture.split("\n"))]
     rows = [HEAD, *(cells(Row(*r.values())) for r in found["layers"])]
     wide = [max(len(r[k]) for r in rows) for k in range(len(HEAD) - 1)]

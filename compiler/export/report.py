@@ -67,7 +67,7 @@ def compose(
     blocks += _solver(plan)
     blocks += _host(plan)
     blocks += _layers(plan)
-    return blocks + _roofline(programs)
+    return blocks + _roofline(plan, programs)
 
 
 def _speed(plan: Plan) -> list[Block]:
@@ -227,8 +227,9 @@ def _layers(plan: Plan) -> list[Block]:
     ]
 
 
-def _roofline(programs: Sequence[DeviceProgram]) -> list[Block]:
-    rows = roofline(programs)
+def _roofline(plan: Plan, programs: Sequence[DeviceProgram]) -> list[Block]:
+    place = {layer.name: k for k, layer in enumerate(plan.layers)}
+    rows = sorted(roofline(programs), key=lambda r: place.get(r.layer, len(place)))
     if not rows:
         return []
     note = (
