@@ -113,11 +113,17 @@ class Loads:
             (e, k): self.link_ps[k] * (1 - bits / max(1, self.link_bits[k])) / frame_ps for (e, k), bits in own.items()
         }
 
-    def background(self, specs: Mapping[str, EngineSpec], frame_ps: int) -> dict[str, float]:
-        """Share of its bank that others than an engine's own loads and stores take, averaged over a frame."""
+    def background(self, specs: Mapping[str, EngineSpec], frame_ps: int, messages: bool) -> dict[str, float]:
+        """Share of its bank that others than an engine's own loads and stores take, averaged over a frame: loads and
+        stores of other engines, and messages if they are to count."""
         out: dict[str, float] = {}
         for e, bank in self.bank_of.items():
-            others = self.bank_bytes[bank] - self.own_bytes[e]
+            all_of_it = (
+                self.bank_bytes[bank]
+                if messages
+                else sum(size for k, size in self.own_bytes.items() if self.bank_of[k] == bank)
+            )
+            others = all_of_it - self.own_bytes[e]
             out[e] = others * PS_PER_SECOND / frame_ps / specs[e].bank_bytes_per_second
         return out
 

@@ -3,8 +3,8 @@
 Needs the plan's channels, offered in the one global order; gives when each has left its sender and when all of it has
 arrived. A message waits for its sender's TX queue, its receiver's RX queue and the slot that the reader of a frame
 before leaves; a channel holds CHUNKS of it before the receiver takes any. Where many set out together (one frame, or a
-plan without stages), their chunks take turns on the links; in a staged steady state a link is slower by the share that
-others take.
+plan without stages), their chunks take turns on the links and share banks with tasks (usage.py); in a staged steady
+state a link is slower by the share that others take.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from compiler.partition.usage import Ends, Usage
 from compiler.plan.model import ChannelPlan
 from cost_models.primitives import transfer_ps
 
@@ -64,6 +65,8 @@ class _Chunk:
     start_ps: int = 0
     end_ps: int = -1  # not sent yet
     moving_ps: int = 0
+    begin_ps: int = 0  # of the receiver's half
+    arriving_ps: int = -1  # when that will be over, as it looks
     arrived_ps: int = -1  # not yet
 
 
@@ -76,19 +79,20 @@ class Messages:
         engines: Iterable[str],
         links: Mapping[str, tuple[int, int]],
         crowd: Mapping[tuple[str, str], float],
-        banks: Sequence[Mapping[str, int]],
+        ends: Ends,
         meeting: bool,
     ) -> None:
         """links: bits a second and nanoseconds of each; crowd: (engine, link) -> share of the time that others than the
-        engine keep the link busy; banks: of each channel, the picoseconds for which its message keeps the banks of its
-        ends busy; meeting: messages share links and banks as they meet, in order of time."""
-        self.channels, self.links, self.banks, self.meeting = channels, links, banks, meeting
+        engine keep the link busy; meeting: messages share links and banks as they meet, in order of time, banks with
+        the tasks that `usage` is told of."""
+        self.channels, self.links, self.ends, self.meeting = channels, links, ends, meeting
+        self.usage = Usage(ends) if meeting else None
         self.tx_ps = dict.fromkeys(engines, 0)
         self.rx_ps = dict.fromkeys(self.tx_ps, 0)
         self.sent: dict[Key, int] = {}
         self.arrived: dict[Key, int] = {}
         self.read: dict[Key, int] = {}  # when the last reader has loaded it
-        self._busy = {k: Calendar() for k in (*links, *(b for ends in banks for b in ends))}
+        self._busy = {k: Calendar() for k in links}
         self._ways = [
             (
                 min((round(links[k][0] / (1 + crowd.get((c.source, k), 0.0))) for k in c.route), default=0),
@@ -100,7 +104,7 @@ class Messages:
         self._depth = [c.target_stage - c.source_stage + 1 for c in channels]
         self._outgoing: dict[str, deque[_Chunk]] = {e: deque() for e in self.tx_ps}
         self._incoming: dict[str, deque[_Chunk]] = {e: deque() for e in self.tx_ps}
-        self._heap: list[tuple[int, int, _Chunk]] = []  # those that may set out: (when, serial, …)
+        self._heap: list[tuple[int, int, _Chunk]] = []  # those that may set out or have arrived: (when, serial, …)
         self._serial = 0
 
     def send(self, index: int, frame: int, ready_ps: int) -> None:
@@ -128,15 +132,22 @@ class Messages:
             while self._heap and key not in self.arrived:
                 self._step()
 
+    def play_until(self, ps: int) -> None:
+        """Passes on all that may set out before this."""
+        while self._heap and self._heap[0][0] < ps:
+            self._step()
+
     def play_all(self) -> None:
         """Passes on all that have been sent."""
         while self._heap:
             self._step()
 
     def _step(self) -> None:
-        _, _, m = heappop(self._heap)
+        now, _, m = heappop(self._heap)
         if m.end_ps < 0:
             self._transmit(m)
+        elif m.arriving_ps == now and m.arrived_ps < 0:
+            self._received(m)
 
     def _offer(self, m: _Chunk) -> None:
         """Onto the heap if it may set out: the first of its TX queue, its place in the channel free; also the first of
@@ -167,8 +178,8 @@ class Messages:
         c = self.channels[m.channel]
         rate, latency, total = self._ways[m.channel]
         size = m.bytes
-        ends = {bank: ps * size // max(1, total) for bank, ps in self.banks[m.channel].items()}
-        m.moving_ps = max(transfer_ps(size, rate) if rate else 0, *ends.values(), 0)
+        moving_ps = transfer_ps(size, rate) if rate else 0
+        m.moving_ps = max([moving_ps, *(ps * size // max(1, total) for ps in self.ends.of(m.channel).values())])
         begin = 0 if c.target == HOST else max(self.rx_ps[c.target], self._room(m))
         m.start_ps = max(self._earliest(m), begin - latency if c.source == HOST else 0)
         m.end_ps = m.start_ps + m.moving_ps
@@ -176,8 +187,7 @@ class Messages:
             for link in c.route:
                 taken = self._busy[link].take(m.start_ps, transfer_ps(size, self.links[link][0]))
                 m.end_ps = max(m.end_ps, taken)
-            for bank, ps in ends.items():
-                m.end_ps = max(m.end_ps, self._busy[bank].take(m.start_ps, ps))
+        m.end_ps = self._beside(c.source, m, m.start_ps, m.end_ps)
         if size > CHUNKS * CHUNK_BYTES and c.target != HOST:
             first = max(begin, m.start_ps + latency)
             m.end_ps = max(m.end_ps, first + m.moving_ps - m.moving_ps * CHUNKS * CHUNK_BYTES // size)
@@ -195,16 +205,50 @@ class Messages:
             self._receive(c.target)
 
     def _receive(self, engine: str) -> None:
-        """The receiver's half of all messages that are under way and whose turn it is."""
+        """The receiver's half of the message whose turn it is, if it is under way."""
         queue = self._incoming[engine]
-        while queue and queue[0].end_ps >= 0:
-            m = queue.popleft()
-            latency = self._ways[m.channel][1]
-            begin = max(self.rx_ps[engine], self._room(m), m.start_ps + latency)
-            self.rx_ps[engine] = max(begin + m.moving_ps, m.end_ps + latency)
-            self._arrive(m, self.rx_ps[engine])
+        while queue and queue[0].end_ps >= 0 and queue[0].arriving_ps < 0:
+            m = queue[0]
+            m.begin_ps = max(self.rx_ps[engine], self._room(m), m.start_ps + self._ways[m.channel][1])
+            m.arriving_ps = self._received_by(m)
+            if self.meeting:  # others that set out meanwhile may slow it
+                self._serial += 1
+                heappush(self._heap, (m.arriving_ps, self._serial, m))
+                return
+            self._taken(m)
         if queue:
             self._offer(queue[0])
+
+    def _received_by(self, m: _Chunk) -> int:
+        """When the receiver's half is over, beside what has set out so far."""
+        latency = self._ways[m.channel][1]
+        end = max(m.begin_ps + m.moving_ps, m.end_ps + latency)
+        return self._beside(self.channels[m.channel].target, m, m.begin_ps, end)
+
+    def _received(self, m: _Chunk) -> None:
+        """It looked as if the receiver's half were over now."""
+        again = self._received_by(m)
+        if again - m.arriving_ps > (again - m.begin_ps) // 1000:
+            m.arriving_ps = again
+            self._serial += 1
+            heappush(self._heap, (again, self._serial, m))
+            return
+        self._taken(m)
+        self._receive(self.channels[m.channel].target)
+
+    def _taken(self, m: _Chunk) -> None:
+        engine = self.channels[m.channel].target
+        self._incoming[engine].popleft()
+        self.rx_ps[engine] = m.arriving_ps
+        self._arrive(m, m.arriving_ps)
+
+    def _beside(self, engine: str, m: _Chunk, begin: int, end: int) -> int:
+        """When one half of a chunk, over by `end` if alone, is over beside the tasks of that engine."""
+        if self.usage is None or engine == HOST:
+            return end
+        sending = engine == self.channels[m.channel].source
+        part = m.bytes / max(1, self._ways[m.channel][2])
+        return self.usage.message((engine, sending), m.channel, part, begin, end, m.moving_ps)
 
     def _arrive(self, m: _Chunk, at: int) -> None:
         m.arrived_ps = at

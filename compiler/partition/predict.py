@@ -7,7 +7,7 @@ frame through the empty machine. With R replicas the interval is a replica's div
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compiler.ir.graph import Graph, HostSegment, Node
@@ -22,6 +22,7 @@ from compiler.partition.passing import groups_of
 from compiler.partition.pieces import HOST
 from compiler.partition.recurrence import Steps
 from compiler.partition.timing import Event, Machine, Times
+from compiler.partition.usage import Ends
 from compiler.plan.model import Box, LayerPlan, Plan, SlicePlan
 from cost_models.primitives import ceil_div, ps_cycles, transfer_ps
 from device_db.model import Cluster
@@ -45,7 +46,7 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     links = link_specs(cluster)
     ends = message_bytes(plan, graph)
     loads = Loads.of(plan, cluster, timelines, ends)
-    banks = [bank_times(x, loads.bank_of, specs) for x in ends]
+    taken = bank_ends(plan, ends, loads.bank_of, specs)
     # First the loads alone, then twice what they make of each other: banks and links that others use are slower.
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
     # While buffers fill, results come sooner; but neither a queue nor the tasks between barriers ever get shorter.
@@ -53,13 +54,13 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     least_ps = max(least_ps, credits_ps(plan, graph, links, stored_boxes(plan, {n.name: n for n in graph.nodes})))
     staged = any(e.stage for e in events)
     for _ in range(2):
-        steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps))
+        steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps, messages=staged))
         crowd = loads.crowd(plan, frame_ps) if staged else {}
-        machine = Machine(plan, steps, events, links, crowd, banks, together)
+        machine = Machine(plan, steps, events, links, crowd, taken, together)
         frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)
         frame_ps = max(steady_ps(times, machine.deepest), least_ps)
-    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, banks, together).play(1)
+    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, taken, together).play(1)
     latency_ps = max(alone.done_ps, default=0)
     interval_ps = ceil_div(frame_ps, plan.replicas)
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
@@ -143,12 +144,15 @@ def message_bytes(plan: Plan, graph: Graph) -> list[dict[str, int]]:
     return out
 
 
-def bank_times(ends: Mapping[str, int], bank_of: Mapping[str, str], specs: Mapping[str, EngineSpec]) -> dict[str, int]:
-    """Picoseconds for which a message keeps each bank busy. ends: bytes at each engine of its ends."""
-    out: dict[str, int] = {}
-    for e, size in ends.items():
-        out[bank_of[e]] = out.get(bank_of[e], 0) + transfer_ps(size, specs[e].bank_bytes_per_second * 8)
-    return out
+def bank_ends(
+    plan: Plan, ends: Sequence[Mapping[str, int]], bank_of: Mapping[str, str], specs: Mapping[str, EngineSpec]
+) -> Ends:
+    """What messages take of the banks. ends: of each channel, bytes at each engine of its ends."""
+    return Ends(
+        bank_of,
+        [{e: transfer_ps(size, specs[e].bank_bytes_per_second * 8) for e, size in at.items()} for at in ends],
+        [at.get(c.source, 0) * 8 / max(1, c.bits_per_frame) for c, at in zip(plan.channels, ends, strict=True)],
+    )
 
 
 def numbered(layer: LayerPlan) -> list[tuple[int, SlicePlan]]:

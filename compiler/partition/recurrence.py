@@ -6,9 +6,10 @@ See cost_models.pipeline for the recurrence without messages.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from compiler.partition.contention import Timeline, run
+from compiler.partition.usage import ALONE, Others, through
 
 Result = tuple[int, int, int]  # cycles of the last load of data, of the last store; how long a result waited for a slot
 
@@ -24,6 +25,10 @@ class Steps:
     store: Sequence[int]
     compute_cycles: int
     skip_cycles: int  # what its instructions take when their frame does not exist
+    load_share: Sequence[float]  # of the bank, that each step's loads and stores take
+    store_share: Sequence[float]
+    load_cycles: int  # for which they would take all of it
+    store_cycles: int
 
     @classmethod
     def of(cls, t: Timeline, bytes_per_cycle: float) -> Steps:
@@ -34,7 +39,11 @@ class Steps:
         ahead, main, store = t.ld_ahead, t.ld_main, t.st
         if factor > 1.0:
             ahead, main, store = (tuple(round(c * factor) for c in x) for x in (ahead, main, store))
-        return cls(ahead, main, t.cx_head, t.cx_tail, store, sum(t.cx_head) + sum(t.cx_tail), 2 * len(t.st))
+        load_share = [b / bytes_per_cycle / max(1, a + m) for b, a, m in zip(t.ld_bus_bytes, ahead, main, strict=True)]
+        store_share = [b / bytes_per_cycle / max(1, c) for b, c in zip(t.st_bus_bytes, store, strict=True)]
+        taken = [round(sum(x) / bytes_per_cycle) for x in (t.ld_bus_bytes, t.st_bus_bytes)]
+        computing, skip = sum(t.cx_head) + sum(t.cx_tail), 2 * len(t.st)
+        return cls(ahead, main, t.cx_head, t.cx_tail, store, computing, skip, load_share, store_share, *taken)
 
 
 def _stretch(t: Timeline, plain: float, real: float) -> float:
@@ -77,26 +86,34 @@ class Core:
     open: int = 0  # from when on this iteration may store
     ends_ps: list[int] = field(default_factory=list)  # of its iterations so far
 
-    def task(self, s: Steps, ready: int, slot: int) -> Result:
+    def copy(self) -> Core:
+        """The queues as they stand."""
+        return replace(self)
+
+    def task(self, s: Steps, ready: int, slot: int, others: Others = ALONE) -> Result:
         """Plays one task whose data is there at cycle `ready` and whose result's slot is free at cycle `slot`: the
-        cycles of its last load of data and of its last store, and how long its first result waited for the slot."""
+        cycles of its last load of data and of its last store, and how long its first result waited for the slot.
+        others: what takes of its bank beside its loads and beside its stores, in cycles."""
+        by_loads, by_stores = others
         ld, cx, st = self.ld, self.cx, self.st
         closed, before, last = self.closed, self.before, self.last
         barrier = st if st > ready else ready
         waiting = True
         group = loaded = held = 0
-        for ahead, main, head, tail, store in zip(s.ahead, s.main, s.head, s.tail, s.store, strict=True):
+        for k, (ahead, main, head, tail, store) in enumerate(
+            zip(s.ahead, s.main, s.head, s.tail, s.store, strict=True)
+        ):
             if ahead or main:
                 if closed > ld:
                     ld = closed
                 closed = cx
-                ld += ahead
+                ld = through(by_loads, ld, ahead, s.load_share[k]) if by_loads else ld + ahead
                 if main:
                     if waiting:
                         waiting = False
                         if barrier > ld:
                             ld = barrier
-                    ld += main
+                    ld = through(by_loads, ld, main, s.load_share[k]) if by_loads else ld + main
                     loaded = ld
                 group = ld
             if group > cx:
@@ -111,7 +128,7 @@ class Core:
                 if slot > st:
                     held += slot - st
                     st = slot
-                st += store
+                st = through(by_stores, st, store, s.store_share[k]) if by_stores else st + store
                 before, last = last, st
             else:
                 cx += tail

@@ -2,9 +2,9 @@
 
 Needs a plan and the timelines of its tasks; gives when each task of each frame begins and ends, in picoseconds.
 A task waits for its core (in order), for its data (messages of its frame), for the layer before it (last store) and for
-the message of two frames ago that still holds its result's slot; messages.py says what messages wait for. This is a
-recurrence over (iteration, order): whatever a task or message waits for comes earlier in that order, so one pass
-suffices.
+the message of two frames ago that still holds its result's slot; messages.py says what messages wait for, usage.py what
+transfers beside each other get of a bank. This is a recurrence over (iteration, order): whatever a task or message
+waits for comes earlier in that order, so one pass suffices.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from operator import itemgetter
 from compiler.partition.messages import HOST, Calendar, Key, Messages
 from compiler.partition.passing import Group, Queues, Running
 from compiler.partition.recurrence import Core, Result, Steps
+from compiler.partition.usage import ALONE, Ends, Others, Usage, during
 from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
 from cost_models.primitives import cycles_ps, ps_cycles
 
@@ -58,14 +59,13 @@ class Machine:
         events: Sequence[Event],
         links: Mapping[str, tuple[int, int]],
         crowd: Mapping[tuple[str, str], float],
-        banks: Sequence[Mapping[str, int]],
+        ends: Ends,
         together: Sequence[Group] = (),
     ) -> None:
         """crowd: (engine, link) -> share of the time that others than the engine keep the link busy.
 
-        banks: of each channel, the time for which its message keeps the banks of its ends busy. together: tasks that
-        share their weights."""
-        self.plan, self.steps, self.crowd, self.banks = plan, steps, crowd, banks
+        together: tasks that share their weights."""
+        self.plan, self.steps, self.crowd, self.ends = plan, steps, crowd, ends
         self.events = sorted(events, key=lambda e: e.order)
         self.links = links
         self.clock = {e.id: int(e.parameters["clock_khz"]) for e in plan.engines}
@@ -112,7 +112,8 @@ class _Run:
         self.host = Calendar()
         # In one frame, or without stages, many messages set out together.
         meeting = frames == 1 or machine.deepest == 0
-        self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, machine.banks, meeting)
+        self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, machine.ends, meeting)
+        self.usage = self.messages.usage
         self.queues = Queues()
         self.ahead: dict[tuple[str, int], tuple[int, Result]] = {}  # tasks played with others of their group, by frame
         self.running: dict[tuple[str, int], Running] = {}  # groups whose first block has been passed, by first task
@@ -152,7 +153,10 @@ class _Run:
             else:
                 ready, slot = self._start(e, core, frame)
                 before = max(core.st, ready)
-                loaded, end, held = core.task(steps, ready, slot)
+                others = self._others(self.usage, e.task.engine, steps, ready, slot) if self.usage else ALONE
+                loaded, end, held = core.task(steps, ready, slot, others)
+            if self.usage:
+                self._uses(self.usage, e.task.engine, steps, before, end)
             for i in e.inputs:
                 messages.read[(i, frame)] = max(messages.read.get((i, frame), 0), cycles_ps(loaded, core.clock_khz))
             if iteration in self.watched or self.frames == 1:
@@ -170,6 +174,8 @@ class _Run:
             results.clear()
 
         messages.play_all()
+        if self.usage:
+            self.usage.forget({k: cycles_ps(c.ld, c.clock_khz) for k, c in self.cores.items()})
         for k, core in self.cores.items():
             core.ends_ps.append(max(cycles_ps(core.st, core.clock_khz), messages.tx_ps[k], messages.rx_ps[k]))
         for frame in range(max(0, iteration - self.m.deepest), min(self.frames, iteration + 1)):
@@ -182,6 +188,28 @@ class _Run:
         if target != HOST:
             self.received[target].append(((iteration, self.m.place[index]), (index, frame)))
         self.messages.send(index, frame, ready_ps)
+
+    def _others(self, usage: Usage, engine: str, steps: Steps, ready: int, slot: int) -> Others:
+        """What takes of the engine's bank beside the loads and the stores of a task, in its cycles: messages that have
+        been sent and, as long as there are any, the task's own stores or loads."""
+        core = self.cores[engine]
+        khz, begin = core.clock_khz, max(core.st, ready)
+        _, end, _ = core.copy().task(steps, ready, slot)
+        self._uses(usage, engine, steps, begin, end)  # as it looks: messages beside it are slower
+        self.messages.play_until(cycles_ps(end, khz))
+        usage.take_back(engine)
+        spans = usage.beside(engine, cycles_ps(core.ld, khz), cycles_ps(end, khz))
+        if not spans:
+            return ALONE
+        messages = [(ps_cycles(a, khz), ps_cycles(b, khz), s, w) for a, b, s, w in spans]
+        took = max(1, end - begin)
+        loads, stores = (during(messages, own / took) for own in (steps.load_cycles, steps.store_cycles))
+        return messages + stores, messages + loads
+
+    def _uses(self, usage: Usage, engine: str, steps: Steps, begin: int, end: int) -> None:
+        """A task has its bank's share on average between these cycles."""
+        khz, taken = self.cores[engine].clock_khz, steps.load_cycles + steps.store_cycles
+        usage.task(engine, cycles_ps(begin, khz), cycles_ps(end, khz), taken / max(1, end - begin))
 
     def _start(self, e: Event, core: Core, frame: int) -> tuple[int, int]:
         """Cycles at which the event's data is there, and its result's slot is free."""

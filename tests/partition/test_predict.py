@@ -34,6 +34,22 @@ def test_against_the_simulator(devices: str, objective: str) -> None:
         assert off[int(0.95 * (len(off) - 1))] <= 0.15, kind
 
 
+@pytest.mark.parametrize(("side", "channels"), [(56, 32), (28, 128), (14, 256)])
+def test_columns_of_other_engines_share_the_bank_with_loads_and_stores(side: int, channels: int) -> None:
+    """Halos of columns are runs of a byte, a burst of the bank each: tasks beside them are slower, and they beside
+    tasks and each other."""
+    graph, cluster = residual(blocks=3, side=side, channels=channels), load_cluster("zcu102x2")
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=2, objective="latency", force_split=(("Pc", 2),)))
+    real = simulate(schedule(graph, plan, cluster))
+    said = predict(plan, graph, cluster)
+    assert said["latency_ns"] == pytest.approx(real.latency_ns, rel=0.05)
+    assert said["interval_ns"] == pytest.approx(real.interval_ns, rel=0.05)
+    clock = {e.id: e.parameters["clock_khz"] for e in plan.engines}
+    for t in real.tasks:
+        row = said["tasks"][t.task]
+        assert row["latency_cycles"] * 10**9 / clock[t.engine] == pytest.approx(t.latency_ps, rel=0.15)
+
+
 @pytest.mark.parametrize("devices", ["u280", "u280x4"])
 def test_loads_of_absent_frames_hold_back_those_behind_them(devices: str) -> None:
     """In a single frame a core's loads stand at those of other frames, which wait for RX all the same: the weights of
