@@ -4,13 +4,14 @@ Needs a FixedCase with a backbone of kernels (a longest path of edges) and no fr
 the backbone walks over the connections, one run of kernels a step, and the other edges only add cost; so trying walks
 in order of cost meets the optimum, and every walk dearer than the best plan is refuted by its cost alone. For a walk,
 what merged slots can hold gives each step's first kernel a window; an empty window refutes the walk, else WalkModel
-decides. Guarantees that `bound` is proved.
+decides. Edges off the backbone are counted where parity forces them across a bridge. Guarantees that `bound` is proved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from compiler.floorplan.budget import Clock
 from compiler.floorplan.fill import Filler
@@ -26,6 +27,7 @@ FIND_RESERVE = 0.5  # share of the time kept for proofs
 SWAY = 2  # kernels by which a filled walk's steps may shift
 FILLS = 500  # walks of one level that are filled one step after the other
 STEP_SECONDS = 5e-5  # deterministic price of looking at one walk
+MOST_POINTS = 20_000  # combinations of points at which the backbone crosses a bridge
 LEAST_SHARE = 0.6  # of the kernels on the backbone, for walks to say much
 
 
@@ -96,6 +98,9 @@ class Walks:
             s: within({t: [(1, x) for _, x in out] for t, out in self._both().items()}, s) for s in case.slots
         }
         self.filler = Filler(case, spine, clock)
+        self.beyond = self._spanning()
+        self.bridges = self._bridges()
+        self.fewest: dict[tuple[tuple[int, int], ...], int] = {}
         self.next_cost: int | None = None
         self.best: int | None = None
         self.plan: Plan | None = None
@@ -107,6 +112,59 @@ class Walks:
             out[c.src].append((c.cost, c.dst))
             out[c.dst].append((c.cost, c.src))
         return out
+
+    def _spanning(self) -> list[int]:
+        """[i]: the other edges, a bit each, that pass from before kernel i of the backbone to it or beyond, or back."""
+        at = {v: i for i, v in enumerate(self.spine.kernels)}
+        out = [0] * (self.n + 1)
+        for bit, k in enumerate(self.spine.others):
+            e = self.case.edges[k]
+            if e.src in at and e.dst in at:
+                low, high = sorted((at[e.src], at[e.dst]))
+                for i in range(low + 1, high + 1):
+                    out[i] |= 1 << bit
+        return out
+
+    def _bridges(self) -> dict[frozenset[int], int]:
+        """Pairs of slots without any other way between their sides, and the least cost of an edge between them."""
+        pairs: dict[frozenset[int], int] = {}
+        for c in self.case.connections:
+            key = frozenset((c.src, c.dst))
+            pairs[key] = min(c.cost, pairs.get(key, c.cost))
+        out = {}
+        for key, cost in pairs.items():
+            a, b = sorted(key)
+            reached, todo = {a}, [a]
+            while todo:
+                s = todo.pop()
+                for other in pairs:
+                    if s in other and other != key:
+                        todo += [t for t in other if t not in reached]
+                        reached |= other
+            if b not in reached:
+                out[key] = cost
+        return out
+
+    def _least_others(self, walk: tuple[int, ...], windows: list[tuple[int, int]]) -> int:
+        """What edges off the backbone cost at least: an edge that passes an odd number of the points where the backbone
+        crosses a bridge has its ends on either side of it."""
+        crossed: dict[frozenset[int], list[tuple[int, int]]] = {}
+        for j in range(1, len(walk)):
+            crossed.setdefault(frozenset(walk[j - 1 : j + 1]), []).append(windows[j])
+        return sum(self.bridges[key] * self._fewest(tuple(at)) for key, at in crossed.items() if key in self.bridges)
+
+    def _fewest(self, windows: tuple[tuple[int, int], ...]) -> int:
+        """The fewest edges that pass an odd number of points, one point a window; 0 where that is too many to try."""
+        if windows not in self.fewest:
+            ranges = [sorted(set(self.beyond[low : high + 1])) for low, high in windows]
+            if prod(len(r) for r in ranges) > MOST_POINTS:
+                self.fewest[windows] = 0
+            else:
+                masks = {0}
+                for r in ranges:
+                    masks = {m ^ other for m in masks for other in r}
+                self.fewest[windows] = min(m.bit_count() for m in masks)
+        return self.fewest[windows]
 
     def solve(self, reserve: float = 0.0) -> WalkResult:
         """The cheapest plan; stops with what is proved when the clock has `reserve` left.
@@ -180,6 +238,9 @@ class Walks:
     def _try(self, o: _Open, seconds: float) -> None:
         windows = self._windows(o.walk)
         if windows is None:
+            return
+        o.bound = max(o.bound, o.cost + self._least_others(o.walk, windows))
+        if self.best is not None and o.bound >= self.best:
             return
         spare = None if self.best is None else self.best - 1 - o.cost
         linear = 1 if seconds <= SHORT_SECONDS else 2  # the second look is another one
@@ -265,5 +326,8 @@ class Walks:
                     low[j] = max(low[j], fit.nearest(frozenset(walk[j : b + 1]), low[b + 1]))
         if high[m] < n or low[0] > 0:
             return None
+        for j in range(1, m):  # whatever comes before a step stands on slots seen before it, what comes after, after
+            high[j] = min(high[j], fit.farthest(frozenset(walk[:j]), 0))
+            low[j] = max(low[j], fit.nearest(frozenset(walk[j:]), n))
         windows = [(max(low[j], j), min(high[j], n - (m - j))) for j in range(m)]
         return None if any(low > high for low, high in windows) else windows
