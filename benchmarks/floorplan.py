@@ -1,8 +1,8 @@
 """`python -m benchmarks.floorplan [FILE.json …]`: `fvc floorplan` on each case as a command of its own.
 
-Without files: the published cases kept in tests/data. Writes benchmarks/results/floorplan.json and the table at the end of
-docs/floorplan.md: status, objective, bound, gap and seconds of the whole command (wall and processor time: machines are
-shared), beside what the case file says that others reached. A case that the very same sources have run is not run again.
+Without files: the published cases kept in tests/data. Writes benchmarks/results/floorplan.json and the table at the
+end of docs/floorplan.md: status, objective, bound, gap and seconds of the whole command (wall and processor time:
+machines are shared), beside what the case file says that others reached. What these sources have run is not run again.
 """
 
 from __future__ import annotations
