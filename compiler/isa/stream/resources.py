@@ -181,7 +181,7 @@ def _cached(op: str, fields: tuple[tuple[str, int], ...], family: str) -> Resour
     if node is not None:
         part = PARTS.get(family)
         e = estimate(*node, model="fvc") if part is None else estimate(*node, part=part, model="fvc")
-        return _plain(e)
+        return _plain(e) + (_second_frame(f) if op == "WIN" and f["oh"] == 1 else Resources())
     if op == "REQ":
         return _requantiser(f)
     if op == "TAB":
@@ -203,6 +203,15 @@ def _cached(op: str, fields: tuple[tuple[str, int], ...], family: str) -> Resour
 
 def _plain(e: Estimate) -> Resources:
     return Resources(e.lut, e.ff or 0, e.bram18, e.uram, e.dsp)
+
+
+def _second_frame(f: dict[str, int]) -> Resources:
+    """The line buffer of a window as high as the image takes the next frame in beside the one that it writes; the
+    peer's has one frame and waits."""
+    width, depth = f["pe"] * f["x_bits"], f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
+    if f["memory"] == BRAM:
+        return Resources(0, 0, ladder_bram18(width, depth), 0, 0)
+    return Resources(width * ceil_div(depth, 64), 0, 0, 0, 0)
 
 
 def _requantiser(f: dict[str, int]) -> Resources:

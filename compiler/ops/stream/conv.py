@@ -176,7 +176,8 @@ def window(
     reach = (kernel[1] - 1) * dilations[1] + 1
     # Beyond the least: the pixels by which the next window lies ahead, at the end of a row and within it.
     ahead = (reach + strides[1] + strides[0] * image[1]) * pixel
-    f["depth"] = _least(tuple(sorted(f.items()))) + ahead
+    # A window as high as the image lets go of nothing until it ends: the next frame needs a buffer of its own.
+    f["depth"] = _least(tuple(sorted(f.items()))) + (image[0] * image[1] * pixel if out[0] == 1 else ahead)
     f["memory"] = LUTRAM if f["depth"] * pe * x.bits <= LINE_LUTRAM_BITS else BRAM
     return engine.after(engine.unit("WIN", f), at)
 

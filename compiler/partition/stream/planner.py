@@ -43,7 +43,8 @@ from cost_models.primitives import ceil_div, ps_cycles
 from device_db.errors import FvcError
 from device_db.model import Cluster, Resources
 
-ROUNDS = 6  # of holding more back where a die came out over its budget
+ROUNDS = 9  # of holding more back where a die came out over its budget
+SHARES = 200  # of a die, one more each round for what is short
 SLL_WIRES = "SLL wires"
 
 
@@ -200,12 +201,18 @@ def _hold_back(
             for r, t in enumerate(TYPES):
                 own = getattr(used, t) + p.budgets[k][r] - getattr(die, t) - chosen[k][r]
                 held[k][r] = max(held[k][r], own)
+    short: set[int] = set()
     for x in over:
         k = names[(x.device, x.die)]
         if x.what == SLL_WIRES:
             p.wires[k] = max(0, p.wires[k] - 2 * (x.need - x.have))
-        elif turn:
-            held[k][TYPES.index(x.what.lower())] += ceil_div(turn * (x.need - x.have), 2)
+        elif turn:  # another placement joins others: what is short anywhere is kept back everywhere
+            r = TYPES.index(x.what.lower())
+            held[k][r] += ceil_div(turn * (x.need - x.have), 2)
+            short.add(r)
+    for k, budget in enumerate(p.budgets):
+        for r in short:
+            held[k][r] += budget[r] * turn // SHARES
 
 
 def _assembled(
