@@ -35,7 +35,8 @@ def cases(most: int) -> Any:
 def whole(case: Any) -> None:
     (net, outputs), (qoperator, *how), (devices, topology), objective, split = case
     graph = integer_models(net.qdq_model(outputs, *how))[qoperator]
-    options = PartitionOptions(objective=objective, force_split=split, time_limit_s=0.1)
+    xfer = "always" if objective == "latency" and how[1] else "auto"
+    options = PartitionOptions(objective=objective, force_split=split, time_limit_s=0.1, xfer=xfer)
     try:
         told = run(graph, load_cluster(devices, topology=topology), options)
     except FvcError as refused:
