@@ -1,6 +1,6 @@
 """What netlists take and how long they take, read off the programs: budgets, wires, links, busy units, one frame.
 
-Partitioner and plan checker both measure with these; neither believes the other's numbers.
+The partitioner's figures; the plan checker has sums of its own (`compiler.partition.check.fabric`).
 """
 
 from __future__ import annotations

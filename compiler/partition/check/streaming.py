@@ -13,16 +13,16 @@ from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.boxes import whole_box
 from compiler.ops.stream.assemble import Assembly, assemble, engine_id, programs_of
 from compiler.ops.stream.lower import legal, price
-from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, die_use, engine_use, latency_ps, link_ps
+from compiler.ops.stream.measure import channels
 from compiler.ops.stream.parts import view
 from compiler.ops.stream.planned import depths_of, fold_of, seats_of
+from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play, sums
 from compiler.partition.check.hardware import check_cluster
 from compiler.plan.model import SCHEMA, Plan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.errors import FvcError
 from device_db.model import Cluster, Resources
 
-TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 HOST_SEGMENT_NS = 50_000
 DEEPEST_FIFO = 1 << 24
 _PARAMETERS = {"clock_khz", "variant", "memory", "fifo_depths", "fifo_memories"}
@@ -46,13 +46,13 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
         found.add("FVC220", f"predicted.pace_ps is {pace!r}", "predicted")
         return
     programs = programs_of(graph, cluster, assembly, pace, words, memory)
-    _budgets(plan, programs, assembly, found)
+    crossings = _budgets(plan, cluster, programs, assembly, found)
     want = channels(graph, cluster, assembly, seats)
     if list(plan.channels) != want:
         wrong = next((c for c, w in zip(plan.channels, want, strict=False) if c != w), None)
         where = f"channel of {wrong.tensor} to {wrong.target}" if wrong else "channels"
         found.add("FVC220", f"{len(plan.channels)} channels that are not the {len(want)} of the netlists", where)
-    _numbers(plan, graph, cluster, programs, found)
+    _numbers(plan, graph, cluster, programs, crossings, found)
     _options(plan, found)
 
 
@@ -134,38 +134,59 @@ def _fifos(plan: Plan, graph: Graph, assembly: Assembly, found: Findings) -> boo
     return len(found.kept) == before
 
 
-def _budgets(plan: Plan, programs: list[DeviceProgram], assembly: Assembly, found: Findings) -> None:
-    use = {k: v for p in programs for k, v in engine_use(p).items()}
+def _budgets(
+    plan: Plan, cluster: Cluster, programs: list[DeviceProgram], assembly: Assembly, found: Findings
+) -> dict[str, dict[str, int]]:
+    """Judges resources and wires; gives the wires by boundary."""
+    use = sums(programs)
+    numbers = {d.name: k for k, d in enumerate(cluster.devices)}
+    more: dict[tuple[str, int], Resources] = {}
     for layer in plan.layers:
-        use[layer.slices[0].engine] += assembly.excess.get(layer.name, Resources())
+        excess = assembly.excess.get(layer.name, Resources())
+        for t in TYPES:
+            use.engines[layer.slices[0].engine][t] += getattr(excess, t)
+        if layer.name in assembly.dies:
+            ref = assembly.dies[layer.name]
+            place = (cluster.devices[ref.device].name, ref.die)
+            more[place] = more.get(place, Resources()) + excess
     for e in plan.engines:
-        told, meant = [getattr(e.resources, t) for t in TYPES], [getattr(use[e.id], t) for t in TYPES]
+        told, meant = [getattr(e.resources, t) for t in TYPES], [use.engines[e.id][t] for t in TYPES]
         if told != meant:
             found.add("FVC220", f"resources {told}, its units and FIFOs take {meant}", f"engine {e.id}")
-    for p in programs:
-        assert p.fabric is not None
-        for die, need in zip(p.fabric.dies, die_use(p), strict=True):
-            for t in TYPES:
-                if getattr(need, t) > getattr(die, t):
-                    what = f"{t.upper()} over budget on {p.name}/{die.name}: {getattr(need, t):,} needed"
-                    found.add("FVC203", f"{what}, {getattr(die, t):,} usable", f"{p.name}/{die.name}")
-    for name, wires in crossing_wires(programs).items():
-        device, pair = name.split("/")
-        dies = next(p.fabric.dies for p in programs if p.name == device and p.fabric)
-        low = min(next(k for k, d in enumerate(dies) if d.name == x) for x in pair.split(">"))
-        if wires > dies[low].wires:
-            found.add("FVC209", f"SLL wires over budget on {name}: {wires:,} needed, {dies[low].wires:,} there", name)
+    for (device, die), took in use.dies.items():
+        have, extra = budget(cluster, numbers[device], die), more.get((device, die), Resources())
+        where = f"{device}/{cluster.devices[numbers[device]].board.dies[die].name}"
+        for t in TYPES:
+            need = took[t] + getattr(extra, t)
+            if need > getattr(have, t):
+                what = f"{t.upper()} over budget on {where}: {need:,} needed, {getattr(have, t):,} usable"
+                found.add("FVC203", what, where)
+    crossings: dict[str, dict[str, int]] = {}
+    for (device, a, b), wires in use.wires.items():
+        board = cluster.devices[numbers[device]].board
+        name = f"{device}/{board.dies[a].name}>{board.dies[b].name}"
+        crossings[name] = {"wires": wires}
+        limit = board.sll_wires[min(a, b)] if min(a, b) < len(board.sll_wires) else 0
+        if wires > limit:
+            found.add("FVC209", f"SLL wires over budget on {name}: {wires:,} needed, {limit:,} there", name)
+    return crossings
 
 
-def _numbers(plan: Plan, graph: Graph, cluster: Cluster, programs: list[DeviceProgram], found: Findings) -> None:
+def _numbers(
+    plan: Plan,
+    graph: Graph,
+    cluster: Cluster,
+    programs: list[DeviceProgram],
+    crossings: dict[str, dict[str, int]],
+    found: Findings,
+) -> None:
     """Interval, latency and what follows from them."""
     work = [
         Work(s.name, tuple(map(graph.root, s.inputs)), tuple(map(graph.root, s.outputs)), h.time_ns * 1000)
         for s, h in zip(graph.host_segments, plan.host_segments, strict=True)
     ]
-    interval = max([*busy_ps(programs).values(), *(ps for _, ps in link_ps(programs).values())])
-    interval = max(interval, sum(w.time_ps for w in work))
-    latency = latency_ps(programs, work)
+    busy, latency = play(programs, work)
+    interval = max(busy, busiest_link_ps(cluster, plan.channels), sum(w.time_ps for w in work))
     khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     want = {
         "interval_ns": ceil_div(interval, 1000),
@@ -173,7 +194,7 @@ def _numbers(plan: Plan, graph: Graph, cluster: Cluster, programs: list[DevicePr
         "interval_cycles": ps_cycles(interval, khz),
         "latency_cycles": ps_cycles(latency, khz),
         "fps": round(PS_PER_SECOND / interval, 3),
-        "crossings": {k: {"wires": w} for k, w in crossing_wires(programs).items()},
+        "crossings": crossings,
     }
     for key, value in want.items():
         if plan.predicted.get(key) != value:
