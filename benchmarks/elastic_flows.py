@@ -1,0 +1,179 @@
+"""Three ways to put a network on dies, each at the least interval that it reaches, measured on the same netlists.
+
+in_order: one fold a layer, layers in the graph's order fill die after die. elastic_df: the same folds, placed by the
+released formulation (fewest weighted crossings under the dies' limits, one direct connection an edge). fvc: folds and
+places together. The first two take the least interval at which they find a place, by bisection.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.elastic_problem import TYPES, Streaming, amounts, fixed, joint, pick
+from compiler.floorplan.budget import Clock, Settings
+from compiler.floorplan.joint import start
+from compiler.floorplan.solve import solve
+from compiler.isa.stream.network import cycle_ps
+from compiler.isa.stream.program import FabricDie
+from compiler.ops.stream.assemble import Seat, assemble, programs_of
+from compiler.ops.stream.measure import crossing_wires, die_use, latency_ps, link_ps
+from cost_models.clock import reachable_khz
+from cost_models.economics import economics
+from device_db.model import Resources
+from device_db.topology import transport
+
+RELEASED_SECONDS, JOINT_SECONDS = 0.8, 12.0  # deterministic: of one placement, of one whole search
+Place = list[tuple[int, int]]  # (slot, option) a layer
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """interval in cycles; bound, status and proof as the solver gave them (of the crossings for elastic_df)."""
+
+    place: Place
+    interval: int
+    details: dict[str, Any]
+
+
+def steps(p: Streaming) -> list[int]:
+    """Every interval at which something changes, ascending, none below the slowest layer's quickest fold."""
+    least = max(own[0].cycles for own in p.options)
+    return sorted({o.cycles for own in p.options for o in own if o.cycles >= least})
+
+
+def least(p: Streaming, attempt: Callable[[int], Found | None]) -> Found | None:
+    """Bisection over `steps`: what fails at one interval is taken to fail below it, as a user would."""
+    values, best = steps(p), None
+    low, high = 0, len(values)
+    while low < high:
+        middle = (low + high) // 2
+        found = attempt(values[middle])
+        if found is None:
+            low = middle + 1
+        else:
+            best, high = found, min(middle, bisect_left(values, found.interval))
+    return best
+
+
+def in_order(p: Streaming, copies: int) -> Found | None:
+    def attempt(interval: int) -> Found | None:
+        picks = pick(p, interval)
+        if picks is None:
+            return None
+        place: Place = []
+        slot, left = 0, list(p.budget[0])
+        for own, k in list(zip(p.options, picks, strict=True)) * copies:
+            need = amounts(own[k])
+            while any(a > b for a, b in zip(need, left, strict=True)):
+                slot += 1
+                if slot == len(p.refs):
+                    return None
+                left = list(p.budget[slot])
+            left = [b - a for a, b in zip(need, left, strict=True)]
+            place.append((slot, k))
+        return Found(place, _slowest(p, place), {})
+
+    return least(p, attempt)
+
+
+def elastic_df(p: Streaming, copies: int) -> Found | None:
+    def attempt(interval: int) -> Found | None:
+        picks = pick(p, interval)
+        if picks is None:
+            return None
+        answer = solve(fixed(p, picks, interval, "released", copies), Settings(limit=RELEASED_SECONDS))
+        if not answer.assignment:
+            return None
+        place = [(s, k) for (s, _), k in zip(answer.assignment, picks * copies, strict=True)]
+        details = {"status": answer.status, "crossing_cost": answer.objective, "crossing_cost_bound": answer.bound}
+        return Found(place, _slowest(p, place), details)
+
+    return least(p, attempt)
+
+
+def fvc(p: Streaming, copies: int) -> Found | None:
+    answer = solve(joint(p, "fvc", copies), Settings(limit=JOINT_SECONDS))
+    if not answer.assignment or answer.objective is None:
+        return None
+    details = {"status": answer.status, "bound": answer.bound, "gap": answer.gap, "proved_by": answer.proved_by}
+    return Found(list(answer.assignment), answer.objective, details)
+
+
+FLOWS: dict[str, Callable[[Streaming, int], Found | None]] = {
+    "in_order": in_order,
+    "elastic_df": elastic_df,
+    "fvc": fvc,
+}
+
+
+def merged(p: Streaming, copies: int) -> int | None:
+    """No interval of so many copies is below this, whatever the flow; None: they do not fit at all."""
+    found = start(joint(p, "", copies), Clock(Settings(limit=JOINT_SECONDS)))
+    return None if found is None else found.values[found.low]
+
+
+def _slowest(p: Streaming, place: Place) -> int:
+    return max(p.options[i % len(p.nodes)][k].cycles for i, (_, k) in enumerate(place))
+
+
+def measure(p: Streaming, found: Found) -> dict[str, Any]:
+    """What the netlists of a placement take and give, all copies together: the same ruler for all flows."""
+    n, ps, board = len(p.nodes), cycle_ps(p.clock_khz), p.cluster.devices[0].board
+    copies = len(found.place) // n
+    wires: Counter[str] = Counter()
+    bits: Counter[str] = Counter()
+    used: dict[tuple[str, str], Resources] = {}
+    have: dict[tuple[str, str], FabricDie] = {}
+    link_time: Counter[str] = Counter()
+    latency = hops = streams = 0
+    for c in range(copies):
+        own = found.place[c * n : (c + 1) * n]
+        seats = {x.name: Seat(p.refs[s], o[k].fold) for x, o, (s, k) in zip(p.nodes, p.options, own, strict=True)}
+        assembly = assemble(p.graph, p.cluster, seats)
+        programs = programs_of(p.graph, p.cluster, assembly, found.interval * ps, {}, {})
+        wires.update(crossing_wires(programs))
+        for name, (amount, time) in link_ps(programs).items():
+            if transport(name) == "Ethernet":
+                bits[name] += amount
+                link_time[name] += time
+        for program in programs:
+            assert program.fabric is not None
+            for die, taken in zip(program.fabric.dies, die_use(program), strict=True):
+                key = (program.name, die.name)
+                used[key], have[key] = used.get(key, Resources()) + taken, die
+        latency = max(latency, latency_ps(programs, ()))
+        hops = max([hops, *(w.hops for net in assembly.nets for w in net.wires)])
+        streams += sum(w.hops for net in assembly.nets for w in net.wires)
+    use, over = {}, []
+    for (device, name), taken in used.items():
+        raw = next(d.raw for d in board.dies if d.name == name)
+        use[f"{device}/{name}"] = {t: getattr(taken, t) * 1000 // getattr(raw, t) for t in TYPES if getattr(raw, t)}
+        over += [f"{device}/{name} {t}" for t in TYPES if getattr(taken, t) > getattr(have[device, name], t)]
+    for name, amount in wires.items():
+        pair = name.split("/")[1].split(">")
+        low = min(next(k for k, d in enumerate(board.dies) if d.name == x) for x in pair)
+        over += [f"{name} wires"] if amount > board.sll_wires[low] else []
+    interval = max([found.interval * ps, *link_time.values()])
+    khz, source = reachable_khz(board.family, -(-max(max(u.values()) for u in use.values()) // 10), hops)
+    slower = max([found.interval * cycle_ps(khz), *link_time.values()])
+    powers, prices = zip(*((d.board.power_w, d.board.price_usd) for d in p.cluster.devices), strict=True)
+    return {
+        "copies": copies,
+        "interval_cycles": found.interval,
+        "interval_us": round(interval / 1e6, 3),
+        "fps": round(copies * 1e12 / interval, 1),
+        "latency_ms": round(latency / 1e9, 4),
+        "clock_table_mhz": khz / 1000,
+        "clock_table_source": source,
+        "clock_table_fps": round(copies * 1e12 / slower, 1),
+        "fps_per_kusd": round(copies * economics(powers, prices, interval).frames_per_second_per_kusd, 2),
+        "sll_wires": dict(sorted(wires.items())),
+        "sll_streams": streams,
+        "link_bits": dict(sorted(bits.items())),
+        "die_permille_of_raw": use,
+        "over": over,
+    }
