@@ -104,17 +104,22 @@ def place_replica(
     bound = proof.bound
     found: list[Allocation]
     wider: list[Allocation] = []
+    notes: tuple[str, ...] = ()
     if options.objective == "latency":
         from compiler.partition.solve.latency import fastest
 
         passing = message_latency(problem, cluster)
-        found, bound, proved = fastest(problem, graph, options, passing)
+        got = fastest(problem, graph, options, passing)
+        found = got.allocations
         if tab.sharing is not None and tab.sharing.offers and (tab.forced() or tab.sharing.promising(tab.table)):
             tab.sharing.apply(tab.table)
             problem = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
-            shared, bound, proved = fastest(problem, graph, options, passing)
-            found = [*shared[:2], *found[:1]]
+            plain, got = found[:1], fastest(problem, graph, options, passing)
+            found = [*got.allocations, *plain]
+        bound, proved, notes = got.bound, got.proved_by, got.notes
+        scope = scope_of(slots, options, got.scope)
     else:
+        scope = scope_of(slots, options, INTERVAL_SCOPE)
         host_ns = sum(host_time_ns(s.name, options) for s in graph.host_segments)
         host = host_ns * ref_khz // 1_000_000
         narrow = by_channels(problem)
@@ -131,8 +136,7 @@ def place_replica(
     richer = [keep_weights(problem, a) for a in wider]
     more = [decision_of(graph, slots, problem, a, book) for a in richer]
     less = load_of(problem, richer[0]).interval if richer else interval
-    scope = scope_of(slots, options)
-    return Placed(slots, decisions, more, problem, interval, less, bound, proved, scope, tuple(tab.notes))
+    return Placed(slots, decisions, more, problem, interval, less, bound, proved, scope, (*tab.notes, *notes))
 
 
 def message_latency(problem: Problem, cluster: Cluster) -> dict[tuple[int, int], int]:
@@ -286,14 +290,20 @@ def decision_of(
     return Decision(pieces)
 
 
-def scope_of(slots: Sequence[Slot], options: PartitionOptions) -> tuple[str, ...]:
-    """Over what the bound holds, in words."""
+INTERVAL_SCOPE = (
+    "slices: whole layers, and the tabulated slices of the larger ones, over any engines, in any order",
+    "links and banks: not in the bound (left out, so it holds with them)",
+)
+
+
+def scope_of(slots: Sequence[Slot], options: PartitionOptions, own: tuple[str, str]) -> tuple[str, ...]:
+    """Over what the bound holds, in words; own: what the objective's bound says of slices and of messages."""
     folds = ", ".join(dict.fromkeys(f"{s.spec.tm}x{s.spec.tn}" for s in slots))
     return (
         f"engines: the chosen ones ({folds}), one a place",
-        "slices: whole layers, and the tabulated slices of the larger ones, over any engines, in any order",
+        own[0],
         f"replicas: {options.replicas or 'as chosen'}",
         "memory: weights streamed; whole layers also resident",
         "costs: tile timelines, own bank alone; layers of a core do not overlap but for their first weights",
-        "links and banks: not in the bound (left out, so it holds with them)",
+        own[1],
     )

@@ -6,127 +6,152 @@ graph when every layer takes its shortest option over all engines at once and me
 
 from __future__ import annotations
 
-from compiler.ir.graph import Graph, HostSegment
-from compiler.ops.boxes import box_elements, intersect
-from compiler.partition.boxes import Key
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.ir.graph import Graph
 from compiler.partition.options import PartitionOptions, host_time_ns
-from compiler.partition.options_table import Option
-from compiler.partition.problem import HOST_SLOT, Allocation, Problem, Share, ticks_of_bits
+from compiler.partition.pairwise import FORBIDDEN, Answer, Effort, Pairwise, solve
+from compiler.partition.pairwise.problem import Costs
+from compiler.partition.problem import Allocation, Problem, Share
+from compiler.partition.solve.clock import MOST_KEPT, Clock
 from compiler.partition.solve.contiguous import forced_slices, on_slots
+from compiler.partition.solve.latency_bound import longest_path, message_path
+from compiler.partition.solve.strategies import Strategies, Strategy
 
 WORK_PER_SECOND = 250_000  # messages and tasks timed that count as one second of the time limit
 BREAKS = 8  # positions tried at which one family of slices gives way to another
 RUNS = (2, 4, 8, 16)  # lengths of runs of layers that change together
-ALTERNATIVES = 3  # allocations given, the best first
+FAMILIES, OPTIMA = 3, 2  # starts that are worked on and given: of families of cuts, of the additive model
+GIVEN_WORK = 5000  # others that are nearly as good are given for as much work (of the prediction)
+MESSAGE_PERCENT = (100, 75, 50)  # of the additive model's costs of messages, at which a search begins
+SUITED = 6  # strategies tried of a layer that suit its neighbours
+BOUND_CELLS, MODEL_CELLS = 1200, 600  # of a layer's strategies, up to which messages are in the bound, in the model
 
-Reader = tuple[int, Key]
 
+@dataclass(frozen=True, slots=True)
+class Fastest:
+    """allocations: the best first, none if none fits. bound: ticks, with what proves it and over what."""
 
-class Clock:
-    """Makespan of one frame under an allocation: cores in order, messages after the last store of their producer and
-    through the queues of both ends in order. A message is what its target needs of one piece: halos of row slices."""
-
-    def __init__(self, problem: Problem, latency_ticks: dict[tuple[int, int], int]) -> None:
-        self.p, self.latency = problem, latency_ticks
-        self.work = 0  # tasks and messages timed so far
-        self.inputs: dict[int, list[int]] = {x.index: [] for x in problem.table.layers}
-        for f, flow in enumerate(problem.flows):
-            for c in flow.consumers:
-                self.inputs[c].append(f)
-        self.rate: dict[tuple[int, int], int] = {}
-        for pair, links in problem.route.items():
-            self.rate[pair] = min((problem.links[k].bits_per_second for k in links), default=0)
-
-    def makespan(self, allocation: Allocation) -> int:
-        p = self.p
-        free = [0] * p.slots
-        sent, taken = [0] * p.slots, [0] * p.slots
-        made: dict[int, list[tuple[int, int, Key]]] = {}  # layer -> (slot, end, what)
-        readers: dict[tuple[int, int], list[Reader]] = {}  # (flow, slot)
-        for x, shares in allocation.items():
-            for s in shares:
-                if s.option.role != "reduce":
-                    for f in self.inputs[x]:
-                        readers.setdefault((f, s.slot), []).append((x, s.key))
-        here: dict[tuple[int, int], int] = {}
-
-        def moved(i: int, j: int, bits: int, ready: int) -> int:
-            self.work += 1
-            rate = self.rate[(i, j)]
-            ticks = ticks_of_bits(bits, rate, p.ref_khz) if rate else 0
-            if i != HOST_SLOT:
-                ready = max(ready, sent[i])
-                sent[i] = ready + ticks
-            tail = ready + ticks + self.latency[(i, j)]
-            if j != HOST_SLOT:
-                tail = taken[j] = max(tail, taken[j] + ticks)
-            return tail
-
-        def arrival(f: int, slot: int) -> int:
-            flow, who = p.flows[f], tuple(readers[(f, slot)])
-            if flow.producer == HOST_SLOT:
-                return moved(HOST_SLOT, slot, p.boxes.bits(flow.tensor, None, who), 0)
-            last = 0
-            for source, end, key in made[flow.producer]:
-                if source == slot:
-                    last = max(last, end)
-                elif bits := p.boxes.bits(flow.tensor, (flow.producer, key), who):
-                    last = max(last, moved(source, slot, bits, end))
-            return last
-
-        end_all = 0
-        for layer in p.table.layers:
-            partial: list[tuple[int, int, Key]] = []
-            out: list[tuple[int, int, Key]] = []
-            for s in allocation[layer.index]:
-                ready = 0
-                if s.option.role == "reduce":
-                    own = p.boxes.made(layer.index, s.key)
-                    for slot, end, key in partial:
-                        common = intersect(p.boxes.made(layer.index, key), own)
-                        if common is not None:
-                            there = end if slot == s.slot else moved(slot, s.slot, box_elements(common) * 32, end)
-                            ready = max(ready, there)
-                else:
-                    for f in self.inputs[layer.index]:
-                        if (f, s.slot) not in here:
-                            here[(f, s.slot)] = arrival(f, s.slot)
-                        ready = max(ready, here[(f, s.slot)])
-                self.work += 1
-                end = max(ready, free[s.slot]) + s.option.ticks
-                free[s.slot] = end
-                (partial if s.option.role == "partial" else out).append((s.slot, end, s.key))
-                end_all = max(end_all, end)
-            made[layer.index] = out
-        for flow in p.flows:
-            if flow.to_host and flow.producer != HOST_SLOT:
-                for slot, end, key in made[flow.producer]:
-                    bits = p.boxes.bits(flow.tensor, (flow.producer, key), ())
-                    end_all = max(end_all, moved(slot, HOST_SLOT, bits, end))
-        return end_all
+    allocations: list[Allocation]
+    bound: int
+    proved_by: str
+    scope: tuple[str, str] = ("", "")  # of slices, of messages
+    notes: tuple[str, ...] = ()
 
 
 def fastest(
     problem: Problem, graph: Graph, options: PartitionOptions, latency_ticks: dict[tuple[int, int], int]
-) -> tuple[list[Allocation], int, str]:
-    """(allocations, the best first; bound in ticks; what proves the bound). None fits: an empty list."""
+) -> Fastest:
+    """The best allocations found by two ways, one over families of cuts, one from the optimum of the additive model."""
     clock = Clock(problem, latency_ticks)
     host = {h.name: host_time_ns(h.name, options) * problem.ref_khz // 1_000_000 for h in graph.host_segments}
-    bound = longest_path(problem, graph, latency_ticks, host)
     choices = {x.index: _choices(problem, x.index) for x in problem.table.layers}
     if any(not c for c in choices.values()):
-        return [], bound, ""
+        return Fastest([], 0, "")
+    bound, proved = longest_path(problem, graph, latency_ticks, host), "longest path of shortest options"
+    messages = "messages: those with the host, at the quickest link; others left out (so it holds with them)"
+    listed = {x: listing(own, MODEL_CELLS) for x, own in choices.items()}
+    if max(sum(len(s) for s in own) for own in choices.values()) <= BOUND_CELLS:
+        with_messages = message_path(problem, graph, Strategies(problem, latency_ticks, choices), host)
+        if with_messages > bound:
+            bound, proved = with_messages, "longest path of shortest strategies and the messages between them"
+            messages = (
+                "messages: after their producer's last slice, those of one sender in a row; other traffic left out"
+            )
     limit = int(options.time_limit_s * WORK_PER_SECOND)
     families = _families(problem, choices)
-    ranked = _starts(problem, clock, families, limit // 2)
-    found: list[tuple[int, Allocation]] = []
-    for value, start in ranked[:ALTERNATIVES]:
-        share = clock.work + max(0, limit - clock.work) // (ALTERNATIVES - len(found))
-        got = _descend(problem, clock, value, start, choices, families, share)
-        if got[1] not in (a for _, a in found):
-            found.append(got)
-    found.sort(key=lambda x: x[0])
-    return [a for _, a in found], bound, "longest path of shortest options over all engines"
+    guide = Guide(problem, Strategies(problem, latency_ticks, listed), options)
+    found: dict[int, Allocation] = {}
+    ranked = sorted(_starts(problem, clock, families, limit // 2), key=lambda x: x[0])[:FAMILIES]
+    for k, (value, start) in enumerate(ranked):
+        share = clock.work + max(0, limit - clock.work) // (len(ranked) - k)
+        value, got = _descend(problem, clock, value, start, choices, families, None, share)
+        found.setdefault(value, got)
+    guided = sorted(((clock.makespan(a), a) for a in guide.starts()), key=lambda x: x[0])[:OPTIMA]
+    for value, start in guided:
+        share = clock.work + limit // (2 * OPTIMA)
+        value, got = _descend(problem, clock, value, start, choices, families, guide, share)
+        found.setdefault(value, got)
+    before = clock.work
+    clock.makespan(next(iter(found.values())))
+    given = min(MOST_KEPT, GIVEN_WORK // (clock.work - before))
+    for value in sorted(clock.best):
+        if len(found) < given:
+            found.setdefault(value, clock.best[value])
+    count = sum(len(own) for own in choices.values())
+    slices = f"slices: whole layers and even grids over runs of neighbouring engines, {count} strategies in all"
+    return Fastest([found[value] for value in sorted(found)], bound, proved, (slices, messages), guide.notes)
+
+
+class Guide:
+    """The additive model: where a search begins, and which strategies of a layer suit those of its neighbours."""
+
+    def __init__(self, problem: Problem, strategies: Strategies, options: PartitionOptions) -> None:
+        self.choices = strategies.choices
+        self.model = strategies.model()
+        self.effort = Effort(seconds=options.time_limit_s / 5, seed=options.seed, workers=options.workers)
+        self.at = {id(s): k for own in self.choices.values() for k, s in enumerate(own)}
+        self.near: list[list[tuple[int, Costs]]] = [[] for _ in self.model.costs]
+        for e in self.model.edges:
+            self.near[e.a].append((e.b, e.cost))
+            self.near[e.b].append((e.a, e.cost.T))
+        self.notes: tuple[str, ...] = ()
+
+    def starts(self) -> list[Allocation]:
+        """The optimum, and those with cheaper messages: more pass beside the layers' work than the model sees."""
+        out: list[Allocation] = []
+        for percent in MESSAGE_PERCENT:
+            edges = [
+                (e.a, e.b, np.where(e.cost < FORBIDDEN, e.cost * percent // 100, FORBIDDEN)) for e in self.model.edges
+            ]
+            answer = solve(Pairwise.of(self.model.costs, edges), self.effort)
+            if percent == 100:
+                self.notes = (additive_note(answer, self.choices),)
+            if answer.chosen:
+                got = {x: own[s] for (x, own), s in zip(self.choices.items(), answer.chosen, strict=True)}
+                if got not in out:
+                    out.append(got)
+        return out
+
+    def suited(self, allocation: Allocation, layer: int) -> list[Strategy]:
+        """The strategies that cost least beside the neighbours' present ones, the best first."""
+        total = self.model.costs[layer].copy()
+        for other, cost in self.near[layer]:
+            k = self.at.get(id(allocation[other]))
+            if k is not None:
+                total += cost[:, k]
+        own = self.choices[layer]
+        return [own[k] for k in np.argsort(total, kind="stable")[:SUITED] if own[k] is not allocation[layer]]
+
+
+def listing(strategies: list[tuple[Share, ...]], cells: int) -> list[tuple[Share, ...]]:
+    """Of too many strategies the first run of engines for every grid, then the second, while there is room."""
+    turns: dict[str, int] = {}
+    ranked: list[tuple[int, int]] = []
+    for k, shares in enumerate(strategies):
+        name = shares[0].split
+        ranked.append((turns.setdefault(name, 0), k))
+        turns[name] += 1
+    kept: list[int] = []
+    for _, k in sorted(ranked):
+        cells -= len(strategies[k])
+        if cells < 0 and kept:
+            break
+        kept.append(k)
+    return [strategies[k] for k in sorted(kept)]
+
+
+def additive_note(answer: Answer, listed: Mapping[int, Sequence[tuple[Share, ...]]]) -> str:
+    """What of the additive model is proven, in words."""
+    count = sum(len(own) for own in listed.values())
+    proof = "its optimum" if answer.status == "OPTIMAL" else f"bound {answer.bound}, gap {answer.gap:.2%}"
+    return (
+        f"additive model (layers one after another, {count} strategies of {len(listed)} layers, messages between "
+        f"neighbours): {answer.objective} ticks, {proof} ({answer.proved_by}); the search began with it, among others"
+    )
 
 
 def _choices(problem: Problem, layer: int) -> list[tuple[Share, ...]]:
@@ -178,7 +203,7 @@ def _families(problem: Problem, choices: dict[int, list[tuple[Share, ...]]]) -> 
 
 
 def _starts(problem: Problem, clock: Clock, families: list[Allocation], limit: int) -> list[tuple[int, Allocation]]:
-    """Every family alone, and the better ones one after the other with the change at a few places; the best first."""
+    """Every family alone, and the better ones one after the other with the change at a few places; with makespans."""
     ranked = sorted(((clock.makespan(a), k) for k, a in enumerate(families)))
     out = [(value, families[k]) for value, k in ranked]
     layers = list(families[0])
@@ -193,7 +218,7 @@ def _starts(problem: Problem, clock: Clock, families: list[Allocation], limit: i
             first, second = families[better[i]], families[better[j]]
             mixed = {x: (first if x in early or x in stuck else second)[x] for x in layers}
             out.append((clock.makespan(mixed), mixed))
-    return sorted(out, key=lambda x: x[0])
+    return out
 
 
 def _descend(
@@ -203,13 +228,25 @@ def _descend(
     allocation: Allocation,
     choices: dict[int, list[tuple[Share, ...]]],
     families: list[Allocation],
+    guide: Guide | None,
     limit: int,
 ) -> tuple[int, Allocation]:
-    """Better and better by changing one layer, or a run of layers to another family, while there is work left."""
+    """Better and better by changing one layer, first to what suits its neighbours, or a run of layers to another
+    family, while there is work left."""
     stuck = {x for g in problem.stuck for x in g}
     free = [x for x in choices if x not in stuck]
     while True:
         before = value
+        for x in free if guide is not None else ():
+            for shares in guide.suited(allocation, x) if guide is not None else ():
+                if clock.work > limit:
+                    return value, allocation
+                trial = {**allocation, x: shares}
+                got = clock.makespan(trial)
+                if got < value:
+                    value, allocation = got, trial
+        if value < before:
+            continue
         changes = [{x: shares} for x in free for shares in choices[x]]
         for length in RUNS:
             runs = [free[i : i + length] for i in range(0, max(1, len(free) - length + 1), max(1, length // 2))]
@@ -225,61 +262,3 @@ def _descend(
                 value, allocation = got, trial
         if value == before:
             return value, allocation
-
-
-def longest_path(
-    problem: Problem, graph: Graph, latency: dict[tuple[int, int], int], host_ticks: dict[str, int]
-) -> int:
-    """Proven: every layer takes at least its shortest option (a sliced one its largest slice's even share), every host
-    segment its time, what passes between host and engines at least its quickest message; other messages are free."""
-    quick = {
-        to: min(latency[pair] for pair in problem.route if pair[end_of] == HOST_SLOT)
-        for to, end_of in (("engine", 0), ("host", 1))
-    }
-    fastest_link = max((k.bits_per_second for k in problem.links), default=1)
-
-    def message(to: str, tensor: str) -> int:
-        bits = graph.tensors[tensor].bytes * 8 if tensor in graph.tensors else 0
-        return quick[to] + bits * problem.ref_khz * 1000 // fastest_link
-
-    end: dict[str, tuple[int, bool]] = {graph.root(name): (0, True) for name in graph.inputs}  # (ticks, on the host)
-    index = 0
-    finish = 0
-    for step in graph.steps:
-        here = isinstance(step, HostSegment)
-        start = 0
-        for name in step.inputs:
-            root = graph.root(name)
-            if root in end:
-                ticks, hosted = end[root]
-                moved = 0 if hosted == here else message("host" if here else "engine", root)
-                start = max(start, ticks + moved)
-        if isinstance(step, HostSegment):
-            done = start + host_ticks[step.name]
-            for name in step.outputs:
-                end[graph.root(name)] = (done, True)
-        else:
-            done = start + _shortest(problem, index)
-            end[step.y] = (done, False)
-            index += 1
-        finish = max(finish, done)
-    for name in graph.outputs:
-        ticks, hosted = end.get(graph.root(name), (0, True))
-        finish = max(finish, ticks + (0 if hosted else message("host", graph.root(name))))
-    return finish
-
-
-def _shortest(problem: Problem, layer: int) -> int:
-    """Ticks of the layer's shortest way."""
-    least = [
-        o.least_ticks
-        for kind in sorted(set(problem.kind_of))
-        for o in problem.table.of(layer, kind)
-        if o.role != "reduce" and (not o.split or _may_be_largest(o, problem.slots))
-    ]
-    return min(least, default=0)
-
-
-def _may_be_largest(o: Option, slots: int) -> bool:
-    """Some slice of a layer on `slots` engines has at least an even share of its units."""
-    return o.share[0] * slots >= o.share[1]
