@@ -18,7 +18,7 @@ from compiler.partition.infeasible import check_limits, no_layer, refused, too_d
 from compiler.partition.layout import Place, places
 from compiler.partition.options import PartitionOptions
 from compiler.partition.pieces import Decision
-from compiler.partition.predict import number, predict
+from compiler.partition.prediction.predict import number, predict
 from compiler.partition.protocols import Ops
 from compiler.partition.replicate import auto_replicas, groups
 from compiler.partition.search import Placed, calmer, place_replica, reference_khz

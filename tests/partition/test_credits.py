@@ -10,10 +10,10 @@ from compiler.ir.graph import storage4
 from compiler.isa.table import HOST_RANK
 from compiler.ops.boxes import whole_box
 from compiler.partition import partition
-from compiler.partition.credits import message_count
 from compiler.partition.options import PartitionOptions
 from compiler.partition.pieces import HOST
-from compiler.partition.predict import stored_boxes
+from compiler.partition.prediction.credits import message_count
+from compiler.partition.prediction.predict import stored_boxes
 from compiler.schedule import schedule
 from compiler.simulator import simulate
 from device_db import load_cluster

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compiler.partition import partition
-from compiler.partition.messages import CHUNK_BYTES, CHUNKS, HOST, Calendar, Messages
 from compiler.partition.options import PartitionOptions
-from compiler.partition.usage import Ends
+from compiler.partition.prediction.messages import CHUNK_BYTES, CHUNKS, HOST, Calendar, Messages
+from compiler.partition.prediction.usage import Ends
 from compiler.plan.model import ChannelPlan
 from compiler.schedule import schedule
 from compiler.simulator import HostTask, simulate

@@ -9,7 +9,7 @@ import pytest
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
-from compiler.partition.predict import predict
+from compiler.partition.prediction.predict import predict
 from compiler.schedule import schedule
 from compiler.simulator import simulate
 from device_db import load_cluster
@@ -75,7 +75,7 @@ def test_no_interval_is_shorter_than_the_busiest_queue(monkeypatch: pytest.Monke
     """While buffers fill, results come sooner than they can for ever: a steady look of the play is not enough."""
     graph, cluster = residual(blocks=4), load_cluster("pynq-z2")
     plan = partition(graph, cluster, PartitionOptions(time_limit_s=1))
-    monkeypatch.setattr("compiler.partition.predict.steady_ps", lambda times, deepest: 1)
+    monkeypatch.setattr("compiler.partition.prediction.predict.steady_ps", lambda times, deepest: 1)
     hurried = dataclasses.replace(plan, predicted=predict(plan, graph, cluster))
     assert hurried.predicted["interval_ns"] < plan.predicted["interval_ns"]
     assert not [f for f in check_plan(hurried, graph, cluster) if "predicted.interval_ns" in f.where]

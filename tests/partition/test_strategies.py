@@ -18,7 +18,7 @@ from compiler.partition.layout import places
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.pieces import Slot
 from compiler.partition.planner import _assemble
-from compiler.partition.predict import predict
+from compiler.partition.prediction.predict import predict
 from compiler.partition.problem import Allocation, Problem
 from compiler.partition.search import decision_of, keep_weights, make_slots, message_latency, reference_khz
 from compiler.partition.solve.latency import _choices, listing

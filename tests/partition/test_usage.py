@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compiler.partition.usage import Ends, Span, Usage, during, through
+from compiler.partition.prediction.usage import Ends, Span, Usage, during, through
 
 
 def test_nothing_beside_it_nothing_lost() -> None:
@@ -21,6 +21,10 @@ def test_equals_share_alike_and_short_runs_go_first() -> None:
     assert through([(0, 1000, 0.25, 1.0)], 0, 75, 1.0) == 100  # the other wants less than half: it gets that
     assert through([(0, 66, 1.0, 64.0)], 0, 100, 1.0) == pytest.approx(100 + 66 - 1, abs=1)
     assert through([(0, 1000, 1.0, 1.0)], 0, 64, 1.0, 64.0) == 65
+
+
+def test_who_moves_nothing_is_never_held_up() -> None:
+    assert through([(0, 1000, 1.0, 32.0), (0, 1000, 0.01, 1.0)], 0, 100, 0.0) == 100
 
 
 Raw = tuple[int, int, int, float]  # begin, length, tenths of the bank, weight

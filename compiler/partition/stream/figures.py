@@ -12,7 +12,7 @@ from typing import Any
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
 from compiler.ops.stream.measure import busy_ps, compute_ps, crossing_wires, latency_ps, link_ps
-from compiler.partition.predict import number
+from compiler.partition.prediction.predict import number
 from compiler.plan.model import EnginePlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.model import Cluster

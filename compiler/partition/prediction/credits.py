@@ -12,7 +12,7 @@ from math import prod
 from compiler.ir.graph import Graph, storage4
 from compiler.ops.boxes import box_sizes, whole_box
 from compiler.ops.dma import merge_dims
-from compiler.partition.messages import CHUNK_BYTES, CHUNKS, HOST
+from compiler.partition.prediction.messages import CHUNK_BYTES, CHUNKS, HOST
 from compiler.plan.model import Box, Plan
 from cost_models.primitives import ceil_div, transfer_ps
 

@@ -16,13 +16,13 @@ from compiler.isa.table import HOST_RANK
 from compiler.ops import registry
 from compiler.ops.base import TaskTimeline
 from compiler.ops.boxes import bounding, burst_bytes, intersect
-from compiler.partition.credits import credits_ps
-from compiler.partition.loads import Loads, limiting
-from compiler.partition.passing import groups_of
 from compiler.partition.pieces import HOST
-from compiler.partition.recurrence import Steps
-from compiler.partition.timing import Event, Machine, Times
-from compiler.partition.usage import Ends
+from compiler.partition.prediction.credits import credits_ps
+from compiler.partition.prediction.loads import Loads, limiting
+from compiler.partition.prediction.passing import groups_of
+from compiler.partition.prediction.recurrence import Steps
+from compiler.partition.prediction.timing import Event, Machine, Times
+from compiler.partition.prediction.usage import Ends
 from compiler.plan.model import Box, LayerPlan, Plan, SlicePlan
 from cost_models.primitives import ceil_div, ps_cycles, transfer_ps
 from device_db.model import Cluster

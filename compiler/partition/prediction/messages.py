@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from compiler.partition.usage import Ends, Usage
+from compiler.partition.prediction.usage import Ends, Usage
 from compiler.plan.model import ChannelPlan
 from cost_models.primitives import transfer_ps
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from compiler.ir.graph import Graph
 from compiler.ops import registry, share_bounds
-from compiler.partition.messages import CHUNK_BYTES, CHUNKS, Calendar
-from compiler.partition.recurrence import Core, Result, Steps
+from compiler.partition.prediction.messages import CHUNK_BYTES, CHUNKS, Calendar
+from compiler.partition.prediction.recurrence import Core, Result, Steps
 from compiler.plan.model import HopPlan, Plan
 from cost_models.primitives import STREAM_BYTES_PER_CYCLE, ceil_div, cycles_ps, ps_cycles, transfer_ps
 

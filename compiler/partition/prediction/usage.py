@@ -43,7 +43,7 @@ def through(spans: Sequence[Span], begin: int, work: int, share: float, weight: 
 
 def _speed(others: Sequence[tuple[float, float]], share: float, weight: float) -> float:
     """What part of `share` is left to one beside the others: those that want less than the common level get it all."""
-    if not others or share + sum(s for s, _ in others) <= 1.0:
+    if not others or share <= 0.0 or share + sum(s for s, _ in others) <= 1.0:  # who moves nothing is never held up
         return 1.0
     room, total = 1.0, weight + sum(w for _, w in others)
     for s, w in sorted(others, key=lambda x: x[0] / x[1]):

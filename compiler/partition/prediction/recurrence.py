@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from compiler.partition.contention import Timeline, run
-from compiler.partition.usage import ALONE, Others, through
+from compiler.partition.prediction.usage import ALONE, Others, through
 
 Result = tuple[int, int, int]  # cycles of the last load of data, of the last store; how long a result waited for a slot
 

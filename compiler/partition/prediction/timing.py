@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-from compiler.partition.messages import HOST, Calendar, Key, Messages
-from compiler.partition.passing import Group, Queues, Running
-from compiler.partition.recurrence import Core, Result, Steps
-from compiler.partition.usage import ALONE, Ends, Others, Usage, during
+from compiler.partition.prediction.messages import HOST, Calendar, Key, Messages
+from compiler.partition.prediction.passing import Group, Queues, Running
+from compiler.partition.prediction.recurrence import Core, Result, Steps
+from compiler.partition.prediction.usage import ALONE, Ends, Others, Usage, during
 from compiler.plan.model import HostSegmentPlan, Plan, SlicePlan
 from cost_models.primitives import cycles_ps, ps_cycles
 
