@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from compiler.isa.stream.ports import Port
 from compiler.isa.stream.program import FabricDie
 from compiler.ops.stream.lower import Option
 from compiler.ops.stream.parts import Fold
@@ -16,6 +17,7 @@ from compiler.partition.stream.place import Problem
 from device_db.model import DieRef, Resources
 
 KHZ = 1_000_000  # a cycle is a nanosecond
+WORD = Port(1, 8, False, 1)
 
 
 def problem(seed: int) -> Problem:
@@ -32,15 +34,13 @@ def problem(seed: int) -> Problem:
     options = []
     for _ in range(layers):
         steps = sorted({rng.choice([100, 150, 200, 300, 400]) for _ in range(rng.randint(2, 3))})
-        options.append(
-            [Option(Fold(k + 1), t, Resources(6000 // t + rng.randint(0, 20), 0, rng.randint(0, 3), 0, 0)) for k, t in
-             enumerate(steps)]
-        )  # fmt: skip
+        sizes = [Resources(6000 // t + rng.randint(0, 20), 0, rng.randint(0, 3), 0, 0) for t in steps]
+        options.append([Option(Fold(k + 1), t, r, (), WORD) for k, (t, r) in enumerate(zip(steps, sizes, strict=True))])
     edges = [(k, k + 1, 0) for k in range(layers - 1)] + [(0, layers - 1, 0)]
     bits = [rng.choice([100, 2000, 8000]) for _ in range(layers)]
     budgets = [(d.lut, d.ff, d.bram18, d.uram, d.dsp) for d in dies]
     return Problem(
-        graph=None, nodes=tuple(SimpleNamespace(name=f"n{k}") for k in range(layers)), options=options,
+        graph=None, nodes=tuple(SimpleNamespace(name=f"n{k}") for k in range(layers)), every=options, options=options,
         devices=[f"b{d}" for d in range(len(shape))], refs=refs, dies=dies, budgets=budgets,
         wires=[d.wires for d in dies],
         edges=edges, anchors={0: {0}} if rng.random() < 0.3 else {}, together=[],

@@ -19,8 +19,9 @@ from compiler.isa.stream.ports import Port, container_bytes, ports
 from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
 from compiler.isa.stream.table import LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
+from compiler.ops.stream.joins import steps
 from compiler.ops.stream.lower import INNER_DEPTH, excess, lower
-from compiler.ops.stream.parts import Constant, Draft, Fold, element, view
+from compiler.ops.stream.parts import Constant, Draft, Fold, element, stream_inputs, view
 from cost_models.network import payload_rate
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster, DieRef, Resources
@@ -210,11 +211,7 @@ class _Assembler:
         self, net: Net, die: int, owner: str, engine: str, tensor: str, source: tuple[int, int], pe: int
     ) -> tuple[int, int]:
         """Width converters from what a stream has to `pe`, by way of what divides both."""
-        port = net.port(*source)
-        steps = [pe] if port.pe % pe == 0 or pe % port.pe == 0 else [_gcd(port.pe, pe), pe]
-        for want in steps:
-            if want == net.port(*source).pe:
-                continue
+        for want in steps(net.port(*source).pe, pe):
             have = net.port(*source)
             f = {"pe": have.pe, "pe_out": want, "x_bits": have.bits, "x_signed": int(have.signed)}
             unit = net.add(Draft("DWC", f | {"elements": have.words * have.pe}), die, owner, engine, "inner")
@@ -257,12 +254,6 @@ class _Assembler:
         self.ends[(net.device, tensor)] = ends[len(links) :]
 
 
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
-
-
 def _network(cluster: Cluster, source: int, target: int) -> tuple[str, ...]:
     """Links between the port dies: SLLs are streams of the fabrics themselves."""
 
@@ -276,11 +267,6 @@ def _network(cluster: Cluster, source: int, target: int) -> tuple[str, ...]:
         return DieRef(device, die)
 
     return route(cluster, port(source, target), port(target, source))
-
-
-def stream_inputs(graph: Graph, node: Node) -> list[str]:
-    """Tensors that a layer reads as streams, in the order of its ports."""
-    return [name for name in node.inputs if name not in graph.constants]
 
 
 def assemble(

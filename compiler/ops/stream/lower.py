@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table
-from compiler.isa.stream.ports import Illegal, ports
+from compiler.isa.stream.ports import Illegal, Port, ports
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, unit_resources
-from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.isa.stream.table import LUTRAM, MEMORIES, VARIANTS
 from compiler.ops.stream import conv, simple
+from compiler.ops.stream.joins import LEAST_DEPTH, handed_on
 from compiler.ops.stream.parts import Engine, Fold, divisors, refuse, view
 from cost_models.finn import CaseError
 from device_db.errors import FvcError
@@ -23,11 +24,15 @@ INNER_DEPTH = 2  # words of the FIFO between two units of an engine, unless the 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A legal fold with what it takes: cycles a frame of its slowest unit, and the resources of units and FIFOs."""
+    """A legal fold with what it takes: cycles a frame of its slowest unit, and the resources of units and FIFOs.
+
+    reads: elements a word of each input stream; gives: the word of the result."""
 
     fold: Fold
     cycles: int
     resources: Resources
+    reads: tuple[int, ...]
+    gives: Port
 
 
 def channels_of(graph: Graph, node: Node) -> int:
@@ -68,8 +73,10 @@ def lower(graph: Graph, node: Node, fold: Fold) -> Engine:
     return simple.lower_argmax(graph, node, fold)
 
 
-def price(graph: Graph, node: Node, fold: Fold, family: str) -> Option:
-    """Cycles and resources of a fold. Raises FVC214, or Illegal for a fold that cannot be built."""
+def price(graph: Graph, node: Node, fold: Fold, family: str, joined: int = 0) -> Option:
+    """Cycles and resources of a fold. joined: on so many devices, with the least that joins it to others (`joins`).
+
+    Raises FVC214, or Illegal for a fold that cannot be built."""
     engine = lower(graph, node, fold)
     total = Resources()
     cycles = 0
@@ -77,10 +84,15 @@ def price(graph: Graph, node: Node, fold: Fold, family: str) -> Option:
         ins = draft.instruction()
         cycles = max(cycles, unit_cycles(ins))
         total = total + unit_resources(ins, family)
+    depth = LEAST_DEPTH if joined else INNER_DEPTH
     for (unit, port), _ in engine.streams:
         width = ports(engine.units[unit].instruction()).outputs[port].width_bits
-        total = total + fifo_resources(width, INNER_DEPTH, 0, family)
-    return Option(fold, cycles, total)
+        total = total + fifo_resources(width, depth, LUTRAM, family)
+    reads = tuple(ports(engine.units[unit].instruction()).inputs[port].pe for unit, port in engine.inputs)
+    gives = ports(engine.units[engine.output[0]].instruction()).outputs[engine.output[1]]
+    if joined:
+        total = total + handed_on(graph, node, gives, family, joined)
+    return Option(fold, cycles, total, reads, gives)
 
 
 def excess(graph: Graph, node: Node, fold: Fold, family: str, measured: Iterable[Sequence[Any]]) -> Resources:
@@ -110,25 +122,45 @@ def legal(graph: Graph, node: Node, fold: Fold) -> str:
 
 
 @lru_cache(maxsize=1024)
-def ladder(
-    graph: Graph, node: Node, family: str, has_uram: bool, measured: tuple[tuple[Any, ...], ...] = ()
+def priced(
+    graph: Graph,
+    node: Node,
+    family: str,
+    has_uram: bool,
+    measured: tuple[tuple[Any, ...], ...] = (),
+    joined: int = 0,
 ) -> tuple[Option, ...]:
-    """Every option that no other one beats in cycles and every resource, quickest first. measured: see `excess`. Raises
-    FVC214 if none can be built."""
-    priced, why = [], ""
+    """Every option that can be built, quickest first. measured: see `excess`, joined: see `price`. Raises FVC214 if
+    there is none."""
+    found, why = [], ""
     for fold in legal_folds(graph, node, has_uram):
         try:
-            option = price(graph, node, fold, family)
+            option = price(graph, node, fold, family, joined)
             more = excess(graph, node, fold, family, measured)
-            priced.append(replace(option, resources=option.resources + more) if measured else option)
+            found.append(replace(option, resources=option.resources + more) if measured else option)
         except (Illegal, CaseError) as problem:
             why = why or str(problem)
-    if not priced:
+    if not found:
         raise refuse(node.name, node.op, why)
-    options = sorted(
-        priced,
-        key=lambda o: (o.cycles, o.resources.lut, o.resources.dsp, o.resources.bram18, o.resources.uram, o.fold),
-    )
+    found.sort(key=lambda o: (o.cycles, o.resources.lut, o.resources.dsp, o.resources.bram18, o.resources.uram, o.fold))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def ladder(
+    graph: Graph,
+    node: Node,
+    family: str,
+    has_uram: bool,
+    measured: tuple[tuple[Any, ...], ...] = (),
+    joined: int = 0,
+) -> tuple[Option, ...]:
+    """Those of `priced` that no other one beats in cycles and every resource."""
+    return undominated(priced(graph, node, family, has_uram, measured, joined))
+
+
+def undominated(options: Iterable[Option]) -> tuple[Option, ...]:
+    """Of options, quickest first, those that no quicker one beats in every resource."""
     kept: list[Option] = []
     for o in options:
         if not any(_beats(k.resources, o.resources) for k in kept):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from compiler.ir.graph import DType, Graph, Tensor, storage4
+from compiler.ir.graph import DType, Graph, Node, Tensor, storage4
 from compiler.isa.program import Instruction
 from compiler.isa.stream.table import BY_NAME
 from compiler.isa.table import Queue
@@ -88,6 +88,11 @@ def y_fields(e: Element) -> dict[str, int]:
 def view(graph: Graph, name: str) -> tuple[int, int, int, int]:
     """n, c, h, w of a tensor."""
     return storage4(graph.tensors[name].shape)
+
+
+def stream_inputs(graph: Graph, node: Node) -> list[str]:
+    """Tensors that a layer reads as streams, in the order of its ports."""
+    return [name for name in node.inputs if name not in graph.constants]
 
 
 def refuse(node_name: str, op: str, why: str) -> FvcError:

@@ -17,9 +17,9 @@ from compiler.isa.stream.network import CROSSING_CYCLES, Timed, Work, build, hel
 from compiler.isa.stream.steady import FREE_DEPTH, steady_near
 from compiler.isa.stream.table import BRAM, LUTRAM, URAM
 from compiler.ops.stream.assemble import Assembly, Wire, programs_of
+from compiler.ops.stream.joins import LEAST_DEPTH
 from device_db.model import Cluster
 
-LEAST_DEPTH = FREE_DEPTH  # nearly as cheap as two words, and waits shorter than this are never felt
 DEEPEST_TRY = 4096
 SETTLED_PERMILLE = 1002
 LUTRAM_WORDS, URAM_BITS = 256, 1 << 19
@@ -85,7 +85,7 @@ def derive(graph: Graph, cluster: Cluster, assembly: Assembly, target_ps: int, w
     given = {}
     for p, i, w in wires:
         most = timed.network.occupancy(timed.streams[(p, i)])
-        given[(p, i)] = max(2, most + 1) if w.joins else least_depth(w, min(depth, max(LEAST_DEPTH, most)))
+        given[(p, i)] = max(LEAST_DEPTH, most + 1) if w.joins else least_depth(w, min(depth, max(LEAST_DEPTH, most)))
     return _collect(wires, given, interval)
 
 

@@ -16,7 +16,7 @@ from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricDie
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Seat, fabric_dies, stream_inputs
-from compiler.ops.stream.lower import Option, excess, ladder, legal_folds, price
+from compiler.ops.stream.lower import Option, excess, legal_folds, price, priced, undominated
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
 from device_db.errors import FvcError
@@ -46,7 +46,8 @@ class Problem:
 
     graph: Graph
     nodes: tuple[Node, ...]
-    options: list[list[Option]]
+    every: list[tuple[Option, ...]]  # options of each layer, quickest first
+    options: list[tuple[Option, ...]]  # of these, those that none beats
     devices: list[str]
     refs: list[DieRef]
     dies: list[FabricDie]
@@ -82,15 +83,15 @@ def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devi
     family = sorted(families)[0]
     uram = any(d.uram for d in dies)
     wanted = {"bram": (0, 1), "uram": (0, 2)}.get(options.memory)
-    offers = []
+    every: list[tuple[Option, ...]] = []
     given = {f[0]: f for f in options.folds}
     for n in graph.nodes:
         if n.name in given:
-            offers.append(_given(graph, n, given[n.name], family, uram, options.measured))
+            every.append(_given(graph, n, given[n.name], family, uram, options.measured, devices))
             continue
-        whole = ladder(graph, n, family, uram, tuple(m for m in options.measured if m[0] == n.name))
-        all_of = [o for o in whole if wanted is None or o.fold.memory in wanted]
-        offers.append(all_of or list(whole))
+        whole = priced(graph, n, family, uram, tuple(m for m in options.measured if m[0] == n.name), devices)
+        all_of = tuple(o for o in whole if wanted is None or o.fold.memory in wanted)
+        every.append(all_of or whole)
     number = {n.name: k for k, n in enumerate(graph.nodes)}
     maker = {n.y: k for k, n in enumerate(graph.nodes)}
     edges = []
@@ -99,7 +100,8 @@ def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devi
             if tensor in maker:
                 edges.append((maker[tensor], k, graph.tensors[tensor].bytes * 8))
     return Problem(
-        graph, graph.nodes, offers, [d.name for d in cluster.devices[:devices]], refs, dies, budgets,
+        graph, graph.nodes, every, [undominated(own) for own in every],
+        [d.name for d in cluster.devices[:devices]], refs, dies, budgets,
         [d.wires for d in dies], edges,
         _anchors(graph, cluster, options, refs, number),
         [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
@@ -125,12 +127,12 @@ def _rate(cluster: Cluster, device: int) -> int:
 
 def _given(
     graph: Graph, n: Node, fold: tuple[str, int, int, str, str], family: str, uram: bool,
-    measured: tuple[tuple[Any, ...], ...],
-) -> list[Option]:  # fmt: skip
+    measured: tuple[tuple[Any, ...], ...], devices: int,
+) -> tuple[Option, ...]:  # fmt: skip
     """The options of a layer whose fold is given. Raises FVC218 if these dies have none."""
     _, pe, simd, memory, variant = fold
     found = [
-        replace(o := price(graph, n, f, family), resources=o.resources + excess(graph, n, f, family, measured))
+        replace(o := price(graph, n, f, family, devices), resources=o.resources + excess(graph, n, f, family, measured))
         for f in legal_folds(graph, n, uram)
         if (f.pe, f.simd) == (pe, simd) and memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
     ]
@@ -141,7 +143,7 @@ def _given(
             where=(f"layer '{n.name}'",),
             help=("take the entry out of the fold file",),
         )
-    return found
+    return tuple(sorted(found, key=lambda o: o.cycles))
 
 
 def _anchors(
@@ -189,13 +191,14 @@ def _fits_merged(p: Problem, budgets: Budgets, t_ps: int) -> bool | None:
         model.add_exactly_one(choice)
     for row in resource_rows([[amounts(o) for o in layer] for layer in options], total, TYPES, "all dies"):
         model.add(row.expression(lambda n, k: take[n][k]) <= row.bound)
-    status = _solver(p, min(5.0, p.seconds)).solve(model)
+    status = solver_of(p, min(5.0, p.seconds)).solve(model)
     return (
         True if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else (False if status == cp_model.INFEASIBLE else None)
     )
 
 
-def _solver(p: Problem, seconds: float):  # type: ignore[no-untyped-def]
+def solver_of(p: Problem, seconds: float) -> Any:
+    """CP-SAT with the problem's seed and workers, for so many deterministic seconds."""
     from ortools.sat.python import cp_model
 
     solver = cp_model.CpSolver()
@@ -282,7 +285,7 @@ def fill(p: Problem, budgets: Budgets, t_ps: int, seconds: float, improve: bool)
                     model.add_hint(seat[n][e][j], (e, j) == (d, k))
     elif not improve and len(options) * len(p.refs) > 4000:
         return None
-    solver = _solver(p, seconds)
+    solver = solver_of(p, seconds)
     if not improve and first is not None:
         return {p.nodes[n].name: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(first)}
     status = solver.solve(model)

@@ -20,6 +20,7 @@ from compiler.ops.stream.assemble import (
     fabric_dies,
     programs_of,
 )
+from compiler.ops.stream.joins import LEAST_DEPTH
 from compiler.ops.stream.lower import price
 from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, die_use, engine_use, link_ps
 from compiler.ops.stream.parts import view
@@ -27,6 +28,7 @@ from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.stream.depths import Depths, derive
 from compiler.partition.stream.figures import predict
+from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound, bound, choose
 from compiler.partition.stream.place import TYPES, Placement, Problem, amounts, does_not_fit, make_problem
 from compiler.plan.model import (
@@ -46,6 +48,7 @@ from device_db.model import Cluster, Resources
 ROUNDS = 9  # of holding more back where a die came out over its budget
 SHARES = 200  # of a die, one more each round for what is short
 SLL_WIRES = "SLL wires"
+SHORTEST_FIFOS = f"FIFOs of {LEAST_DEPTH} words or more"
 
 
 def validate(options: PartitionOptions) -> None:
@@ -134,6 +137,7 @@ def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
         programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
         over = _over(cluster, programs)
         if not over:
+            proved = _sharper(problem, proved, pace)
             return _assembled(graph, cluster, options, found, assembly, depths, programs, work, pace, proved)
         _hold_back(problem, found, programs, over, held, turn)
         budgets = [
@@ -150,6 +154,14 @@ def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
         help=("add a device", "--interval CYCLES gives up speed for area"),
         exit_code=1,
     )
+
+
+def _sharper(p: Problem, proved: Bound, pace_ps: int) -> Bound:
+    """The bound where the plan does not meet it: with what joins layers."""
+    if pace_ps <= proved.interval_ps or p.together:
+        return proved
+    higher = raised(p, proved.interval_ps, pace_ps)
+    return Bound(higher, PROVED_BY) if higher > proved.interval_ps else proved
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,5 +312,5 @@ def _solver(
     scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
     if options.folds:
         scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
-    scope = (*scope, "every die that the anchors allow", "layers whole, one copy of each")
+    scope = (*scope, "every die that the anchors allow", "layers whole, one copy of each", SHORTEST_FIFOS)
     return SolverPlan(status, objective, bound, gap, by, scope, options.seed, options.workers, notes)
