@@ -9,25 +9,33 @@ import json
 import resource
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks import loaded
 from benchmarks.sources import BY_NAME
 from compiler.frontend import ImportOptions
 from compiler.partition.options import PartitionOptions
 from compiler.pipeline import CompileOptions, CompileResult, compile_model
+from device_db import load_cluster
 from device_db.errors import FvcError
 
 
-def compile_case(model: Path, case: dict[str, str], output: Path, frames: int) -> CompileResult:
-    """The main job as `fvc partition` does it; the variant's number format only matters to a float model."""
+def compile_case(model: Path, case: dict[str, Any], output: Path, frames: int) -> CompileResult:
+    """The main job as `fvc partition` does it; the variant's number format only matters to a float model.
+
+    case: `options` are those of PartitionOptions; a `batch` other than 1 is in the file already."""
     source = BY_NAME[case["model"]]
+    shaped = source.shape and case["form"] == "float" and case.get("batch", 1) == 1
     importing = ImportOptions(
-        shapes={source.input: source.shape} if source.shape and case["form"] == "float" else {},
+        shapes={source.input: source.shape} if shaped else {},
         activations=case["sign"],
         per_channel=case["granularity"] == "channel",
     )
-    partition = PartitionOptions(time_limit_s=10.0)
+    asked: dict[str, Any] = {"time_limit_s": 10.0} | case.get("options", {})
+    asked["force_split"] = tuple((factor, count) for factor, count in asked.get("force_split", ()))
+    partition = PartitionOptions(**asked)
     options = CompileOptions(devices=case["cluster"], importing=importing, partition=partition, frames=frames)
     return compile_model(model, options, output=output)
 
@@ -77,34 +85,45 @@ def raw_groups(model: Path, result: CompileResult) -> dict[str, Any]:
     return {**gate.as_json(), "unmatched": len(gate.unmatched)}
 
 
-def main() -> int:
-    model, case = Path(sys.argv[1]), json.loads(sys.argv[2])
-    record: dict[str, Any] = {}
+def played(model: Path, case: dict[str, Any]) -> dict[str, Any]:
+    """The record of one case. A refusal is a record too."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = compile_case(model, case, Path(folder) / "bundle", frames=3)
+            result = compile_case(model, case, Path(folder) / "bundle", case.get("frames", 3))
         except FvcError as error:
             status = "infeasible" if error.code.startswith("FVC2") and error.exit_code == 1 else "failed"
-            print(json.dumps({"status": status, "reason": error.block()[:600]}))
-            return 0
-        report = result.verification
-        assert report is not None
-        solver = result.plan.solver
-        record |= {
-            "status": "verified" if report.passed else "failed",
-            "frames": report.frames,
-            "tensors": len(report.tensors),
-            "elements": report.elements,
-            "mismatches": report.mismatches,
-            "solver": solver.status,
-            "gap": round(solver.gap, 4),
-            "host_segments": len(result.plan.host_segments),
-            "seconds": {step: round(s, 2) for step, s in result.seconds.items()},
-            **prediction(result),
-        }
-        if case["form"] == "qdq":
-            record["gate_b"] = raw_groups(model, result)
-    record["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            return {"status": status, "code": error.code, "reason": error.block()[:600]}
+    report = result.verification
+    assert report is not None
+    solver = result.plan.solver
+    record = {
+        "status": "verified" if report.passed else "failed",
+        "frames": report.frames,
+        "tensors": len(report.tensors),
+        "elements": report.elements,
+        "mismatches": report.mismatches,
+        "solver": solver.status,
+        "gap": round(solver.gap, 4),
+        "host_segments": len(result.plan.host_segments),
+        "layers": dict(sorted(Counter(x.strategy for x in result.plan.layers).items())),
+        "shared_layers": sum(bool(x.xfer) for x in result.plan.layers),
+        "seconds": {step: round(s, 2) for step, s in result.seconds.items()},
+        **prediction(result),
+    }
+    if case["form"] == "qdq" and case.get("gate_b", True):
+        record["gate_b"] = raw_groups(model, result)
+    return record
+
+
+def main() -> int:
+    loaded.watch()
+    model, case = Path(sys.argv[1]), json.loads(sys.argv[2])
+    record = played(model, case)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    record |= {"peak_mib": usage.ru_maxrss // 1024, "cpu_s": round(usage.ru_utime + usage.ru_stime, 1)}
+    files = loaded.used({device.board.name for device in load_cluster(case["cluster"]).devices})
+    if not loaded.changed_since_start(files):
+        record |= {"files": files, "content": loaded.digest(files)}
     print(json.dumps(record))
     return 0
 

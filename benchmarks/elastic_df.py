@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corpus import ROOT, source_digest
+from benchmarks.corpus import source_digest
+from benchmarks.loaded import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "elastic_df.json"
 PAGE = ROOT / "docs" / "elastic-df.md"

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from benchmarks.corpus import ROOT, source_digest
+from benchmarks.corpus import source_digest
+from benchmarks.loaded import ROOT
 from compiler.partition.options import PartitionOptions
 from device_db import load_cluster
 from device_db.errors import FvcError

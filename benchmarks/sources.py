@@ -68,14 +68,18 @@ def fetch(source: Source, cache: Path) -> Path:
     return target
 
 
-def _fixed_float(source: Source, cache: Path) -> Path:
-    """A float model of static shape and opset >= 13 for the outside quantizer."""
+class NoBatch(Exception):
+    """The model takes one frame at a time: constants in it hold a batch of 1."""
+
+
+def _fixed_float(source: Source, cache: Path, batch: int = 1) -> Path:
+    """A float model of static shape and opset >= 13 for the outside quantizer. Raises NoBatch."""
     import onnx
     from onnx import version_converter
     from onnxruntime.quantization.shape_inference import quant_pre_process
     from onnxruntime.tools.onnx_model_utils import fix_output_shapes
 
-    target = cache / "fixed" / f"{source.name}.onnx"
+    target = cache / "fixed" / f"{source.name}{'' if batch == 1 else f'-b{batch}'}.onnx"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +88,14 @@ def _fixed_float(source: Source, cache: Path) -> Path:
         dims = next(i for i in model.graph.input if i.name == source.input).type.tensor_type.shape.dim
         for dim, size in zip(dims, source.shape, strict=True):
             dim.dim_value = size
+    if batch != 1:
+        constants = {tensor.name for tensor in model.graph.initializer}
+        for fed in (i for i in model.graph.input if i.name not in constants):
+            fed.type.tensor_type.shape.dim[0].dim_value *= batch
+        del model.graph.value_info[:]
+        for dim in (d for made in model.graph.output for d in made.type.tensor_type.shape.dim):
+            dim.Clear()
+    if source.shape or batch != 1:
         fix_output_shapes(model)
     if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < 13:
         model = version_converter.convert_version(model, 13)
@@ -92,7 +104,21 @@ def _fixed_float(source: Source, cache: Path) -> Path:
     onnx.save(model, draft)
     quant_pre_process(str(draft), str(target), skip_symbolic_shape=True)
     draft.unlink()
+    if batch != 1 and _first_dimensions(target) != {batch}:
+        target.unlink()
+        raise NoBatch(f"{source.name}: its results do not have a batch of {batch}")
     return target
+
+
+def _first_dimensions(path: Path) -> set[int]:
+    """The first dimension of each result, as ONNX Runtime gives it for seeded data."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    try:
+        return {result.shape[0] for result in session.run(None, _SeededData(path).get_next())}
+    except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
+        return set()
 
 
 class _SeededData:
@@ -119,17 +145,20 @@ class _SeededData:
         return next(self._samples, None)
 
 
-def variant(source: Source, form: str, sign: str, granularity: str, cache: Path) -> Path:
-    """The model file to compile: `form` float | qdq | qoperator, `sign` u8 | s8, `granularity` tensor | channel."""
+def variant(source: Source, form: str, sign: str, granularity: str, cache: Path, batch: int = 1) -> Path:
+    """The model file to compile: `form` float | qdq | qoperator, `sign` u8 | s8, `granularity` tensor | channel.
+
+    batch: frames in one call; other than 1 the model is made so first. Raises NoBatch where it cannot be."""
     if form == "float":
-        return fetch(source, cache)
+        return fetch(source, cache) if batch == 1 else _fixed_float(source, cache, batch)
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    target = cache / form / f"{source.name}-{sign}-{granularity}.onnx"
+    frames = "" if batch == 1 else f"-b{batch}"
+    target = cache / form / f"{source.name}-{sign}-{granularity}{frames}.onnx"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    model = _fixed_float(source, cache)
+    model = _fixed_float(source, cache, batch)
     kind = QuantType.QUInt8 if sign == "u8" else QuantType.QInt8
     # Unsigned per-channel weights would get zero points that differ by channel, which ONNX Runtime itself refuses:
     # there the common u8 activation, s8 weight mix stands.

@@ -86,9 +86,7 @@ def compile_model(
     from compiler.judge import programs_of, refuse
     from compiler.partition import partition
     from compiler.partition.check import check_plan
-    from compiler.partition.given import improved, sketched
     from compiler.partition.infeasible import check_limits
-    from compiler.partition.measured import with_clocks
     from compiler.plan.io import read_plan
     from compiler.schedule import schedule
     from device_db import load_cluster
@@ -111,6 +109,8 @@ def compile_model(
     given, notes = from_files(model, options, graph, cluster)
     asked = options.partition
     if options.measured is not None:
+        from compiler.partition.measured import with_clocks
+
         facts = measured_by(model, options, graph, cluster, given.folds)
         asked, given = replace(asked, measured=facts.layers), replace(given, measured=facts.layers)
         given.validate()
@@ -121,6 +121,8 @@ def compile_model(
         if given == asked:
             plan = locked or partition(graph, cluster, asked)
         else:
+            from compiler.partition.given import improved, sketched
+
             plan = improved(
                 lambda: partition(graph, cluster, given),
                 lambda: partition(graph, cluster, asked),
@@ -196,13 +198,13 @@ def from_files(
     """The partitioner's options with the folds and places that FINN's files give, and what of them was not taken.
 
     A place given by --anchor counts more than the floorplan's. Raises FVC201 where such files have no meaning."""
-    from compiler.frontend.origin import finn_front
-    from compiler.partition.finn.read import anchors_from, folds_from
-
     asked = options.partition
     notes: list[str] = []
     if options.fold_from is None and options.floorplan_from is None:
         return asked, notes
+    from compiler.frontend.origin import finn_front
+    from compiler.partition.finn.read import anchors_from, folds_from
+
     name = "--floorplan-from" if options.fold_from is None else "--fold-from"
     if asked.style != "streaming":
         raise FvcError("FVC201", f"{name} is about streaming engines", help=("use --style streaming",))

@@ -20,7 +20,6 @@ from compiler.executor.host import Host, Segment
 from compiler.executor.loop import Run
 from compiler.executor.makers import Makers
 from compiler.executor.observe import AccumulatorHook, OutputHook, OutputMap
-from compiler.executor.stream.run import run_fabrics
 from compiler.isa.program import DeviceProgram
 from compiler.isa.table import HOST_RANK, Flag, Queue
 
@@ -124,6 +123,8 @@ class Machine:
         self, host: Host, channels: dict[int, Fifo], frames: int, on_output: OutputHook | None, order_seed: int | None
     ) -> Host:
         """The netlists instead of cores."""
+        from compiler.executor.stream.run import run_fabrics
+
         runs = run_fabrics(self.programs, channels, host, frames, on_output, order_seed)
         self.counters = Counters(iterations=frames, message_bytes=sum(f.sent_bytes for f in channels.values()))
         for r in runs:

@@ -21,7 +21,6 @@ from compiler.export.document import (
     bar,
 )
 from compiler.export.roofline import HEAD, cells, pictures, roofline
-from compiler.partition.given import lines
 from compiler.plan.diff import RESOURCES, fold_text, limiting
 from compiler.plan.model import Plan
 from device_db.model import Cluster, Resources
@@ -100,6 +99,10 @@ def _speed(plan: Plan) -> list[Block]:
 
 def _given(plan: Plan) -> list[Block]:
     """What someone brought (--fold-from, --floorplan-from) beside what was found."""
+    if "given" not in plan.predicted:
+        return []
+    from compiler.partition.given import lines
+
     rows = lines(plan.predicted)
     return [Heading("Given and found"), Table(("plan", "does"), tuple(rows))] if rows else []
 

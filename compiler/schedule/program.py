@@ -18,7 +18,6 @@ from compiler.schedule.core import CoreBuilder
 from compiler.schedule.flow import build_flow
 from compiler.schedule.messages import CAPACITY_MESSAGES, MESSAGE_BYTES, Message, host_message, plan_messages
 from compiler.schedule.shares import ShareMessage, share_messages
-from compiler.schedule.stream import aliases_of, schedule_streaming
 from device_db.model import Cluster, DieRef
 from device_db.topology import link_specs, route, transport
 
@@ -42,6 +41,8 @@ def die_ref(cluster: Cluster, engine: EnginePlan) -> DieRef:
 def schedule(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
     """The programs of all devices of a plan, devices in the cluster's order, cores by rank."""
     if any(e.style == "streaming" for e in plan.engines):
+        from compiler.schedule.stream import schedule_streaming
+
         return schedule_streaming(graph, plan, cluster)
     engines = {e.rank: e for e in sorted(plan.engines, key=lambda e: e.rank)}
     messages: dict[int, list[Message | ShareMessage]] = {}
@@ -132,3 +133,20 @@ def _note(graph: Graph, plan: Plan) -> dict[str, object]:
 
 
 __all__ = ["HostMessage", "die_ref", "engine_spec", "plan_channels", "schedule"]
+
+
+def aliases_of(graph: Graph) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Other names of tensors that the host may ask for, with their shapes."""
+    asked = [*graph.outputs, *graph.inputs]
+    for segment in graph.host_segments:
+        asked += [*segment.inputs, *segment.outputs]
+    out = {}
+    for name in asked:
+        root = graph.aliases.get(name)
+        if root is None:
+            continue
+        if name in graph.tensors:
+            out[name] = (root, graph.tensors[name].shape)
+        elif name in graph.host_tensors:
+            out[name] = (root, graph.host_tensors[name][1])
+    return out

@@ -17,6 +17,7 @@ from compiler.ops.stream.assemble import Net, Seat, assemble, programs_of
 from compiler.ops.stream.lower import lower
 from compiler.ops.stream.planned import depths_of, seats_of
 from compiler.plan.model import Plan
+from compiler.schedule.program import aliases_of
 from device_db.model import Cluster
 
 ALIGNMENT = 64
@@ -88,20 +89,3 @@ def _fill(fabric: Fabric, net: Net) -> None:
     units, streams = fabric.units(), fabric.streams()
     run = {"units": len(units), "preloads": len(preloads), "streams": len(streams)}
     fabric.text = [*units, *preloads, *streams, Instruction("RUN", Queue.CTL, run)]
-
-
-def aliases_of(graph: Graph) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Other names of tensors that the host may ask for, with their shapes."""
-    asked = [*graph.outputs, *graph.inputs]
-    for segment in graph.host_segments:
-        asked += [*segment.inputs, *segment.outputs]
-    out = {}
-    for name in asked:
-        root = graph.aliases.get(name)
-        if root is None:
-            continue
-        if name in graph.tensors:
-            out[name] = (root, graph.tensors[name].shape)
-        elif name in graph.host_tensors:
-            out[name] = (root, graph.host_tensors[name][1])
-    return out

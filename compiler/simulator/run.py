@@ -9,7 +9,6 @@ from compiler.simulator.build import build
 from compiler.simulator.engine import Engine
 from compiler.simulator.host import HostTask
 from compiler.simulator.result import SimResult, collect
-from compiler.simulator.stream import simulate_fabrics, trace_fabrics
 from compiler.simulator.trace import trace_json
 
 _MOST_FRAMES = 40  # if the interval does not settle before
@@ -26,6 +25,8 @@ def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host:
     Raises FvcError FVC490 if the programs deadlock or name what is not there.
     """
     if any(p.fabric is not None for p in programs):
+        from compiler.simulator.stream import simulate_fabrics
+
         return simulate_fabrics(programs, frames, host)
     single = build(programs, host, detail=False)
     single_log = Engine(single, 1, warm=True).run()
@@ -42,6 +43,8 @@ def trace(programs: Sequence[DeviceProgram], frames: int | None = None, host: Se
 
     About 200 bytes an instruction and frame. Raises FvcError FVC490 as `simulate` does."""
     if any(p.fabric is not None for p in programs):
+        from compiler.simulator.stream import trace_fabrics
+
         return trace_fabrics(programs, frames, host)
     built = build(programs, host, detail=True)
     for resource in built.resources.values():

@@ -23,7 +23,6 @@ from compiler.isa.check.fields import check_fields
 from compiler.isa.check.findings import Finding, Findings
 from compiler.isa.check.memory import check_memory
 from compiler.isa.check.names import check_folding, check_routes, check_rows, check_symbol_names
-from compiler.isa.check.streams import check_fabrics
 from compiler.isa.check.tables import (
     OutputCoverage,
     check_control,
@@ -59,6 +58,8 @@ def check_programs(programs: Sequence[DeviceProgram]) -> list[Finding]:
     channels = check_devices(programs, findings)
     if any(p.fabric is not None for p in programs):
         if not findings.kept:
+            from compiler.isa.check.streams import check_fabrics
+
             check_fabrics(programs, channels, findings)
         return findings.result()
     if views is None:

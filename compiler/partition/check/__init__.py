@@ -14,7 +14,6 @@ from compiler.partition.check.layers import check_layers, holdings, timelines
 from compiler.partition.check.loads import bank_bytes, check_loads
 from compiler.partition.check.numbers import check_numbers
 from compiler.partition.check.options import check_options
-from compiler.partition.check.streaming import check_streaming
 from compiler.plan.model import Plan
 from device_db.model import Cluster
 
@@ -29,6 +28,8 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
     """
     found = Findings()
     if any(e.style == "streaming" for e in plan.engines):
+        from compiler.partition.check.streaming import check_streaming
+
         check_streaming(plan, graph, cluster, found)
         return found.result()
     sound = check_hardware(plan, cluster, found) and check_layers(plan, graph, cluster, found)
