@@ -116,6 +116,9 @@ def partition(
     xfer: Annotated[
         Xfer, typer.Option("--xfer", help="Slices with equal weights load a share each and pass it on (latency).")
     ] = Xfer.auto,
+    uniform: Annotated[
+        bool, typer.Option("--uniform", help="One engine for the whole cluster: one bitstream, one Tm x Tn.")
+    ] = False,
     interval: Annotated[
         int | None, typer.Option("--interval", metavar="CYCLES", min=1, help="Give up speed for area.")
     ] = None,
@@ -197,6 +200,7 @@ def partition(
             min_devices=min_devices,
             interval=interval,
             xfer=xfer.value,
+            uniform=uniform,
             seed=seed,
             workers=workers,
             time_limit_s=time_limit,

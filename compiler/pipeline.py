@@ -99,6 +99,12 @@ def compile_model(
         check_target(output)
     cluster = load_cluster(options.devices, topology=options.topology, clock_khz=_khz(options.clock_mhz))
 
+    one_clock: list[str] = []
+    if options.partition.uniform:
+        from compiler.partition.uniform import slowest_clock
+
+        cluster, one_clock = slowest_clock(cluster)
+
     with step("import"):
         graph = load_model(model, options.importing or ImportOptions())
     accuracy = None
@@ -107,6 +113,7 @@ def compile_model(
             accuracy = evaluate(model, graph, options.evaluate)
     measured(options.partition.host_ns, graph)
     given, notes = from_files(model, options, graph, cluster)
+    notes += one_clock
     asked = options.partition
     if options.measured is not None:
         from compiler.partition.measured import with_clocks

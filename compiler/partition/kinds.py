@@ -65,7 +65,8 @@ def resources_of(spec: EngineSpec, board: Board, die: int, memory: str = "auto")
     )
 
 
-def _bare(board: Board, die: int, port: Port) -> EngineSpec:
+def bare_spec(board: Board, die: int, port: Port) -> EngineSpec:
+    """An engine of no size on this die, with its clock, port and bank."""
     bank = board.banks[port.bank]
     return EngineSpec(
         id="",
@@ -86,7 +87,7 @@ def _bare(board: Board, die: int, port: Port) -> EngineSpec:
     )
 
 
-def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec, memory: str) -> Candidate | None:
+def with_memories(board: Board, die: int, have: Resources, spec: EngineSpec, memory: str) -> Candidate | None:
     """The engine with the deepest ACC and TAB of the table, and ACT in what BRAM is left."""
     for tab in TAB_BYTES:
         for acc in ACC_WORDS:
@@ -113,7 +114,7 @@ def _with_memories(board: Board, die: int, have: Resources, spec: EngineSpec, me
 def candidates(board: Board, die: int, port: Port, have: Resources, memory: str = "auto") -> list[Candidate]:
     """Every engine of the table that fits `have`, and that no other with the same lanes and weight depth exceeds in
     both folds."""
-    bare = _bare(board, die, port)
+    bare = bare_spec(board, die, port)
     found: list[Candidate] = []
     for lanes in LANES:
         for wgt in WGT_WORDS:
@@ -125,7 +126,7 @@ def candidates(board: Board, die: int, port: Port, have: Resources, memory: str 
                     spec = replace(bare, tm=tm, tn=tn, vector_lanes=lanes, wgt_bytes=tm * tn * wgt)
                     if not fits(resources_of(spec, board, die, memory), have):
                         continue
-                    made = _with_memories(board, die, have, spec, memory)
+                    made = with_memories(board, die, have, spec, memory)
                     if made is not None:
                         widest.append(made)
                         break
@@ -136,7 +137,7 @@ def candidates(board: Board, die: int, port: Port, have: Resources, memory: str 
 def smallest_engine(board: Board, die: int, port: Port, memory: str = "auto") -> Resources:
     """What the least engine of the table takes."""
     spec = replace(
-        _bare(board, die, port),
+        bare_spec(board, die, port),
         tm=FOLDS_M[0],
         tn=FOLDS_N[0],
         vector_lanes=LANES[0],

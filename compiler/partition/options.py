@@ -27,6 +27,7 @@ class PartitionOptions:
     interval: cycles of the reference clock a frame may take; a smaller interval is not looked for.
     folds: streaming folds that are given (--fold-from): (layer, PE, SIMD, memory or "", "hls" | "rtl" | "").
     measured: what layers take at a fold as synthesised (--measured): a fold as above, then LUT, FF, BRAM18, URAM, DSP.
+    uniform: one engine for the whole cluster: the same Tm, Tn, lanes and scratchpads on every die.
     xfer: "auto" | "always" | "never": slices with equal weights load a share each and pass it on (latency plans).
     host_ns: measured nanoseconds of host segments by name (--host-profile).
     """
@@ -46,6 +47,7 @@ class PartitionOptions:
     min_devices: bool = False
     interval: int | None = None
     xfer: str = "auto"
+    uniform: bool = False
     seed: int = 0
     workers: int = 1
     time_limit_s: float = 20.0
@@ -71,6 +73,8 @@ class PartitionOptions:
             bad(f"--xfer {self.xfer} makes no sense", "use auto, always or never")
         if self.xfer == "always" and self.objective != "latency":
             bad("--xfer always needs --objective latency", "slices of a layer work on the same frame only there")
+        if self.uniform and self.style == "streaming":
+            bad("--uniform asks for one tiled engine", "use --style tiled")
         if self.replicas < 0:
             bad(f"{self.replicas} replicas make no sense", "use --replicas 1, 2, … or auto")
         if self.cores is not None and self.cores < 1:
@@ -100,6 +104,7 @@ class PartitionOptions:
         out: dict[str, Any] = {}
         for key, value in asdict(self).items():
             unset = (key in ("folds", "measured") and not value) or (key == "xfer" and value == "auto")
+            unset = unset or (key == "uniform" and not value)
             if value is None or key == "host_ns" or unset:
                 continue
             if isinstance(value, float):

@@ -21,7 +21,7 @@ from compiler.partition.pieces import Decision
 from compiler.partition.prediction.predict import number, predict
 from compiler.partition.protocols import Ops
 from compiler.partition.replicate import auto_replicas, groups
-from compiler.partition.search import Placed, calmer, place_replica, reference_khz
+from compiler.partition.search import Placed, calmer, chosen_engines, place_replica, reference_khz
 from compiler.plan.model import SCHEMA, Plan, SolverPlan
 from device_db.errors import FvcError
 from device_db.model import Cluster
@@ -90,8 +90,10 @@ def _plan(
     """Places every replica, builds the body, predicts."""
     placed: list[Placed] = []
     rank = 0
+    shared = chosen_engines(graph, cluster, here, options, book) if options.uniform else None
     for r, group in enumerate(groups(here, replicas)):
-        placed.append(place_replica(graph, cluster, group, options, book, r, rank))
+        engines = shared or chosen_engines(graph, cluster, group, options, book)
+        placed.append(place_replica(graph, cluster, group, options, book, r, rank, engines))
         rank += len(group)
     slots = [s for p in placed for s in p.slots]
     best: Plan | None = None

@@ -27,6 +27,7 @@ from compiler.partition.solve.contiguous import contiguous
 from compiler.partition.solve.flat import Budget, balance, exact, profile
 from compiler.partition.solve.priced import priced
 from compiler.partition.tabulate import Tabulator, placement_problem
+from compiler.partition.uniform import uniform_engines
 from compiler.partition.xfer import settle_styles
 from device_db.model import Cluster
 from device_db.topology import link_specs
@@ -73,6 +74,21 @@ def make_slots(
     return out
 
 
+def chosen_engines(
+    graph: Graph, cluster: Cluster, place_list: Sequence[Place], options: PartitionOptions, book: CostBook
+) -> dict[int, Candidate]:
+    """Pool -> engine of these places. FVC202 or FVC203 where there is none that holds every layer."""
+    choice = EngineChoice(graph, cluster, place_list, book, reference_khz(cluster), options.memory)
+    engines = (
+        uniform_engines(choice, cluster, place_list) if options.uniform else choice.best(options.objective == "latency")
+    )
+    if engines is None:
+        if not all(choice.offered.values()):
+            raise no_engine(cluster, place_list, choice)
+        raise no_layer_fit(graph, cluster, choice)
+    return engines
+
+
 def place_replica(
     graph: Graph,
     cluster: Cluster,
@@ -81,15 +97,10 @@ def place_replica(
     book: CostBook,
     replica: int,
     first_rank: int,
+    engines: dict[int, Candidate],
 ) -> Placed:
-    """Everything for one copy of the pipeline on these places."""
+    """Everything for one copy of the pipeline on these places, with these engines by pool."""
     ref_khz = reference_khz(cluster)
-    choice = EngineChoice(graph, cluster, place_list, book, ref_khz, options.memory)
-    engines = choice.best(options.objective == "latency")
-    if engines is None:
-        if not all(choice.offered.values()):
-            raise no_engine(cluster, place_list, choice)
-        raise no_layer_fit(graph, cluster, choice)
     slots = make_slots(cluster, place_list, engines, replica, first_rank)
     tab = Tabulator(graph, slots, book, book.ops, ref_khz, options)
     if options.objective == "latency" and options.xfer != "never":

@@ -7,6 +7,8 @@ from compiler.plan.model import Plan
 from device_db.model import Cluster
 
 HOST_SEGMENT_NS = 50_000  # the stated default of a segment without a measured time
+# What one bitstream fixes; ports, bank and clock are the die's.
+ENGINE_SHAPE = ("tm", "tn", "act_bytes", "wgt_bytes", "acc_bytes", "tab_bytes", "vector_lanes")
 
 
 def check_options(plan: Plan, cluster: Cluster, found: Findings) -> None:
@@ -34,6 +36,10 @@ def check_options(plan: Plan, cluster: Cluster, found: Findings) -> None:
         here = sum(1 for e in plan.engines if e.device == device.name)
         if here > (cores if cores is not None else len(device.board.dies)):
             found.add("FVC220", f"{here} engines on {device.name}, more than asked for", "options.cores")
+    if o.get("uniform"):
+        shapes = {tuple(e.parameters[k] for k in ENGINE_SHAPE) for e in plan.engines}
+        if len(shapes) > 1:
+            found.add("FVC220", f"{len(shapes)} kinds of engine, one for all asked for", "options.uniform")
     measured = o.get("host_ns", {})
     for h in plan.host_segments:
         want = measured.get(h.name, HOST_SEGMENT_NS)
