@@ -15,14 +15,16 @@ from cost_models.finn.types import Attributes, CaseError, Estimate
 __all__ = ["DEFAULT_PART", "OPERATORS", "CaseError", "Estimate", "estimate"]
 
 DEFAULT_PART = "xcu280-fsvh2892-2L-e"
+ELEMENTWISE = (
+    "Add", "Sub", "AbsDiff", "Mul", "Div", "Max", "And", "Or", "Xor", "Equal", "Less", "LessOrEqual", "Greater",
+    "GreaterOrEqual", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitShift",
+)  # fmt: skip
 OPERATORS = (
     "ConvolutionInputGenerator_rtl",
     "Crop_rtl",
     "DuplicateStreams_hls",
-    "ElementwiseAdd_hls",
-    "ElementwiseAdd_rtl",
-    "ElementwiseMul_hls",
-    "ElementwiseMul_rtl",
+    *(f"Elementwise{kind}_hls" for kind in ELEMENTWISE),
+    *(f"Elementwise{kind}_rtl" for kind in ("Add", "Sub", "Mul")),
     "FMPadding_Pixel_hls",
     "FMPadding_rtl",
     "GlobalAccPool_hls",

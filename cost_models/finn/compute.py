@@ -13,6 +13,7 @@ from cost_models.finn.memory import LANES_PARITY, LANES_PLAIN, ladder_bram18, ur
 from cost_models.finn.types import Attributes, CaseError, Estimate, bits, is_signed, is_versal
 from cost_models.primitives import ceil_div
 
+_FORMER = {"const": "internal_embedded", "decoupled": "internal_decoupled"}  # names of FINN until 0.9
 EMBEDDED_LIMIT = 128  # words up to which the HLS tool keeps an embedded memory in LUTs
 
 
@@ -46,8 +47,8 @@ class Unit:
 
 def read_unit(op: str, a: Attributes) -> Unit:
     """The unit of a node's attributes."""
-    pe, simd = a.positive("PE"), a.positive("SIMD")
     depthwise = op.startswith("VVAU")
+    pe, simd = a.positive("PE"), a.positive("SIMD", 1 if depthwise else None)
     if depthwise:
         kernel, dim = a.pair("Kernel"), a.pair("Dim")
         channels, taps = a.positive("Channels"), kernel[0] * kernel[1]
@@ -77,7 +78,7 @@ def read_unit(op: str, a: Attributes) -> Unit:
         threshold_words=0 if a.integer("noActivation", 0) == 1 else out_folds,
         accumulator_bits=min(bits(a.text("accDataType", "INT32")), widest),
         output_bits=bits(a.text("outputDataType")),
-        mode=a.text("mem_mode", "internal_decoupled"),
+        mode=_FORMER.get(mode := a.text("mem_mode", "internal_decoupled"), mode),
         style=a.text("ram_style", "auto"),
         depthwise=depthwise,
     )
@@ -86,8 +87,9 @@ def read_unit(op: str, a: Attributes) -> Unit:
 def weight_blocks(u: Unit, model: str) -> tuple[int, int]:
     """(BRAM18, URAM) of the weight memory.
 
-    The peer counts an embedded memory deeper than 128 words twice (MVAU: as BRAM and as URAM) and a one-word memory
-    of style auto as BRAM; model="fvc" counts it once, and one word as registers.
+    The peer counts an embedded memory deeper than 128 words, or one that an input stream writes ("dynamic"), twice
+    (MVAU: as BRAM and as URAM) and a one-word memory of style auto as BRAM; model="fvc" counts it once, and one word
+    as registers.
     """
     lanes = LANES_PLAIN if u.depthwise else LANES_PARITY
     bram, uram = ladder_bram18(u.width, u.words, lanes), uram288(u.width, u.words)
@@ -126,7 +128,7 @@ def hls_luts(u: Unit, multipliers_in_dsp: bool, thresholds_in_luts: bool) -> int
 def estimate(op: str, a: Attributes, part: str, model: str) -> Estimate:
     """Cost of MVAU_hls, MVAU_rtl, VVAU_hls or VVAU_rtl."""
     u = read_unit(op, a)
-    if u.mode not in ("internal_embedded", "internal_decoupled", "external", "external_mem"):
+    if u.mode not in ("internal_embedded", "internal_decoupled", "external", "external_mem", "dynamic"):
         raise CaseError(f"{op}: unknown mem_mode {u.mode!r}")
     bram, uram = weight_blocks(u, model)
     if op.endswith("_rtl"):

@@ -25,7 +25,7 @@ def _fill(model: str, cycles: int, lut: int, ff: int, dsp: int = 0, bram18: int 
 
 def padding(op: str, a: Attributes, model: str) -> Estimate:
     """FMPadding_rtl, FMPadding_Pixel_hls: every pixel of the padded image."""
-    folds, (h, w) = a.fold("NumChannels", "SIMD"), a.pair("ImgDim")
+    folds, (h, w) = a.fold("NumChannels", "SIMD", 1), a.pair("ImgDim")
     if op.startswith("FMPadding_Pixel"):
         sh, sw = a.pair("Stride")
         h, w = h + (h - 1) * (sh - 1), w + (w - 1) * (sw - 1)
@@ -34,7 +34,7 @@ def padding(op: str, a: Attributes, model: str) -> Estimate:
         if len(pad) != 4:
             raise CaseError(f"{op}: Padding must be [top, left, bottom, right]")
         h, w = h + pad[0] + pad[2], w + pad[1] + pad[3]
-    stream = a.positive("SIMD") * bits(a.text("inputDataType"))
+    stream = a.positive("SIMD", 1) * bits(a.text("inputDataType"))
     return _fill(model, folds * a.positive("numInputVectors", 1) * h * w, stream, 2 * stream)
 
 
@@ -50,7 +50,7 @@ def pool(a: Attributes, model: str) -> Estimate:
 
 def global_pool(a: Attributes, model: str) -> Estimate:
     """GlobalAccPool_hls: all input words, then one output word a fold; accumulators in LUTRAM."""
-    folds, vectors = a.fold("NumChannels", "PE"), a.integers("numInputVectors")
+    folds, vectors = a.fold("NumChannels", "PE"), a.integers("numInputVectors", (1,))
     cycles = math.prod(vectors) * folds + folds
     pe, width = a.positive("PE"), bits(a.text("inputDataType"))
     total = width + math.ceil(math.log2(max(2, math.prod(vectors))))
@@ -58,15 +58,16 @@ def global_pool(a: Attributes, model: str) -> Estimate:
 
 
 def elementwise(op: str, a: Attributes, model: str) -> Estimate:
-    """ElementwiseAdd, ElementwiseMul: folded output words; a constant operand has a parameter memory if decoupled."""
-    shape, pe = a.integers("out_shape"), a.positive("PE")
+    """Elementwise…: folded output words; a constant operand has a parameter memory if decoupled (RTL always is)."""
+    shape, pe = a.integers("out_shape"), a.positive("PE", 1)
     if not shape or shape[-1] % pe:
         raise CaseError(f"{op}: PE = {pe} does not divide the last axis of {list(shape)}")
     cycles = math.prod(shape[:-1]) * (shape[-1] // pe)
     left, right = bits(a.text("lhs_dtype")), bits(a.text("rhs_dtype"))
     lut = bram = uram = 0
     constant = a.text("rhs_style", "input") == "const"
-    if constant and a.text("mem_mode", "internal_embedded") == "internal_decoupled":
+    usual = "internal_decoupled" if op.endswith("_rtl") else "internal_embedded"
+    if constant and a.text("mem_mode", usual) == "internal_decoupled":
         rhs = a.integers("rhs_shape")
         width, depth = pe * right, math.prod(rhs[:-1]) * max(1, (rhs[-1] if rhs else 1) // pe)
         style = a.text("ram_style", "auto")
@@ -84,8 +85,12 @@ def elementwise(op: str, a: Attributes, model: str) -> Estimate:
 
 
 def _elementwise_work(op: str, a: Attributes, left: int, right: int, out: int, pe: int) -> tuple[int, int]:
-    """(LUT, DSP) of the operation itself: an adder a LUT a bit; small products in LUTs, others in one DSP."""
+    """(LUT, DSP) of the operation itself: an adder a LUT a bit; small products in LUTs, others in one DSP.
+
+    A divider subtracts once a bit of the result; what compares or shifts counts as an adder of its operands."""
     multiply = "Mul" in op
+    if "Div" in op:
+        return (pe * max(left, right) * out, 0)
     if a.text("lhs_dtype").startswith("FLOAT") or a.text("rhs_dtype").startswith("FLOAT"):
         # AMD PG060: float32 add about 220 LUT and 2 DSP, multiply about 80 LUT and 3 DSP; a DSPFP32 on Versal has both.
         return (0, pe) if op.endswith("_rtl") else (pe * (80 if multiply else 220), pe * (3 if multiply else 2))
@@ -147,10 +152,10 @@ def _select(a: Attributes, simd: int, ways: int) -> int:
 
 def crop(a: Attributes, model: str) -> Estimate:
     """Crop_rtl: every input word."""
-    folds, (h, w) = a.fold("NumChannels", "SIMD"), a.pair("ImgDim", least=0)
+    folds, (h, w) = a.fold("NumChannels", "SIMD", 1), a.pair("ImgDim", least=0)
     vectors = a.integers("numInputVectors", (1,))
     batch = 1 if vectors == (0,) else math.prod(vectors)
-    stream = a.positive("SIMD") * bits(a.text("DataType"))
+    stream = a.positive("SIMD", 1) * bits(a.text("DataType"))
     return _fill(model, batch * max(h, 1) * w * folds, 40, stream)
 
 

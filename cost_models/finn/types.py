@@ -89,9 +89,9 @@ class Attributes:
             raise CaseError(f"{self._op}: attribute {name} must be [H, W] from {least} up, got {list(value)}")
         return (value[0], value[1])
 
-    def fold(self, whole: str, parts: str) -> int:
-        """whole / parts; CaseError unless it divides."""
-        a, b = self.positive(whole), self.positive(parts)
+    def fold(self, whole: str, parts: str, usual: int | None = None) -> int:
+        """whole / parts (`usual` parts where absent); CaseError unless it divides."""
+        a, b = self.positive(whole), self.positive(parts, usual)
         if a % b:
             raise CaseError(f"{self._op}: {parts} = {b} does not divide {whole} = {a}")
         return a // b

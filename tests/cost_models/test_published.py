@@ -41,6 +41,16 @@ def test_streaming_operators_equal_the_peer_to_the_last_digit(op: str) -> None:
     assert count >= 5 * 18
 
 
+def test_odd_attributes_and_parts_equal_the_peer() -> None:
+    """Attributes left at their defaults, folds of odd sizes, dynamic memories, Versal and small parts."""
+    more = rows("finn_estimates_more.jsonl")
+    for row in more:
+        got = evaluate({k: row[k] for k in ("op", "attrs", "part")}, "finn")
+        assert {k: got[k] for k in FIELDS} == {k: row[k] for k in FIELDS}, (row["part"], row["op"], row["attrs"])
+        assert evaluate({k: row[k] for k in ("op", "attrs", "part")}, "fvc")["ff"] > 0
+    assert len(more) > 250 and len({r["op"] for r in more}) > 30
+
+
 def test_the_default_model_fills_the_peers_gaps_and_keeps_its_cycles() -> None:
     for row in FINN:
         case = {"op": row["op"], "attrs": row["attrs"]}
