@@ -24,7 +24,7 @@ _LINEAR = ("Conv", "ConvTranspose", "Gemm")
 
 def simplify(graph: OnnxGraph) -> None:
     """Rewrite `graph` in place until nothing changes."""
-    _means(graph)
+    means(graph)
     regular_products(graph)
     _biased_products(graph)
     while _fold_affine(graph) or _fold_pads(graph):
@@ -52,7 +52,7 @@ def _only_user(graph: OnnxGraph, users: dict[str, list[Node]], name: str) -> Nod
     return found[0] if found[0].inputs.count(name) == 1 else None
 
 
-def _means(graph: OnnxGraph) -> None:
+def means(graph: OnnxGraph) -> None:
     nodes: list[Node] = []
     for n in graph.nodes:
         shape = graph.shape(n.inputs[0]) if n.op == "ReduceMean" and n.domain == "" else None

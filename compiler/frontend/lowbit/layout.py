@@ -11,13 +11,16 @@ import numpy as np
 
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 
-_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Min", "Max", "LeakyRelu", "Sigmoid", "HardSigmoid"}
+_ELEMENTWISE = {
+    "Add", "Sub", "Mul", "Div", "Relu", "Clip", "Min", "Max", "LeakyRelu", "Sigmoid", "HardSigmoid", "Round",
+    "Identity",
+}  # fmt: skip
 _ONE_SCALE = {"Quant", "IntQuant", "BipolarQuant", "Trunc"}
 
 
 def sink_transposes(graph: OnnxGraph) -> None:
     """Rewrite `graph.nodes` until no Transpose can be moved or cancelled."""
-    for _ in range(len(graph.nodes) + 1):
+    for _ in range((len(graph.nodes) + 1) ** 2):  # each step moves a Transpose down by one node
         if not _step(graph):
             return
 
@@ -26,6 +29,8 @@ def _step(graph: OnnxGraph) -> bool:
     made, users = graph.producers(), graph.consumers()
     for at, n in enumerate(graph.nodes):
         data = [i for i in n.uses if i not in graph.constants]
+        if len(data) > 1 and _join(graph, made, at):
+            return True
         t = made.get(data[0]) if len(data) == 1 and n.inputs[0] == data[0] else None
         if t is None or t.op != "Transpose" or t.domain or not n.outputs or t.outputs[0] in graph.outputs:
             continue
@@ -60,6 +65,27 @@ def _step(graph: OnnxGraph) -> bool:
         graph.nodes.insert(graph.nodes.index(n) + 1, t)
         return True
     return False
+
+
+def _join(graph: OnnxGraph, made: dict[str, Node], at: int) -> bool:
+    """An operator over tensors that were all transposed alike is done before, its result transposed."""
+    n = graph.nodes[at]
+    if n.domain or n.op not in ("Add", "Sub", "Mul", "Max", "Min", "Concat") or n.outputs[0] in graph.outputs:
+        return False
+    first = [made.get(i) for i in n.inputs]
+    turned = [t for t in first if t is not None and t.op == "Transpose" and not t.domain]
+    perm = turned[0].ints("perm", []) if len(turned) == len(n.inputs) else []
+    ranks = {len(graph.shape(i) or ()) for i in n.inputs}
+    if not perm or any(t.ints("perm", []) != perm for t in turned) or ranks - {0, len(perm)}:
+        return False
+    y = n.outputs[0]
+    early = graph.fresh(f"{y}_early")
+    n.inputs, n.outputs = [t.inputs[0] for t in turned], [early]
+    if n.op == "Concat":
+        n.attributes = {**n.attributes, "axis": perm[n.integer("axis", 0) % len(perm)]}
+    graph.nodes.insert(at + 1, Node("Transpose", [early], [y], graph.fresh(f"{y}_turned"), "", {"perm": perm}))
+    graph.prune()
+    return True
 
 
 def _can_pass(graph: OnnxGraph, n: Node, perm: list[int]) -> bool:

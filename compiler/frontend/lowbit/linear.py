@@ -7,6 +7,7 @@ scale varies along what is summed: no factor can then be taken out of the sum.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class Ints:
 class Linear:
     """acc = sum of (x - zero) * weight. weight: int32 (M, N/groups, KH, KW), or (M, K, 1, 1) of a matrix product.
 
+    In one dimension KH is 1.
     unit: float64 (M,), the float value of one accumulator unit. axis: the channel axis of the result."""
 
     node: Node
@@ -93,6 +95,8 @@ def linear(graph: OnnxGraph, grids: Grids, n: Node, x: Ints) -> Linear:
     else:
         _one_scale(n, x, 1)
         unit = unit * float(x.scale[0])
+    if weight.ndim == 3:
+        weight = weight[:, :, None, :]
     attributes = {
         "dilations": list(win.dilations), "group": groups, "kernel_shape": list(win.kernel), "pads": win.pads,
         "strides": list(win.strides),
@@ -101,11 +105,11 @@ def linear(graph: OnnxGraph, grids: Grids, n: Node, x: Ints) -> Linear:
 
 
 def _average(n: Node, x: Ints, shape: tuple[int, ...]) -> Linear:
-    if len(shape) != 4:
-        raise Unfit("an average over other than two dimensions")
+    if len(shape) not in (3, 4):
+        raise Unfit(f"an average over {len(shape) - 2} dimensions")
     c = shape[1]
     if n.op == "GlobalAveragePool":
-        kernel, pads, strides = tuple(shape[2:]), [0, 0, 0, 0], [1, 1]
+        kernel, pads, strides = tuple(shape[2:]), [0] * 2 * (len(shape) - 2), [1] * (len(shape) - 2)
     else:
         kernel = tuple(n.ints("kernel_shape", []))
         win = window(n, shape[2:], kernel)
@@ -115,11 +119,17 @@ def _average(n: Node, x: Ints, shape: tuple[int, ...]) -> Linear:
         padded = any(pads) and not n.integer("count_include_pad", 0)
         if padded or any(d != 1 for d in win.dilations) or n.integer("ceil_mode", 0):
             raise Unfit("an average whose windows have different sizes")
-    weight = np.ones((c, 1, *kernel), np.int32)
-    unit = np.broadcast_to(x.scale.astype(np.float64), (c,)) / (kernel[0] * kernel[1])
+    weight = np.ones((c, 1, *(1,) * (2 - len(kernel)), *kernel), np.int32)
+    unit = np.broadcast_to(x.scale.astype(np.float64), (c,)) / prod(kernel)
     if x.scale.size > 1 and x.axis != 1:
         raise Unfit("its input's scale varies along another axis than the channels")
-    attributes = {"dilations": [1, 1], "group": c, "kernel_shape": list(kernel), "pads": pads, "strides": strides}
+    attributes = {
+        "dilations": [1] * len(kernel),
+        "group": c,
+        "kernel_shape": list(kernel),
+        "pads": pads,
+        "strides": strides,
+    }
     return Linear(n, x, weight, np.ascontiguousarray(unit), 1, attributes, False)
 
 

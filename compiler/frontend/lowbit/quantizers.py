@@ -1,7 +1,7 @@
 """The operators of QONNX and of FINN's frontend dialect, written out in standard float operators.
 
-Needs an OnnxGraph with constants folded. Replaces Quant (IntQuant), BipolarQuant, Trunc (both forms), MultiThreshold,
-QuantAvgPool2d, MaxPoolNHWC and Im2Col + MatMul. Every formula is that of the `qonnx` package 1.0.0, in float32 and in
+Needs an OnnxGraph with constants folded. Replaces Quant (IntQuant), BipolarQuant, Trunc (both forms), MultiThreshold
+and QuantAvgPool2d; `lowered` has the rest. Every formula is that of the `qonnx` package 1.0.0, in float32 and in
 its order, so the float graph gives what `qonnx` gives; constants are quantised here and become `GridConstant`s.
 Raises FVC120 for scales and zero points, FVC121 for bit widths, FVC122 for operators and attributes not known.
 """
@@ -17,7 +17,9 @@ from onnx import TensorProto
 
 from compiler.frontend import shapes
 from compiler.frontend.lowbit.grid import Array, Composite, Grid, GridConstant, Grids, annotated, whole
+from compiler.frontend.lowbit.hardware import is_hardware, software, unknown
 from compiler.frontend.lowbit.layout import sink_transposes
+from compiler.frontend.lowbit.lowered import LOWERED, one_channel_groups, raise_lowered
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from device_db.errors import FvcError
 
@@ -45,13 +47,8 @@ def expand(graph: OnnxGraph, model: onnx.ModelProto) -> Grids:
             levels = annotated(kinds.get("finn_datatype", ""))
             if levels is not None:
                 grids.inputs[a.tensor_name] = levels
-    first = _Writer(graph, grids)
-    for n in _im2col(graph, graph.nodes):
-        if n.op == "MaxPoolNHWC" and _custom(n):
-            _max_pool(first, n)
-        else:
-            first.nodes.append(n)
-    graph.nodes = first.nodes
+    software(graph)
+    single = raise_lowered(graph, _custom)
     sink_transposes(graph)
     shapes.infer(graph)
     writer = _Writer(graph, grids)
@@ -62,6 +59,7 @@ def expand(graph: OnnxGraph, model: onnx.ModelProto) -> Grids:
         writer.begin = len(writer.nodes)
         _written_out(writer, n, _RULES[n.op])
     graph.nodes = writer.nodes
+    one_channel_groups(graph, grids, single)
     for domain in [d for d in graph.domains if d.startswith(DOMAINS)]:
         del graph.domains[domain]
     graph.prune()
@@ -70,9 +68,12 @@ def expand(graph: OnnxGraph, model: onnx.ModelProto) -> Grids:
 
 def refuse_unknown(graph: OnnxGraph) -> None:
     """Raise FVC122 for the first operator of these domains that nothing here reads."""
-    known = sorted((*_RULES, "Im2Col", "MaxPoolNHWC"))
+    known = sorted({*_RULES, *LOWERED})
     for n in graph.nodes:
-        if _custom(n) and (n.op not in known or not n.inputs or not n.outputs):
+        if is_hardware(n):
+            if not n.inputs or not n.outputs:
+                raise unknown(n)
+        elif _custom(n) and (n.op not in known or not n.inputs or not n.outputs):
             raise FvcError(
                 "FVC122",
                 f"the operator {n.op} of domain '{n.domain}' is not known",
@@ -409,67 +410,14 @@ def _average_pool(w: _Writer, n: Node) -> None:
     """QuantAvgPool2d: the sum of a window, shifted right to the output's bits."""
     kernel, stride = n.integer("kernel", 1), n.integer("stride", 1)
     x, y = n.inputs[0], n.outputs[0]
-    last = n.text("data_layout", "NCHW") == "NHWC"
-    if last:
-        x = w.emit("Transpose", [x], f"{y}_nchw", perm=[0, 3, 1, 2])
     a = w.emit("AveragePool", [x], f"{y}_mean", kernel_shape=[kernel] * 2, strides=[stride] * 2)
     a = w.emit("Mul", [a, w.const(f"{y}_area", F32(kernel * kernel))], f"{y}_sum")
     a = w.emit("Round", [a], f"{y}_whole")
     bits = int((2 ** n.integer("ibits", 8) - 1) * kernel * kernel).bit_length()
     shift = max(0, bits - n.integer("obits", 8))
     a = w.emit("Mul", [a, w.const(f"{y}_shift", F32(2.0**-shift))], f"{y}_shifted")
-    r = w.emit("Floor", [a], "", "" if last else y)
-    if last:
-        w.emit("Transpose", [r], "", y, perm=[0, 2, 3, 1])
+    r = w.emit("Floor", [a], "", y)
     w.grids.tensors[r] = Grid(r, np.ones(1, F32), 0, None, None, 1, n.name, -1, w.parts())
-
-
-def _max_pool(w: _Writer, n: Node) -> None:
-    """MaxPoolNHWC."""
-    y = n.outputs[0]
-    kernel, stride = n.ints("kernel_shape", []), n.ints("strides", [])
-    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": stride or kernel}
-    attributes |= {"pads": n.ints("pads", [0] * 4), "ceil_mode": n.integer("ceil_mode", 0)}
-    a = w.emit("Transpose", [n.inputs[0]], f"{y}_nchw", perm=[0, 3, 1, 2])
-    w.emit("Transpose", [w.emit("MaxPool", [a], f"{y}_max", **attributes)], "", y, perm=[0, 2, 3, 1])
-
-
-def _im2col(graph: OnnxGraph, nodes: list[Node]) -> list[Node]:
-    """Im2Col (channels last) and the MatMul behind it become Transpose, Conv, Transpose."""
-    users = graph.consumers()
-    done: dict[int, list[Node]] = {}
-    for n in nodes:
-        if n.op != "Im2Col" or not _custom(n):
-            continue
-        readers = users.get(n.outputs[0], [])
-        matmul = readers[0] if len(readers) == 1 and readers[0].op == "MatMul" else None
-        weight = graph.constants.get(matmul.inputs[1]) if matmul is not None else None
-        kernel = n.ints("kernel_size", [])
-        depthwise = bool(n.integer("depthwise", 0))
-        area = int(np.prod(kernel)) if len(kernel) == 2 and min(kernel) > 0 else 0
-        fits = weight is not None and weight.ndim == 2 and area and weight.size and not weight.shape[0] % area
-        if matmul is None or weight is None or not fits or depthwise:
-            raise FvcError(
-                "FVC122",
-                f"node '{n.name}' (Im2Col) is not followed by one MatMul with constant weights",
-                help=("take the model before its convolutions are lowered",),
-            )
-        rows, m = weight.shape
-        c = rows // (kernel[0] * kernel[1])
-        y = matmul.outputs[0]
-        name = graph.fresh(f"{matmul.inputs[1]}_oihw")
-        graph.constants[name] = np.ascontiguousarray(weight.reshape(*kernel, c, m).transpose(3, 2, 0, 1))
-        first, made = graph.fresh(f"{y}_nchw_in"), graph.fresh(f"{y}_nchw")
-        pads = n.ints("pad_amount", [0] * 4)
-        attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": n.ints("stride", [1, 1]), "pads": pads}
-        attributes["dilations"] = n.ints("dilations", [1, 1])
-        done[id(n)] = []
-        done[id(matmul)] = [
-            Node("Transpose", [n.inputs[0]], [first], graph.fresh(f"{n.name}_in"), "", {"perm": [0, 3, 1, 2]}),
-            Node("Conv", [first, name], [made], matmul.name, "", attributes),
-            Node("Transpose", [made], [y], graph.fresh(f"{n.name}_out"), "", {"perm": [0, 2, 3, 1]}),
-        ]
-    return [m for n in nodes for m in done.get(id(n), [n])]
 
 
 _RULES = {

@@ -44,8 +44,8 @@ def step_table(graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: 
 
     Raises Unfit where the chain is no step function that rises or falls, or has more than 255 steps."""
 
-    def outputs(acc: Array, bend: float = 1.0) -> Array:
-        value = (acc.astype(np.float64) * scale[:, None] * bend).astype(np.float32)
+    def outputs(acc: Array, off: Array | float = 0.0) -> Array:
+        value = ((acc.astype(np.float64) + off) * scale[:, None]).astype(np.float32)
         return chain.integers(graph, value, acc.shape[1])
 
     ends = np.stack([acc_lo, acc_hi], axis=1)
@@ -58,23 +58,25 @@ def step_table(graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: 
     start, stop = np.minimum(acc_lo * sign, acc_hi * sign), np.maximum(acc_lo * sign, acc_hi * sign)
     wanted = lo + step * np.arange(1, count + 1, dtype=np.int64)[None, :]
 
-    def search(bend: float) -> I64:
+    def search(off: Array | float) -> I64:
         below = np.repeat(start[:, None] - 1, count, axis=1)  # output there is below what is wanted
         above = np.repeat(stop[:, None], count, axis=1)  # output there is not
         while (above - below > 1).any():
             middle = (below + above) >> 1
-            reached = outputs(middle * sign[:, None], bend) >= wanted
+            reached = outputs(middle * sign[:, None], off) >= wanted
             above, below = np.where(reached, middle, above), np.where(reached, below, middle)
         return above
 
-    values = search(1.0)
+    values = search(0.0)
     never = wanted > high[:, None]
     always = wanted <= low[:, None]
     table = np.where(never, INT32_MAX, np.where(always, INT32_MIN, values))
     near = 0
     if not _exact(scale, acc_lo, acc_hi):
         inner = ~never & ~always
-        near = int(((search(1 + NEAR) != values) | (search(1 - NEAR) != values))[inner].sum())
+        # a float sum is off by a share of its terms, not of its own value, which may cancel to nothing
+        off = NEAR * np.maximum(np.abs(acc_lo), np.abs(acc_hi)).astype(np.float64)[:, None]
+        near = int(((search(off) != values) | (search(-off) != values))[inner].sum())
     return StepTable(table.astype(np.int32), sign, lo, step, near)
 
 

@@ -8,6 +8,7 @@ graph's quantiser gives for the exact value of its input; what has no twin stays
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -23,6 +24,7 @@ from compiler.frontend.lowbit.steps import INT32_MAX, step_table
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from compiler.frontend.options import ImportReport
 from compiler.frontend.segments import CONVERSIONS
+from compiler.frontend.simplify import means
 
 F32 = np.float32
 _LINEAR = {"Conv", "MatMul", "AveragePool", "GlobalAveragePool"}
@@ -35,6 +37,7 @@ _MOVES = {
 def convert(graph: OnnxGraph, report: ImportReport) -> None:
     """Rewrite `graph` in place."""
     assert graph.grids is not None
+    means(graph)
     split_bias(graph, graph.grids)
     walk = _Walk(graph, graph.grids, report)
     walk.run()
@@ -301,6 +304,8 @@ class _Walk:
                 self.keep(y, Ints(x.name, x.elem, scale, x.axis, x.zero, x.lo, x.hi, x.step))
         elif n.op == "Add" and len(data) == 2:
             self.add(n)
+        elif n.op in ("Add", "Sub") and len(n.inputs) == 2:
+            self.shift(n, x)
         elif n.op == "Concat" and len(data) == len(n.inputs):
             parts = [self.ints[i] for i in data]
             if all(p.scale.size == 1 and (p.elem, p.zero) == (x.elem, x.zero) and p.scale == x.scale for p in parts):
@@ -310,6 +315,18 @@ class _Walk:
                 lo, hi = min(p.lo for p in parts), max(p.hi for p in parts)
                 self.declare_like(name, x.elem, y)
                 self.keep(y, Ints(name, x.elem, x.scale, -1, x.zero, lo, hi, step))
+
+    def shift(self, n: Node, x: Ints) -> None:
+        """A constant added on the tensor's own grid moves the zero point: FINN's out_bias as a node of its own."""
+        left = n.inputs[0] in self.graph.constants
+        value = self.graph.constants[n.inputs[0 if left else 1]]
+        rank = len(self.graph.shape(n.inputs[1 if left else 0]) or ())
+        if value.size != 1 or value.ndim > rank or x.scale.size != 1 or (left and n.op == "Sub"):
+            return
+        steps = float(value.reshape(-1)[0]) / float(x.scale[0]) * (1 if n.op == "Add" else -1)
+        zero = x.zero - steps
+        if zero == round(zero) and np.iinfo(DTYPE[x.elem]).min <= zero <= np.iinfo(DTYPE[x.elem]).max:
+            self.keep(n.outputs[0], replace(x, zero=int(zero)))
 
     def declare_like(self, name: str, elem: int, y: str) -> None:
         shape = self.graph.shape(y)

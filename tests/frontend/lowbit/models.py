@@ -160,6 +160,54 @@ def finn(seed: int) -> onnx.ModelProto:
     return b.model((1, 3, 6, 6), b.op("Add", [b.op("Mul", [y, b.const(0.25)]), b.const(b.normal(4))]))
 
 
+def one_dimension(seed: int) -> onnx.ModelProto:
+    """Convolutions over (1, C, L) with strides, groups, quantised biases and one-element scales, a mean."""
+    b = Net(seed)
+    x = b.quant("x", 2.0**-5, 8)
+    for c, m, groups in ((3, 8, 1), (8, 8, 8), (8, 6, 2)):
+        bias = b.quant(b.const(b.normal(m)), 2.0**-8, 16)
+        w = b.weight(m, c // groups, 3, bits=4)
+        y = b.op("Conv", [x, w, bias], kernel_shape=[3], pads=[1, 1], strides=[groups % 4 + 1], group=groups)
+        x = b.quant(b.norm(y, m), [0.5], 4, signed=0)
+    x = b.quant(b.op("ReduceMean", [x], axes=[2], keepdims=0), 0.25, 6)
+    return b.model((1, 3, 24), b.op("Gemm", [x, b.weight(5, 6, bits=3)], transB=1))
+
+
+def lowered(seed: int) -> onnx.ModelProto:
+    """Im2Col with a depthwise matrix, quantised weights and a padding value; XNOR-popcount, out_bias as a node."""
+    b = Net(seed)
+    b.annotations["x"] = "UINT8"
+    r = b.rng
+
+    def columns(x: str, c: int, pad_value: int, depthwise: int) -> str:
+        form = f"(1, 6, 6, {c})"
+        y = b.op(
+            "Im2Col", [x], DOMAIN, kernel_size=[3, 3], stride=[1, 1], pad_amount=[1] * 4, dilations=[1, 1],
+            depthwise=depthwise, pad_value=pad_value, input_shape=form,
+        )  # fmt: skip
+        b.shapes[y] = (1, 6, 6, 9 * c)
+        b.annotations.setdefault(x, "INT4")
+        return y
+
+    own = np.zeros((9, 4, 4), np.float32)  # [kh · kw][c][m]: every channel sees itself alone
+    own[:, np.arange(4), np.arange(4)] = r.integers(-3, 4, (9, 4))
+    x = b.op("Transpose", ["x"], perm=[0, 2, 3, 1])
+    x = b.op("MatMul", [columns(x, 4, 3, 1), b.const(own.reshape(36, 4))])
+    y = b.threshold(x, np.sort(r.integers(-900, 900, (4, 7)), axis=1), layout="NHWC")
+    b.shapes |= {x: (1, 6, 6, 4), y: (1, 6, 6, 4)}
+    y = b.op("Add", [y, b.const(-4.0)])
+    w = b.quant(b.const(b.normal(36, 6)), np.full((1, 6), 0.25), 3, narrow=1)
+    y = b.op("MatMul", [columns(y, 4, 0, 0), w])
+    z = b.threshold(y, np.sort(r.normal(size=(6, 1)), axis=1), layout="NHWC")
+    b.shapes |= {y: (1, 6, 6, 6), z: (1, 6, 6, 6)}
+    y = b.op("XnorPopcountMatMul", [z, b.const(r.integers(0, 2, (6, 8)))], DOMAIN)
+    z = b.threshold(y, np.sort(r.integers(0, 7, (8, 3)), axis=1), layout="NHWC")
+    b.shapes |= {y: (1, 6, 6, 8), z: (1, 6, 6, 8)}
+    z = b.op("DebugMarker", [z], DOMAIN, export_debug_name="here")
+    b.shapes[z] = (1, 6, 6, 8)
+    return b.model((1, 4, 6, 6), b.op("Mul", [z, b.const(0.5)]))
+
+
 def rounding(seed: int, mode: str, *, zero: int = 0, signed: int = 0, narrow: int = 0) -> onnx.ModelProto:
     """One layer with a rounding mode, a zero point, a narrow or signed range."""
     b = Net(seed)
