@@ -50,6 +50,8 @@ class Machine:
         pin_one_thread()
         self.programs = programs
         self.replicas = max(1, programs[0].replicas)
+        if self.replicas > max(1, sum(len(p.host) for p in programs)):  # before frames are made for so many
+            raise MachineError(ILLEGAL, f"{self.replicas} replicas, fewer messages from and to the host")
         self.counters = Counters()
         self.makers = Makers()
         ranks = [rank for p in programs for rank in p.ranks]
@@ -128,9 +130,9 @@ class Machine:
         runs = run_fabrics(self.programs, channels, host, frames, on_output, order_seed)
         self.counters = Counters(iterations=frames, message_bytes=sum(f.sent_bytes for f in channels.values()))
         for r in runs:
-            self.counters.macs += r.macs * frames
+            self.counters.macs += r.macs
             for unit in r.units:
-                self.counters.instructions[unit.ins.op] = self.counters.instructions.get(unit.ins.op, 0) + frames
+                self.counters.instructions[unit.ins.op] = self.counters.instructions.get(unit.ins.op, 0) + unit.frames
         return host
 
     def _replica_of_rank(self) -> dict[int, int]:

@@ -142,9 +142,11 @@ def verify_programs(
     for frame in samples or []:
         check_frame(reference.inputs, frame)
     given = [(f"sample {k}", frame) for k, frame in enumerate(samples or [])]
+    machine = Machine(programs)
+    if machine.replicas > 1:  # frames are dealt out in turn: behind the two extremes each copy has a random one
+        frames = max(frames, 2 + machine.replicas)
     stimuli = made_inputs(reference, max(2, frames - len(given)) if given else frames, seed) + given
     segments = [Segment(name, expose_all(m)) for name, m in sorted((host or {}).items())]
-    machine = Machine(programs)
     results, order = _tensors(reference, stored, segments)
     report = VerifyReport(inputs=[name for name, _ in stimuli], tensors=order)
     levels = Levels(reference)
@@ -164,7 +166,7 @@ def verify_programs(
             sums.append(accumulated)
             levels.add(tensors)
             held += size
-            if held + size > REFERENCE_BYTES:
+            if held + size > REFERENCE_BYTES and (machine.replicas == 1 or len(batch) >= 2 + machine.replicas):
                 break
         functions = None if done else Functions(reference, expected[0])
         compare = _Comparison(expected, sums, results, reference, functions)

@@ -19,9 +19,9 @@ from compiler.isa.program import Instruction
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import FINN_STYLES, finn_node, type_name
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Assembly, Net, Seat, assemble
+from compiler.ops.stream.assemble import Assembly, Net, Seat, assemble, own_name
 from compiler.ops.stream.parts import Fold, divisors, element, view
-from compiler.ops.stream.planned import depths_of, seats_of
+from compiler.ops.stream.planned import copy_of, depths_of, seats_of
 from compiler.partition.finn.names import Peer, numbered, peers
 from compiler.partition.finn.read import OWN
 from compiler.plan.model import Plan
@@ -54,14 +54,30 @@ class Exported:
 
 
 def finn_files(graph: Graph, plan: Plan, cluster: Cluster, front: int | None) -> dict[str, bytes]:
-    """export/finn/… by relative name."""
+    """export/finn/… by relative name; of several copies of the net each has its own files, as a design of its own: the
+    first there, the k-th of the others in export/finn/copy<k>/."""
     seats = seats_of(plan, cluster)
+    words, _ = depths_of(plan)
+    files: dict[str, bytes] = {}
+    cycles = plan.predicted["interval_cycles"] * plan.replicas
+    for copy in range(plan.replicas):
+        folder = f"export/finn/copy{copy}" if copy else "export/finn"
+        own = {n.name: words[own_name(n.name, copy)] for n in graph.nodes}
+        files |= _copy(graph, cluster, copy_of(seats, graph, copy), own, cycles, front, folder)
+    return files
+
+
+def _copy(
+    graph: Graph, cluster: Cluster, seats: dict[str, Seat], words: dict[str, list[int]], cycles: int,
+    front: int | None, folder: str,
+) -> dict[str, bytes]:  # fmt: skip
+    """The files of one copy. words: FIFO depths by layer. cycles: between two frames of this copy."""
     if front is None:
         nodes = [_layer(n, seats[n.name]) for n in graph.nodes]
         names = general = [n.layer for n in nodes]
     else:
-        built = _Netlists(assemble(graph, cluster, seats), plan)
-        nodes = [_exported(graph, plan, built, p, seats) for p in peers(graph, front)]
+        built = _Netlists(assemble(graph, cluster, seats), words)
+        nodes = [_exported(graph, cycles, built, p, seats) for p in peers(graph, front)]
         names = numbered([f"{n.kind}_{n.variant}" for n in nodes])
         general = numbered([n.kind for n in nodes])
     parts = partitions(graph, seats)
@@ -78,16 +94,16 @@ def finn_files(graph: Graph, plan: Plan, cluster: Cluster, front: int | None) ->
         floor[name] = {"slr": ref.die, "partition_id": parts[n.layer], "device_id": ref.device, "mem_port": ""}
         device[name] = ref.device
     files = {
-        "export/finn/folding_config.json": _json(folding),
-        "export/finn/specialize_layers_config.json": _json({"Defaults": {}} | styles),
-        "export/finn/floorplan.json": _json(floor),
-        "export/finn/partition.yaml": "".join(f"{_key(n)}: {d}\n" for n, d in device.items()).encode(),
+        f"{folder}/folding_config.json": _json(folding),
+        f"{folder}/specialize_layers_config.json": _json({"Defaults": {}} | styles),
+        f"{folder}/floorplan.json": _json(floor),
+        f"{folder}/partition.yaml": "".join(f"{_key(n)}: {d}\n" for n, d in device.items()).encode(),
     }
     if front is not None:
         estimates = {a: n.estimate for a, n in zip(names, nodes, strict=True)}
         slowest = max(estimates, key=lambda n: estimates[n]["cycles"])
         told = {"schema": SCHEMA, "interval_cycles": estimates[slowest]["cycles"], "slowest": slowest}
-        files["export/finn/estimates.json"] = _json(told | {"nodes": estimates})
+        files[f"{folder}/estimates.json"] = _json(told | {"nodes": estimates})
     return files
 
 
@@ -146,8 +162,7 @@ def _layer(node: Node, seat: Seat) -> Exported:
 class _Netlists:
     """Units by layer, operation and number, and the FIFO depths at their ports."""
 
-    def __init__(self, assembly: Assembly, plan: Plan) -> None:
-        words, _ = depths_of(plan)
+    def __init__(self, assembly: Assembly, words: dict[str, list[int]]) -> None:
         self.units: dict[tuple[str, str], list[tuple[Net, int]]] = {}
         self.depth: dict[tuple[int, tuple[int, int], bool], int] = {}  # net, (unit, port), whether it is read there
         for net in assembly.nets:
@@ -178,10 +193,10 @@ class _Netlists:
         return out
 
 
-def _exported(graph: Graph, plan: Plan, built: _Netlists, peer: Peer, seats: dict[str, Seat]) -> Exported:
+def _exported(graph: Graph, cycles: int, built: _Netlists, peer: Peer, seats: dict[str, Seat]) -> Exported:
     usual = "rtl" if peer.kind in _RTL else "hls"
     if not peer.layer:
-        lanes, elements = _front(graph, plan, peer.reader)
+        lanes, elements = _front(graph, cycles, peer.reader)
         return Exported(peer.kind, usual, peer.reader, {"PE": lanes}, {"cycles": elements // lanes})
     node = next(n for n in graph.nodes if n.name == peer.layer)
     found = built.find(peer, node.y)
@@ -238,11 +253,10 @@ def _whole_window(graph: Graph, node: Conv, lanes: int) -> dict[str, int]:
     return {"cycles": e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
 
 
-def _front(graph: Graph, plan: Plan, reader: str) -> tuple[int, int]:
-    """The fewest lanes with which the quantiser in front keeps up with the plan, and its elements a frame."""
+def _front(graph: Graph, cycles: int, reader: str) -> tuple[int, int]:
+    """The fewest lanes with which the quantiser in front keeps up with a frame in so many cycles, and its elements."""
     node = next(n for n in graph.nodes if n.name == reader)
     n, c, h, w = view(graph, node.inputs[0])
-    cycles = plan.predicted["interval_cycles"]
     elements = n * c * h * w
     return next((d for d in divisors(c) if elements // d <= cycles), c), elements
 

@@ -17,8 +17,8 @@ from compiler.export.finn import partitions
 from compiler.ir.graph import Graph
 from compiler.isa.program import Channel, DeviceProgram
 from compiler.isa.table import HOST_RANK
-from compiler.ops.stream.assemble import HOST, Link, assemble
-from compiler.ops.stream.planned import seats_of
+from compiler.ops.stream.assemble import HOST, Link, Seat, assemble, own_name
+from compiler.ops.stream.planned import copy_of, seats_of
 from compiler.plan.io import canonical_json
 from compiler.plan.model import Plan
 from cost_models.network import HEADER_BYTES, PAYLOAD_BYTES, packets, wire_bytes
@@ -56,7 +56,7 @@ def network_files(graph: Graph, plan: Plan, cluster: Cluster, programs: Sequence
     ways = [_way(cluster, x) for x in assembly.links if HOST not in (x.source, x.target)]
     channels = {c.id: c for p in programs for c in p.channels}
     files = {"export/network.json": canonical_json(_tables(plan, cluster, ranks, ways, channels)).encode()}
-    kernels = partitions(graph, seats)
+    kernels = _kernels(graph, seats, plan.replicas)
     for net in assembly.nets:
         inside = sorted({p for layer, p in kernels.items() if seats[layer].ref.device == net.device})
         dies = {kernels[layer]: cluster.die(s.ref).name for layer, s in seats.items() if kernels[layer] in inside}
@@ -64,6 +64,16 @@ def network_files(graph: Graph, plan: Plan, cluster: Cluster, programs: Sequence
         text = _connectivity(cluster, net.device, dies, streams, ways, assembly.links, kernels)
         files[f"export/vitis/{cluster.devices[net.device].name}.cfg"] = text.encode()
     return files
+
+
+def _kernels(graph: Graph, seats: dict[str, Seat], copies: int) -> dict[str, int]:
+    """Layer of a copy (`own_name`) -> its kernel; the kernels of copies follow one another."""
+    out: dict[str, int] = {}
+    for copy in range(copies):
+        first = max(out.values(), default=-1) + 1
+        own = partitions(graph, copy_of(seats, graph, copy))
+        out |= {own_name(layer, copy): first + k for layer, k in own.items()}
+    return out
 
 
 def _way(cluster: Cluster, link: Link) -> Way:
@@ -121,7 +131,7 @@ def _tables(
             if len(table) > SOCKETS:
                 notes.append(f"{name}: port {i} has {len(table)} sockets: build networklayer with MAX_SOCKETS")
     traffic = []
-    interval = plan.predicted["interval_ns"]
+    interval = plan.predicted["interval_ns"] * plan.replicas  # between two frames of a copy
     for w in ways:
         size = w.link.bytes
         traffic.append(
@@ -145,11 +155,12 @@ def _streams(graph: Graph, kernels: dict[str, int], inside: Sequence[int]) -> li
     """(kernel, kernel) of every stream between two kernels of a device, in the graph's order."""
     maker = {graph.root(n.y): n.name for n in graph.nodes}
     out = []
-    for n in graph.nodes:
-        for x in dict.fromkeys(graph.root(x) for x in n.inputs):
-            a, b = kernels.get(maker.get(x, "")), kernels[n.name]
-            if a is not None and a != b and a in inside and b in inside:
-                out.append((a, b))
+    for copy in range(len(kernels) // max(1, len(graph.nodes))):
+        for n in graph.nodes:
+            for x in dict.fromkeys(graph.root(x) for x in n.inputs):
+                a, b = kernels.get(own_name(maker.get(x, ""), copy)), kernels[own_name(n.name, copy)]
+                if a is not None and a != b and a in inside and b in inside:
+                    out.append((a, b))
     return out
 
 

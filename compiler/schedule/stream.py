@@ -9,13 +9,13 @@ from __future__ import annotations
 import zlib
 from dataclasses import replace
 
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Graph, Node
 from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.stream.program import Fabric
 from compiler.isa.table import Queue
-from compiler.ops.stream.assemble import Net, Seat, assemble, programs_of
+from compiler.ops.stream.assemble import Net, Seat, assemble, own_name, programs_of
 from compiler.ops.stream.lower import lower
-from compiler.ops.stream.planned import depths_of, seats_of
+from compiler.ops.stream.planned import depths_of, engines_of, seats_of
 from compiler.plan.model import Plan
 from compiler.schedule.program import aliases_of
 from device_db.model import Cluster
@@ -29,19 +29,18 @@ def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[Devic
     assembly = assemble(graph, cluster, seats, plan.options.get("measured", ()))
     words, memory = depths_of(plan)
     programs = programs_of(graph, cluster, assembly, int(plan.predicted["pace_ps"]), words, memory)
-    cycles = {layer.name: layer.slices[0].cycles for layer in plan.layers}
-    engines = {layer.name: layer.slices[0].engine for layer in plan.layers}
-    folds = {e.id: e for e in plan.engines}
+    cycles = {s.engine: s.cycles for layer in plan.layers for s in layer.slices}
+    engines = engines_of(plan)
+    nodes = {own_name(n.name, c): n for c in range(assembly.copies) for n in graph.nodes}
     out = []
     for net, program in zip(assembly.nets, programs, strict=True):
         assert program.fabric is not None
         _fill(program.fabric, net)
         for name in dict.fromkeys(net.owners):
-            e = folds[engines[name]]
-            node = next(n for n in graph.nodes if n.name == name)
+            e, node = engines[name], nodes[name]
             program.fabric.folding.append(
                 {
-                    "layer": name,
+                    "layer": node.name,
                     "op": node.op,
                     "engine": e.id,
                     "die": e.die,
@@ -49,8 +48,8 @@ def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[Devic
                     "variant": e.parameters["variant"],
                     "memory": e.parameters["memory"],
                     "fifo_depths": list(e.parameters["fifo_depths"]),
-                    "cycles": cycles[name],
-                    **_proof(graph, name, seats),
+                    "cycles": cycles[e.id],
+                    **_proof(graph, node, seats[name]),
                 }
             )
         out.append(
@@ -63,10 +62,9 @@ def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[Devic
     return out
 
 
-def _proof(graph: Graph, name: str, seats: dict[str, Seat]) -> dict[str, object]:
+def _proof(graph: Graph, node: Node, seat: Seat) -> dict[str, object]:
     """How the layer meets its requantisation, and the proof's parameters."""
-    node = next(n for n in graph.nodes if n.name == name)
-    notes = lower(graph, node, seats[name].fold).notes
+    notes = lower(graph, node, seat.fold).notes
     if "proof" in notes:
         return {"requantiser": notes["proof"]()}  # type: ignore[operator]
     return {"requantiser": notes["requantiser"]} if "requantiser" in notes else {}

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from compiler.isa.program import DeviceProgram
+from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.flow import Actor, Network, Stuck
 from compiler.isa.stream.network import Timed, Work, build
 from compiler.isa.stream.rates import Ints
@@ -19,6 +20,7 @@ from compiler.isa.stream.steady import Steady, broken, busiest_ps, steady
 from compiler.isa.table import HOST_RANK
 from compiler.simulator.host import HostTask, root_names, root_of
 from compiler.simulator.result import QueueTime, SimResult, TaskTime, Utilisation
+from cost_models.primitives import ceil_div
 from device_db.errors import FvcError
 
 MOST_FRAMES = 40
@@ -71,14 +73,16 @@ def simulate_fabrics(programs: Sequence[DeviceProgram], frames: int | None, host
     if proved is not None:
         interval = proved.period_ps
         steady = {k: int(s[-1] - s[0] + a.cost_ps[-1]) for k, (s, a) in _firings(timed.network, proved)}
-    # The run's first frame meets an empty machine: it is the single frame, too.
+    replicas = max(1, programs[0].replicas)
+    # The run's first frame meets an empty machine: it is the single frame, too. With several copies it is one of each,
+    # and the slowest copy's counts.
     return SimResult(
-        interval_ps=interval,
+        interval_ps=ceil_div(interval, replicas),
         latency_ps=done[0],
         first_ps=done[0],
-        frames=len(done),
+        frames=len(done) * replicas,
         settled=settled,
-        replicas=1,
+        replicas=replicas,
         done_ps=tuple(done),
         tasks=_tasks(programs, timed, once, steady),
         queues=_queues(timed),
@@ -103,17 +107,22 @@ def _tasks(
 ) -> tuple[TaskTime, ...]:
     """A row an engine: from the first firing of any of its units to the end of the last one."""
     found: dict[str, list[tuple[int, int, int, str, int]]] = {}
+    copies, _ = copies_of(programs)
+    copy: dict[str, int] = {}
     for (p, unit), actors in timed.units.items():
         fabric = programs[p].fabric
         assert fabric is not None
         row = fabric.rows[unit]
+        copy[row.engine] = copies[(p, unit)]
         for k in actors:
             found.setdefault(row.engine, []).append((*once[k], steady[k], row.node, fabric.rank))
     out = []
     for engine, rows in found.items():
         start, end = min(r[0] for r in rows), max(r[1] for r in rows)
         node, rank = rows[0][3], rows[0][4]
-        out.append(TaskTime(rank, engine, f"{node}#0", node, start, end, end - start, max(r[2] for r in rows)))
+        out.append(
+            TaskTime(rank, engine, f"{node}#{copy[engine]}", node, start, end, end - start, max(r[2] for r in rows))
+        )
     return tuple(out)
 
 

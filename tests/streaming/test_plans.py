@@ -60,7 +60,7 @@ def places(value: object, at: tuple = ()):
 # A FIFO a word deeper is another legal plan.
 FREE = {"fifo_depths", "options", "proved_by", "proved_scope", "notes", "seed", "workers", "fallbacks", "model"}
 DESCRIBING = {"dies", "links", "banks", "host", "limiting", "energy_mj", "clock_mhz", "latency_ms", "fifo_interval_ps",
-              "pace_ps", "fps"}  # fmt: skip
+              "pace_ps", "fps", "replicas_auto"}  # fmt: skip
 
 
 def test_every_number_of_a_plan_that_means_something_is_held_to_it() -> None:
@@ -88,7 +88,7 @@ def test_every_number_of_a_plan_that_means_something_is_held_to_it() -> None:
     "options",
     [
         {"objective": "latency"},
-        {"replicas": 2},
+        {"replicas": 65},
         {"cores": 2},
         {"force_split": (("Pm", 2),)},
         {"memory": "external"},

@@ -23,6 +23,7 @@ from compiler.executor.observe import OutputHook, OutputPiece, Place
 from compiler.executor.stream.kernels import Kernel, kernel, value_range
 from compiler.ir.graph import storage4
 from compiler.isa.program import DeviceProgram, Instruction
+from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.ports import Illegal, container_bytes, ports
 from compiler.isa.stream.program import Fabric, UnitRow
 
@@ -39,6 +40,8 @@ class Unit:
     ins: Instruction
     row: UnitRow
     run: Kernel | None
+    copy: int  # of the net
+    frames: int  # that it has to do
     inputs: list[deque[Array]] = field(default_factory=list)
     outputs: list[deque[Array]] = field(default_factory=list)
     limits: list[tuple[int, int]] = field(default_factory=list)  # value range of each output
@@ -50,9 +53,18 @@ class FabricRun:
     """One fabric in a run."""
 
     def __init__(
-        self, device: str, fabric: Fabric, channels: dict[int, Fifo], hook: OutputHook | None, frames: int
+        self,
+        device: str,
+        fabric: Fabric,
+        channels: dict[int, Fifo],
+        hook: OutputHook | None,
+        frames: int,
+        copies: list[int],
+        replicas: int,
     ) -> None:
+        """frames: of the user; copies: a copy of the net a unit, of `replicas` that frames are dealt out to in turn."""
         self.device, self.fabric, self.hook, self.frames = device, fabric, hook, frames
+        self.copies, self.replicas = copies, replicas
         self.units: list[Unit] = []
         self.macs = 0
         slots: dict[int, dict[int, bytes]] = {}
@@ -83,7 +95,9 @@ class FabricRun:
         p = ports(ins)
         row = self.fabric.rows[number] if number < len(self.fabric.rows) else UnitRow("", "", "", "", "", ())
         boundary = ins.op in ("SRC", "SNK")
-        unit = Unit(number, ins, row, None if boundary else kernel(ins, slots))
+        copy = self.copies[number]
+        frames = len(range(copy, self.frames, self.replicas))
+        unit = Unit(number, ins, row, None if boundary else kernel(ins, slots), copy, frames)
         unit.inputs = [deque() for _ in p.inputs]
         unit.outputs = [deque() for _ in p.outputs]
         unit.limits = [value_range(q.bits, q.signed) for q in p.outputs]
@@ -95,14 +109,16 @@ class FabricRun:
             unit.fifo.end(*(ends if ins.op == "SRC" else ends[::-1]))
         if ins.op in ("MVAU", "VVAU"):
             f = ins.fields
-            self.macs += f["pixels"] * (
-                f["groups"] * f["mh"] * f["mw"] if ins.op == "MVAU" else f["channels"] * f["taps"]
+            self.macs += (
+                frames
+                * f["pixels"]
+                * (f["groups"] * f["mh"] * f["mw"] if ins.op == "MVAU" else f["channels"] * f["taps"])
             )
         return unit
 
     def step(self, unit: Unit) -> bool:
         """Fires a unit once if it can."""
-        if unit.done >= self.frames or not all(unit.inputs):
+        if unit.done >= unit.frames or not all(unit.inputs):
             return False
         if any(len(q) >= MOST_FRAMES for q in unit.outputs):
             return False
@@ -127,11 +143,15 @@ class FabricRun:
                     raise Fault(ILLEGAL, f"gives values {int(value.min())}..{int(value.max())} beyond {low}..{high}")
                 queue.append(value)
         except Fault as fault:
-            raise self._error(unit.number, fault.code, fault.what, unit.done) from fault
+            raise self._error(unit.number, fault.code, fault.what, self.user(unit)) from fault
         if self.hook is not None and unit.row.role == "output":
             self._observe(unit, outputs[0], inputs[0] if unit.ins.op in REQUANTISERS else None)
         unit.done += 1
         return True
+
+    def user(self, unit: Unit) -> int:
+        """The user's number of the frame that a unit works on."""
+        return unit.done * self.replicas + unit.copy
 
     @staticmethod
     def _take(f: dict[str, int], body: bytes) -> Array:
@@ -163,7 +183,7 @@ class FabricRun:
             known = Sums(acc, np.zeros(acc.shape, np.int32), np.ones(acc.shape, np.bool_))
         place = Place((0, n, 0, c, 0, h, 0, w), 0, (1, 1, values.size), (0, 0, 1))
         piece = OutputPiece(
-            self.device, row.engine, self.fabric.rank, unit.number, row.node, unit.done, row.tensor, place,
+            self.device, row.engine, self.fabric.rank, unit.number, row.node, self.user(unit), row.tensor, place,
             stored(values, numpy_dtype(row.dtype)), known, "unit",
         )  # fmt: skip
         self.hook(piece)
@@ -177,9 +197,9 @@ class FabricRun:
     def waiting(self) -> list[str]:
         """Units that still have frames to do."""
         return [
-            f"{self.device}, unit {u.number} ({u.ins.op} of {u.row.node}): frame {u.done}"
+            f"{self.device}, unit {u.number} ({u.ins.op} of {u.row.node}): frame {self.user(u)}"
             for u in self.units
-            if u.done < self.frames
+            if u.done < u.frames
         ]
 
 
@@ -188,7 +208,17 @@ def run_fabrics(
     seed: int | None,
 ) -> list[FabricRun]:  # fmt: skip
     """Runs all frames through all fabrics. Raises MachineError: a rule broken, or nothing can move."""
-    runs = [FabricRun(p.name, p.fabric, channels, hook, frames) for p in programs if p.fabric is not None]
+    replicas = max(1, programs[0].replicas)
+    found, strange = copies_of(programs)
+    if strange:
+        at, number = strange[0]
+        what = f"unit {number} serves no copy of the net, or several"
+        raise MachineError(ILLEGAL, what, where=(programs[at].name,))
+    runs = []
+    for k, p in enumerate(programs):
+        if p.fabric is not None:
+            copies = [found[(k, u)] for u in range(len(p.fabric.units()))]
+            runs.append(FabricRun(p.name, p.fabric, channels, hook, frames, copies, replicas))
     order: list[tuple[Callable[[Unit], bool], Unit]] = [(r.step, u) for r in runs for u in r.units]
     shuffle = None if seed is None else random.Random(seed)
     moved = True

@@ -12,6 +12,7 @@ from math import prod
 from compiler.ir.graph import storage4
 from compiler.isa.check.findings import Findings
 from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction
+from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.flow import Stuck
 from compiler.isa.stream.network import build
 from compiler.isa.stream.ports import Illegal, Port, Ports, container_bytes, ports
@@ -38,11 +39,14 @@ def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel
         if p.cores:
             findings.add("FVC340", "cores and a netlist in one bundle", p.name)
             return
-        if p.replicas != 1 or p.stages != 0:
-            findings.add("FVC340", f"{p.replicas} replicas, deepest stage {p.stages}; a netlist has 1 and 0", p.name)
+        if p.stages != 0:
+            findings.add("FVC340", f"deepest stage {p.stages}; a netlist has 0", p.name)
         if p.fabric is None:
             findings.add("FVC340", "no netlist beside those of other devices", p.name)
             return
+    if programs[0].replicas > sum(len(p.host) for p in programs):
+        findings.add("FVC340", f"{programs[0].replicas} copies of the net, fewer host messages", programs[0].name)
+        return
     for p in programs:
         assert p.fabric is not None
         if not _grammar(p.name, p.fabric, findings):
@@ -59,7 +63,8 @@ def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel
     if findings.kept:
         return
     _pairs(channels, ends, findings)
-    _outputs(programs, findings)
+    if not findings.kept:
+        _outputs(programs, findings)
     if not findings.kept:
         _deadlock(programs, findings)
 
@@ -280,8 +285,10 @@ def _boundaries(
             findings.add("FVC346", f"channel {m.channel} is not the host's, or carries two tensors", where)
             continue
         seen.add(m.channel)
+        if not 0 <= m.replica < program.replicas:
+            findings.add("FVC346", f"it is for copy {m.replica} of {program.replicas}", where)
         unit = ends.get(m.channel, {}).get("SRC" if m.to_core else "SNK")
-        if unit is None or unit.fields["tag"] != m.tag or m.stage or m.replica or not _whole(m, unit.fields):
+        if unit is None or unit.fields["tag"] != m.tag or m.stage or not _whole(m, unit.fields):
             findings.add("FVC346", "the message is not the tensor in the order of the stream", where)
 
 
@@ -319,18 +326,37 @@ def _pairs(channels: dict[int, Channel], ends: dict[int, dict[str, Instruction]]
 
 
 def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
-    """FVC347: a tensor is made once, and every output of the graph that the host does not make reaches it."""
-    made: set[str] = set()
-    for p in programs:
+    """FVC347: every copy of the net stands by itself and makes each tensor once, and every output of the graph that the
+    host does not make reaches it from each."""
+    copy_of, strange = copies_of(programs)
+    for at, k in strange[:8]:
+        fabric = programs[at].fabric
+        assert fabric is not None
+        findings.add("FVC347", "the unit serves no copy of the net, or several", *_where(programs[at].name, fabric, k))
+    copies = range(programs[0].replicas)
+    made: list[set[str]] = [set() for _ in copies]
+    for at, p in enumerate(programs):
         assert p.fabric is not None
         for k, row in enumerate(p.fabric.rows):
-            if row.role == "output" and row.tensor in made:
+            if row.role != "output":
+                continue
+            own = made[copy_of[(at, k)]]
+            if row.tensor in own:
                 findings.add("FVC347", f"{row.tensor} is made twice", *_where(p.name, p.fabric, k))
-            made.add(row.tensor)
-    arrives = {m.tensor for p in programs for m in p.host if not m.to_core}
-    for name, root in programs[0].outputs.items():
-        if root in made and root not in arrives:
-            findings.add("FVC347", f"output {name} never reaches the host", programs[0].name)
+            own.add(row.tensor)
+    for copy in copies:
+        if made[copy] != made[0]:
+            other = sorted(made[copy] ^ made[0])[0]
+            findings.add("FVC347", f"copies 0 and {copy} do not both make {other}", programs[0].name)
+        moved = [(m.tensor, m.to_core) for p in programs for m in p.host if m.replica == copy]
+        twice = next((t for k, (t, to_core) in enumerate(moved) if not to_core and (t, to_core) in moved[:k]), None)
+        if twice is not None:
+            findings.add("FVC347", f"copy {copy} sends {twice} to the host twice", programs[0].name)
+        arrives = {tensor for tensor, to_core in moved if not to_core}
+        for name, root in programs[0].outputs.items():
+            if root in made[copy] and root not in arrives:
+                of = f" of copy {copy}" if len(copies) > 1 else ""
+                findings.add("FVC347", f"output {name}{of} never reaches the host", programs[0].name)
     if any((p.outputs, p.aliases) != (programs[0].outputs, programs[0].aliases) for p in programs):
         findings.add("FVC347", "the binaries disagree on outputs or aliases", programs[0].name)
 

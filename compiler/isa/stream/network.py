@@ -1,7 +1,8 @@
 """The programs of all devices as one timed network: fabrics, channels over shared links, the host.
 
 Needs programs whose netlists are legal; gives a `flow.Network`. Times are integer picoseconds; a cycle of a clock is
-rounded up. A link that several channels share gives each the share of its bits.
+rounded up. A link that several channels share gives each the share of its bits. With R copies of the net a frame of the
+network is one of each copy, so R of the user's.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class _Builder:
         self.links = {x.id: x for p in programs for x in p.links}
         self.ends: dict[tuple[int, str], tuple[int, Instruction]] = {}  # (channel, SRC | SNK) -> stream, unit
         self.host_tensor = {m.channel: m.tensor for p in programs for m in p.host}
-        self.period_ps = sum(w.time_ps for w in work)
+        self.copy = {m.channel: m.replica for p in programs for m in p.host}
+        self.copies = sorted(set(self.copy.values())) or [0]
+        # The host serves one copy after the other.
+        self.period_ps = sum(w.time_ps for w in work) * (programs[0].replicas if programs else 1)
 
     def run(self) -> Timed:
         for p, program in enumerate(self.programs):
@@ -141,8 +145,8 @@ class _Builder:
             bits[c.id] = 8 * ins.fields["bytes"]
             for link in c.links:
                 load[link] = load.get(link, 0) + bits[c.id]
-        into_host: dict[str, list[tuple[int, int]]] = {}  # tensor -> (stream, words)
-        from_host: dict[str, list[tuple[int, int]]] = {}
+        into_host: dict[tuple[int, str], list[tuple[int, int]]] = {}  # copy, tensor -> (stream, words)
+        from_host: dict[tuple[int, str], list[tuple[int, int]]] = {}
         made = {name for w in self.work for name in w.outputs}
         read = {name for w in self.work for name in w.inputs}
         for c in sorted(self.channels.values(), key=lambda c: c.id):
@@ -161,18 +165,18 @@ class _Builder:
             delay = sum(self.links[k].latency_ns for k in c.links) * 1000
             every = _count(words)
             inputs, outputs = [], []
-            tensor = self.host_tensor.get(c.id, "")
+            tensor, copy = self.host_tensor.get(c.id, ""), self.copy.get(c.id, 0)
             if off_host:
                 if tensor in made:
                     stream = net.stream(f"host: {tensor}", words, 2 * words)
-                    from_host.setdefault(tensor, []).append((stream, words))
+                    from_host.setdefault((copy, tensor), []).append((stream, words))
                     inputs.append(Input(stream, every, every - 1))
             else:
                 assert stream_in is not None
                 inputs.append(Input(stream_in, every, every - 1))
             if to_host:
                 stream = net.stream(f"to host: {tensor}", words, None, delay)
-                into_host.setdefault(tensor, []).append((stream, words))
+                into_host.setdefault((copy, tensor), []).append((stream, words))
                 outputs.append(Output(stream, every, every - 1))
             else:
                 stream = self.ends[(c.id, "SRC")][0]
@@ -188,11 +192,16 @@ class _Builder:
                 end = net.actor(Actor(f"host takes {tensor}", -1, np.zeros(1, np.int64), 0,
                                       [Input(stream, np.array([words]), np.zeros(words, np.int64))], []))  # fmt: skip
                 self.out.sinks.append(end)
-        self._segments(into_host, from_host)
+        for copy in self.copies:
+            self._segments(
+                {tensor: ends for (k, tensor), ends in into_host.items() if k == copy},
+                {tensor: ends for (k, tensor), ends in from_host.items() if k == copy},
+            )
 
     def _segments(
         self, into_host: dict[str, list[tuple[int, int]]], from_host: dict[str, list[tuple[int, int]]]
     ) -> None:
+        """The host's segments for the frames of one copy."""
         net = self.out.network
         between: dict[tuple[str, int], int] = {}
         for k, w in enumerate(self.work):

@@ -5,6 +5,7 @@ one order that the plan, the scheduler and the checker share: engine by engine i
 what receives (SRC), what adapts widths (DWC), its own units, what hands on (DUP), what sends (SNK).
 
 A tensor comes once to a device however many layers there read it: the first of them has the receiver and hands it on.
+Several copies of the net follow one another, each with streams and channels of its own (`own_name`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ class Seat:
     fold: Fold
 
 
+def own_name(layer: str, copy: int) -> str:
+    """What a layer of a copy of the net is called among its seats, owners and FIFOs; the first copy's have the layer's
+    name. The separator stands in no name that a file of a model shows."""
+    return f"{layer}\x1f{copy}" if copy else layer
+
+
 @dataclass(slots=True)
 class Wire:
     """A stream of a fabric: (unit, port) to (unit, port), and the layer whose FIFO it is."""
@@ -60,16 +67,17 @@ class Net:
     rank: int
     drafts: list[Draft] = field(default_factory=list)
     dies: list[int] = field(default_factory=list)  # a die a unit
-    owners: list[str] = field(default_factory=list)  # a layer a unit
+    owners: list[str] = field(default_factory=list)  # a layer (`own_name`) a unit
     rows: list[UnitRow] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
     waiting: list[tuple[tuple[int, int], tuple[int, int], str]] = field(default_factory=list)
 
     def add(self, draft: Draft, die: int, owner: str, engine: str, role: str) -> int:
+        """Its number. The layer that it belongs to is told without its copy, which host messages tell."""
         self.drafts.append(draft)
         self.dies.append(die)
         self.owners.append(owner)
-        self.rows.append(UnitRow(engine, owner, role, "", "", ()))
+        self.rows.append(UnitRow(engine, owner.partition("\x1f")[0], role, "", "", ()))
         return len(self.drafts) - 1
 
     def port(self, unit: int, port: int) -> Port:
@@ -93,6 +101,7 @@ class Link:
     bytes: int
     bits: int
     route: tuple[str, ...]  # network and PCIe links
+    copy: int = 0  # of the net
 
 
 @dataclass(slots=True)
@@ -103,16 +112,17 @@ class Assembly:
     links: list[Link]
     excess: dict[str, Resources] = field(default_factory=dict)  # layer -> what it takes beyond its units' estimate
     dies: dict[str, DieRef] = field(default_factory=dict)  # of each layer
+    copies: int = 1
 
     def wires_of(self, owner: str) -> list[Wire]:
         """The streams whose FIFOs belong to a layer, in order."""
         return [w for n in self.nets for w in n.wires if w.owner == owner]
 
 
-def engine_id(cluster: Cluster, graph: Graph, layer: str, ref: DieRef) -> str:
-    """ "u280-0/SLR1/7": device, die, and the layer's number in the graph."""
+def engine_id(cluster: Cluster, graph: Graph, layer: str, ref: DieRef, copy: int = 0) -> str:
+    """ "u280-0/SLR1/7": device, die, and the layer's number in the graph; copies count on."""
     number = next(k for k, n in enumerate(graph.nodes) if n.name == layer)
-    return f"{cluster.die_name(ref)}/{number}"
+    return f"{cluster.die_name(ref)}/{number + copy * len(graph.nodes)}"
 
 
 class _Assembler:
@@ -121,7 +131,7 @@ class _Assembler:
         used = sorted({s.ref.device for s in seats.values()})
         self.nets = {d: Net(d, rank) for rank, d in enumerate(used)}
         self.links: list[Link] = []
-        self.numbers = {n.name: k for k, n in enumerate(graph.nodes)}
+        self.copy = 0  # of the net, that is in the making
         self.readers: dict[str, list[tuple[str, int]]] = {}  # tensor -> (layer, number of its stream)
         self.host_reads: set[str] = set()
         self.ends: dict[tuple[int, str], list[tuple[int, int]]] = {}  # (device, tensor) -> free ends of its stream
@@ -138,47 +148,52 @@ class _Assembler:
         for step in self.graph.steps:
             if isinstance(step, HostSegment):
                 host_made |= {self.graph.root(name) for name in step.outputs}
-        cores: dict[str, tuple[Net, str, tuple[int, int]]] = {}
-        for node in self.graph.nodes:
-            cores[node.name] = self._engine(node, host_made)
-        return Assembly(list(self.nets.values()), self.links)
+        copies = len(self.seats) // max(1, len(self.graph.nodes))
+        for self.copy in range(copies):
+            self.ends.clear()
+            for node in self.graph.nodes:
+                self._engine(node, host_made)
+        return Assembly(list(self.nets.values()), self.links, copies=copies)
 
-    def _engine(self, node: Node, host_made: set[str]) -> tuple[Net, str, tuple[int, int]]:
-        seat = self.seats[node.name]
+    def _seat(self, layer: str) -> Seat:
+        return self.seats[own_name(layer, self.copy)]
+
+    def _engine(self, node: Node, host_made: set[str]) -> None:
+        owner = own_name(node.name, self.copy)
+        seat = self.seats[owner]
         net = self.nets[seat.ref.device]
-        name = engine_id(self.cluster, self.graph, node.name, seat.ref)
+        name = engine_id(self.cluster, self.graph, node.name, seat.ref, self.copy)
         engine = lower(self.graph, node, seat.fold)
         reads = stream_inputs(self.graph, node)
         wanted = [ports(engine.units[u].instruction()).inputs[p] for u, p in engine.inputs]
         for k, tensor in enumerate(reads):
             if (net.device, tensor) not in self.ends:
-                self._receive(net, node.name, name, tensor, wanted[k].pe, host_made)
+                self._receive(net, owner, name, tensor, wanted[k].pe, host_made)
         sources = [self.ends[(net.device, tensor)].pop(0) for tensor in reads]
         for k, source in enumerate(sources):
-            sources[k] = self._adapt(net, seat.ref.die, node.name, name, reads[k], source, wanted[k].pe)
+            sources[k] = self._adapt(net, seat.ref.die, owner, name, reads[k], source, wanted[k].pe)
         base = len(net.drafts)
         for draft in engine.units:
-            net.add(draft, seat.ref.die, node.name, name, "inner")
+            net.add(draft, seat.ref.die, owner, name, "inner")
         for tensor, source, (unit, port) in zip(reads, sources, engine.inputs, strict=True):
-            net.wire(source, (base + unit, port), node.name)
+            net.wire(source, (base + unit, port), owner)
             net.wires[-1].tensor = tensor
             net.wires[-1].joins = len(ports(engine.units[unit].instruction()).inputs) > 1
         for (a, p), (b, q) in engine.streams:
-            net.wire((base + a, p), (base + b, q), node.name)
+            net.wire((base + a, p), (base + b, q), owner)
             net.wires[-1].joins = len(ports(engine.units[b].instruction()).inputs) > 1
         end = (base + engine.output[0], engine.output[1])
         made = self.graph.tensors[node.y]
         net.rows[end[0]] = UnitRow(name, node.name, "output", node.y, made.dtype.value, made.shape)
-        self._hand_on(net, node.name, name, node.y, end)
-        return net, name, end
+        self._hand_on(net, owner, name, node.y, end)
 
     def _local(self, device: int, tensor: str) -> int:
         """Streams of a tensor that layers on a device read."""
-        return sum(1 for layer, _ in self.readers.get(tensor, ()) if self.seats[layer].ref.device == device)
+        return sum(1 for layer, _ in self.readers.get(tensor, ()) if self._seat(layer).ref.device == device)
 
     def _receive(self, net: Net, owner: str, engine: str, tensor: str, pe: int, host_made: set[str]) -> None:
         """The receiver of a tensor that comes from the host (from another device its sender made the link)."""
-        link = next((x for x in self.links if x.tensor == tensor and x.target == net.device), None)
+        link = next((x for x in self.links if (x.tensor, x.target, x.copy) == (tensor, net.device, self.copy)), None)
         if link is None:
             assert tensor in host_made, tensor
             link = self._link(tensor, HOST, net.device, "", owner)
@@ -203,7 +218,9 @@ class _Assembler:
         t = self.graph.tensors[tensor]
         size = t.elements * container_bytes(element(t).bits)
         ways = _network(self.cluster, source, target)
-        link = Link(len(self.links), tensor, source, target, source_owner, target_owner, size, 8 * size, ways)
+        link = Link(
+            len(self.links), tensor, source, target, source_owner, target_owner, size, 8 * size, ways, self.copy
+        )
         self.links.append(link)
         return link
 
@@ -222,11 +239,11 @@ class _Assembler:
 
     def _hand_on(self, net: Net, owner: str, engine: str, tensor: str, end: tuple[int, int]) -> None:
         """To the readers on this device, to each other device that has some, and to the host."""
-        targets = sorted({self.seats[layer].ref.device for layer, _ in self.readers.get(tensor, ())} - {net.device})
+        targets = sorted({self._seat(layer).ref.device for layer, _ in self.readers.get(tensor, ())} - {net.device})
         links = []
         for device in targets:
-            first = next(layer for layer, _ in self.readers[tensor] if self.seats[layer].ref.device == device)
-            links.append(self._link(tensor, net.device, device, owner, first))
+            first = next(layer for layer, _ in self.readers[tensor] if self._seat(layer).ref.device == device)
+            links.append(self._link(tensor, net.device, device, owner, own_name(first, self.copy)))
         if tensor in self.host_reads:
             links.append(self._link(tensor, net.device, HOST, owner, ""))
         self._fan(net, owner, engine, tensor, end, links, self._local(net.device, tensor))
@@ -242,7 +259,9 @@ class _Assembler:
             n, c, h, w = view(self.graph, tensor)
             f = {"pe": p.pe, "x_bits": p.bits, "x_signed": int(p.signed)}
             f |= {"pixels": n * h * w, "channels": c, "outputs": count}
-            unit = net.add(Draft("DUP", f), net.dies[end[0]], owner, engine, "inner")
+            # Behind a receiver it stands where the port is, not where the engine does.
+            role = "boundary" if net.rows[end[0]].role == "boundary" else "inner"
+            unit = net.add(Draft("DUP", f), net.dies[end[0]], owner, engine, role)
             net.wire(end, (unit, 0), owner)
             ends = [(unit, k) for k in range(count)]
         board = self.cluster.devices[net.device].board
@@ -272,14 +291,15 @@ def _network(cluster: Cluster, source: int, target: int) -> tuple[str, ...]:
 def assemble(
     graph: Graph, cluster: Cluster, seats: Mapping[str, Seat], measured: Sequence[Sequence[Any]] = ()
 ) -> Assembly:
-    """The netlists of a placement. measured: see `lower.excess`.
+    """The netlists of a placement, seats by `own_name` of every layer of every copy. measured: see `lower.excess`.
 
     Raises FVC214, ValueError if devices are not connected."""
     out = _Assembler(graph, cluster, seats).run()
-    for n in graph.nodes if measured else ():
-        seat = seats[n.name]
+    for own in [(n, own_name(n.name, c)) for c in range(out.copies) for n in graph.nodes] if measured else ():
+        n, name = own
+        seat = seats[name]
         family = cluster.devices[seat.ref.device].board.family
-        out.excess[n.name], out.dies[n.name] = excess(graph, n, seat.fold, family, measured), seat.ref
+        out.excess[name], out.dies[name] = excess(graph, n, seat.fold, family, measured), seat.ref
     return out
 
 
@@ -352,7 +372,7 @@ def programs_of(
         out.append(
             DeviceProgram(
                 cluster.devices[net.device].name, [], channels, [_link_spec(n, *specs[n]) for n in names], host,
-                fabric=fabric,
+                replicas=assembly.copies, fabric=fabric,
             )
         )  # fmt: skip
     return out
@@ -390,11 +410,22 @@ def _host_message(graph: Graph, x: Link) -> HostMessage:
     strides = (w * size if h > 1 else 0, size if w > 1 else 0, h * w * size if c > 1 else 0)
     offsets = tuple(k * c * h * w * size for k in range(n))
     return HostMessage(
-        x.id, x.id, x.tensor, t.dtype.value, t.shape, offsets, (h, w, c), strides, size, x.source == HOST, 0
+        x.id,
+        x.id,
+        x.tensor,
+        t.dtype.value,
+        t.shape,
+        offsets,
+        (h, w, c),
+        strides,
+        size,
+        x.source == HOST,
+        0,
+        x.copy,
     )
 
 
 __all__ = [
     "HOST", "Assembly", "Constant", "Link", "Net", "Seat", "Wire", "assemble", "die_path", "engine_id", "fabric_dies",
-    "full_route", "programs_of", "stream_inputs",
+    "full_route", "own_name", "programs_of", "stream_inputs",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from compiler.isa.stream.network import Work, build, cycle_ps
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
 from compiler.ops.boxes import whole_box
-from compiler.ops.stream.assemble import Assembly, Seat, engine_id, full_route
+from compiler.ops.stream.assemble import Assembly, Seat, engine_id, full_route, own_name
 from compiler.ops.stream.parts import view
 from compiler.plan.model import ChannelPlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div
@@ -114,15 +114,18 @@ def engine_use(program: DeviceProgram) -> dict[str, Resources]:
 def channels(graph: Graph, cluster: Cluster, assembly: Assembly, seats: Mapping[str, Seat]) -> list[ChannelPlan]:
     """What crosses: tensors between dies (streams) and between devices or host (messages)."""
 
-    def engine(layer: str) -> str:
-        return engine_id(cluster, graph, layer, seats[layer].ref) if layer else "host"
-
+    engines = {
+        own_name(n.name, c): engine_id(cluster, graph, n.name, seats[own_name(n.name, c)].ref, c)
+        for c in range(assembly.copies)
+        for n in graph.nodes
+    } | {"": "host"}
+    copies = {own_name(n.name, c): c for c in range(assembly.copies) for n in graph.nodes}
     out = []
     for x in assembly.links:
         box = whole_box(view(graph, x.tensor))
         out.append(
-            ChannelPlan(x.tensor, box, engine(x.source_owner), engine(x.target_owner), x.bits,
-                        full_route(cluster, x, seats), 0, 0)
+            ChannelPlan(x.tensor, box, engines[x.source_owner], engines[x.target_owner], x.bits,
+                        full_route(cluster, x, seats), 0, 0, x.copy)
         )  # fmt: skip
     for net in assembly.nets:
         for w in net.wires:
@@ -131,5 +134,9 @@ def channels(graph: Graph, cluster: Cluster, assembly: Assembly, seats: Mapping[
                 continue
             bits = w.port.words * w.port.width_bits
             way = die_path(cluster, net.device, seats[a].ref.die, seats[b].ref.die)
-            out.append(ChannelPlan(w.tensor, whole_box(view(graph, w.tensor)), engine(a), engine(b), bits, way, 0, 0))
+            out.append(
+                ChannelPlan(
+                    w.tensor, whole_box(view(graph, w.tensor)), engines[a], engines[b], bits, way, 0, 0, copies[a]
+                )
+            )
     return out

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from compiler.ir.graph import Graph
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Seat
+from compiler.ops.stream.assemble import Seat, own_name
 from compiler.ops.stream.parts import Fold
 from compiler.plan.model import EnginePlan, Plan
 from device_db.model import Cluster, DieRef
 
 
 def seats_of(plan: Plan, cluster: Cluster) -> dict[str, Seat]:
-    """Layer -> die and fold, as the plan has them."""
+    """Layer (`own_name`: of every copy) -> die and fold, as the plan has them."""
     dies = {cluster.die_name(ref): ref for ref in cluster.dies}
+    return {name: Seat(_ref(dies, e), fold_of(e)) for name, e in engines_of(plan).items()}
+
+
+def engines_of(plan: Plan) -> dict[str, EnginePlan]:
+    """The engine of every layer of every copy, copy by copy in the plan's order of layers."""
     engines = {e.id: e for e in plan.engines}
-    out = {}
-    for layer in plan.layers:
-        e = engines[layer.slices[0].engine]
-        out[layer.name] = Seat(_ref(dies, e), fold_of(e))
-    return out
+    parts = [(layer.name, s) for layer in plan.layers for s in layer.slices]
+    return {own_name(n, c): engines[s.engine] for c in range(plan.replicas) for n, s in parts if s.replica == c}
+
+
+def copy_of(seats: dict[str, Seat], graph: Graph, copy: int) -> dict[str, Seat]:
+    """The seats of one copy, under the layers' own names."""
+    return {n.name: seats[own_name(n.name, copy)] for n in graph.nodes}
 
 
 def _ref(dies: dict[str, DieRef], e: EnginePlan) -> DieRef:
@@ -31,11 +39,9 @@ def fold_of(e: EnginePlan) -> Fold:
 
 
 def depths_of(plan: Plan) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Layer -> depths and memories of its FIFOs."""
-    engines = {e.id: e for e in plan.engines}
+    """Layer (`own_name`) -> depths and memories of its FIFOs."""
     words, memory = {}, {}
-    for layer in plan.layers:
-        p = engines[layer.slices[0].engine].parameters
-        words[layer.name] = list(p["fifo_depths"])
-        memory[layer.name] = [MEMORIES.index(m) for m in p["fifo_memories"]]
+    for name, e in engines_of(plan).items():
+        words[name] = list(e.parameters["fifo_depths"])
+        memory[name] = [MEMORIES.index(m) for m in e.parameters["fifo_memories"]]
     return words, memory

@@ -5,6 +5,8 @@ Assembles the netlists anew from the plan's folds, dies and FIFO depths; imports
 
 from __future__ import annotations
 
+from typing import Any
+
 from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.check.findings import Findings
 from compiler.isa.program import DeviceProgram
@@ -15,16 +17,17 @@ from compiler.ops.stream.assemble import Assembly, assemble, engine_id, programs
 from compiler.ops.stream.lower import legal, price
 from compiler.ops.stream.measure import channels
 from compiler.ops.stream.parts import view
-from compiler.ops.stream.planned import depths_of, fold_of, seats_of
+from compiler.ops.stream.planned import depths_of, engines_of, fold_of, seats_of
 from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play, sums
 from compiler.partition.check.hardware import check_cluster
-from compiler.plan.model import SCHEMA, Plan
+from compiler.plan.model import SCHEMA, EnginePlan, Plan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.errors import FvcError
 from device_db.model import Cluster, Resources
 
 HOST_SEGMENT_NS = 50_000
 DEEPEST_FIFO = 1 << 24
+MOST_COPIES = 64
 _PARAMETERS = {"clock_khz", "variant", "memory", "fifo_depths", "fifo_memories"}
 
 
@@ -38,7 +41,7 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
     except (FvcError, TypeError, ValueError) as problem:
         found.add("FVC220", f"no netlist can be made of this plan: {problem}", "layers")
         return
-    if not _fifos(plan, graph, assembly, found):
+    if not _fifos(plan, assembly, found):
         return
     words, memory = depths_of(plan)
     pace = plan.predicted.get("pace_ps")
@@ -59,20 +62,28 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
 def _engines(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> bool:
     """Names, dies, folds, layers; False if later rules have nothing to stand on."""
     before = len(found.kept)
-    if plan.schema != SCHEMA or plan.replicas != 1:
+    if plan.schema != SCHEMA or not 1 <= plan.replicas <= MOST_COPIES:
         found.add("FVC220", f"schema '{plan.schema}', {plan.replicas} replicas", "schema")
     check_cluster(plan, cluster, found)
     dies = {cluster.die_name(ref): ref for ref in cluster.dies}
     if [(x.name, x.op) for x in plan.layers] != [(n.name, n.op) for n in graph.nodes]:
         found.add("FVC220", "the layers are not those of the graph in its order", "layers")
         return False
-    if len(plan.engines) != len(plan.layers):
-        found.add("FVC220", f"{len(plan.engines)} engines for {len(plan.layers)} layers", "engines")
+    if len(plan.engines) != len(plan.layers) * plan.replicas:
+        what = f"{len(plan.engines)} engines for {len(plan.layers)} layers of {plan.replicas} copies"
+        found.add("FVC220", what, "engines")
+        return False
+    uneven = next((x for x in plan.layers if len(x.slices) != plan.replicas or x.strategy != "whole"), None)
+    if uneven is not None:
+        found.add("FVC220", "a streaming layer has one slice a copy", f"layers {uneven.name}")
         return False
     used = sorted({dies[d].device for e in plan.engines if (d := f"{e.device}/{e.die}") in dies})
     ranks = {device: rank for rank, device in enumerate(used)}
     order = {step.name: k for k, step in enumerate(graph.steps)}
-    for node, e, layer in zip(graph.nodes, plan.engines, plan.layers, strict=True):
+    every = [
+        (c, node, layer) for c in range(plan.replicas) for node, layer in zip(graph.nodes, plan.layers, strict=True)
+    ]
+    for e, (copy, node, layer) in zip(plan.engines, every, strict=True):
         where = f"engine {e.id} of {node.name}"
         ref = dies.get(f"{e.device}/{e.die}")
         if ref is None:
@@ -82,7 +93,7 @@ def _engines(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> boo
             found.add("FVC220", f"it is no streaming engine: style {e.style}, fold {e.fold}", where)
             continue
         p = e.parameters
-        if e.id != engine_id(cluster, graph, node.name, ref) or e.rank != ranks[ref.device] or e.replica:
+        if (e.id, e.rank, e.replica) != (engine_id(cluster, graph, node.name, ref, copy), ranks[ref.device], copy):
             found.add("FVC220", f"id, rank {e.rank} or replica {e.replica} are not those of its place", where)
         if p["clock_khz"] != cluster.die(ref).clock_khz:
             found.add("FVC220", f"clock {p['clock_khz']} kHz, the die has {cluster.die(ref).clock_khz}", where)
@@ -95,13 +106,21 @@ def _engines(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> boo
             continue
         cycles = price(graph, node, fold_of(e), cluster.devices[ref.device].board.family).cycles
         box = whole_box(view(graph, node.y))
-        if len(layer.slices) != 1 or layer.strategy != "whole":
-            found.add("FVC220", "a streaming layer has one slice", where)
-            continue
-        s = layer.slices[0]
+        s = layer.slices[copy]
         told = (s.task, s.engine, s.role, s.box, s.reduce_from, s.reduce_to, s.stage, s.order, s.memory, s.tile)
-        meant: tuple[object, ...] = (f"{node.name}#0", e.id, "full", box, 0, 0, 0, order[node.name], p["memory"], {})
-        if told != meant or s.cycles != cycles or s.replica:
+        meant: tuple[object, ...] = (
+            f"{node.name}#{copy}",
+            e.id,
+            "full",
+            box,
+            0,
+            0,
+            0,
+            order[node.name],
+            p["memory"],
+            {},
+        )
+        if told != meant or s.cycles != cycles or s.replica != copy:
             found.add("FVC220", f"slice {told} with {s.cycles} cycles, {meant} with {cycles} expected", where)
     _segments(plan, graph, order, found)
     return len(found.kept) == before
@@ -119,11 +138,11 @@ def _segments(plan: Plan, graph: Graph, order: dict[str, int], found: Findings) 
         found.add("FVC220", "the host segments or their times are not those of the graph", "host_segments")
 
 
-def _fifos(plan: Plan, graph: Graph, assembly: Assembly, found: Findings) -> bool:
+def _fifos(plan: Plan, assembly: Assembly, found: Findings) -> bool:
     """A depth and a memory for every stream that a layer's engine reads."""
     before = len(found.kept)
-    for node, e in zip(graph.nodes, plan.engines, strict=True):
-        count = len(assembly.wires_of(node.name))
+    for name, e in engines_of(plan).items():
+        count = len(assembly.wires_of(name))
         depths, memories = e.parameters["fifo_depths"], e.parameters["fifo_memories"]
         whole = isinstance(depths, list | tuple) and isinstance(memories, list | tuple)
         whole = whole and len(depths) == len(memories) == count
@@ -141,12 +160,12 @@ def _budgets(
     use = sums(programs)
     numbers = {d.name: k for k, d in enumerate(cluster.devices)}
     more: dict[tuple[str, int], Resources] = {}
-    for layer in plan.layers:
-        excess = assembly.excess.get(layer.name, Resources())
+    for name, engine in engines_of(plan).items():
+        excess = assembly.excess.get(name, Resources())
         for t in TYPES:
-            use.engines[layer.slices[0].engine][t] += getattr(excess, t)
-        if layer.name in assembly.dies:
-            ref = assembly.dies[layer.name]
+            use.engines[engine.id][t] += getattr(excess, t)
+        if name in assembly.dies:
+            ref = assembly.dies[name]
             place = (cluster.devices[ref.device].name, ref.die)
             more[place] = more.get(place, Resources()) + excess
     for e in plan.engines:
@@ -186,7 +205,9 @@ def _numbers(
         for s, h in zip(graph.host_segments, plan.host_segments, strict=True)
     ]
     busy, latency = play(programs, work)
-    interval = max(busy, busiest_link_ps(cluster, plan.channels), sum(w.time_ps for w in work))
+    host = plan.replicas * sum(w.time_ps for w in work)
+    # A round is a frame of each copy.
+    interval = ceil_div(max(busy, busiest_link_ps(cluster, plan.channels), host), plan.replicas)
     khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     want = {
         "interval_ns": ceil_div(interval, 1000),
@@ -213,7 +234,18 @@ def _options(plan: Plan, found: Findings) -> None:
         found.add("FVC220", f"{plan.predicted['fps']} frames a second, more asked for", "options.target_fps_milli")
     if plan.predicted["latency_ms"] * 1000 > o.get("max_latency_ms_milli", float("inf")) + 1:
         found.add("FVC220", f"{plan.predicted['latency_ms']} ms, less asked for", "options.max_latency_ms_milli")
-    place = {x.name: e for x, e in zip(plan.layers, plan.engines, strict=True)}
+    if o.get("replicas", 1) not in (0, plan.replicas):
+        found.add("FVC220", f"{plan.replicas} replicas, {o['replicas']} asked for", "options.replicas")
+    copies = [
+        {x.name: e for x, e in zip(plan.layers, plan.engines[c * len(plan.layers) :], strict=False)}
+        for c in range(plan.replicas)
+    ]
+    for place in copies:
+        _wishes(o, place, found)
+
+
+def _wishes(o: dict[str, Any], place: dict[str, EnginePlan], found: Findings) -> None:
+    """Anchors, given folds and forbidden cuts of one copy; place: its engines by layer."""
     for name, where in o.get("anchors", ()):
         if name not in place or where not in (place[name].device, f"{place[name].device}/{place[name].die}"):
             found.add("FVC220", f"'{name}' does not stand on {where}", "options.anchors")

@@ -24,22 +24,25 @@ def predict(
     engines: Sequence[EnginePlan],
     layers: Mapping[str, str],
     work: Sequence[Work],
+    copies: int = 1,
 ) -> dict[str, Any]:
-    """`Plan.predicted`. layers: engine id -> layer name."""
+    """`Plan.predicted`. layers: engine id -> layer name. copies: of the net, which take the host's frames in turn: a
+    round is a frame of each, and shares of time are those of a round."""
     busy, links = busy_ps(programs), link_ps(programs)
-    host_ps = sum(w.time_ps for w in work)
+    host_ps = copies * sum(w.time_ps for w in work)
     things = [("engine", e, ps) for e, ps in busy.items()] + [("link", k, ps) for k, (_, ps) in links.items()]
     things += [("host", "host", host_ps)] if work else []
     # Converters and senders may take as long as the layer that they follow: name the unit that computes.
     works = compute_ps(programs)
-    kind, where, interval = max(things, key=lambda t: (t[2], t[0] == "engine", works.get(t[1], 0), t[1]))
+    kind, where, turn = max(things, key=lambda t: (t[2], t[0] == "engine", works.get(t[1], 0), t[1]))
+    interval = ceil_div(turn, copies)
     latency = latency_ps(programs, work)
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     seconds = interval / PS_PER_SECOND
     watts = sum(d.board.power_w for d in cluster.devices if d.name in {e.device for e in engines})
 
     def permille(ps: int) -> int:
-        return min(1000, ceil_div(ps * 1000, interval))
+        return min(1000, ceil_div(ps * 1000, turn))
 
     dies: dict[str, dict[str, int]] = {}
     for e in engines:
@@ -56,17 +59,20 @@ def predict(
         "latency_ms": number(round(latency / 1e9, 6)),
         "energy_mj": number(round(watts * seconds * 1000, 3)),
         "dies": dict(sorted(dies.items())),
-        "links": {k: {"bits_per_frame": b, "utilisation_permille": permille(ps)} for k, (b, ps) in links.items()},
+        "links": {
+            k: {"bits_per_frame": ceil_div(b, copies), "utilisation_permille": permille(ps)}
+            for k, (b, ps) in links.items()
+        },
         "crossings": {k: {"wires": w} for k, w in crossing_wires(programs).items()},
         "banks": {},
         "host": {"segments": len(work), "busy_permille": permille(host_ps)},
-        "limiting": _limiting(kind, where, layers),
+        "limiting": _limiting(kind, where, layers, copies),
     }
 
 
-def _limiting(kind: str, where: str, layers: Mapping[str, str]) -> dict[str, Any]:
+def _limiting(kind: str, where: str, layers: Mapping[str, str], copies: int) -> dict[str, Any]:
     if kind == "engine":
-        text = f"layer {layers.get(where, where)} takes the whole interval"
+        text = f"layer {layers.get(where, where)} takes the whole interval{' of its copy' if copies > 1 else ''}"
         relief = ["add a device, or a larger board: layers can be unfolded further", "a higher --clock"]
     elif kind == "link":
         text, relief = f"link {where} takes the whole interval", ["another --topology", "a board with faster links"]

@@ -58,12 +58,12 @@ class Merged:
             self.words.append(list(own))
             self.amounts.append([np.array([amounts(o) for o in undominated(few)], np.int64) for few in own.values()])
         self.streams: list[tuple[int, int, Costs]] = []  # maker, reader, amounts by their words
-        number = {n.y: k for k, n in enumerate(p.nodes)}
+        number = {n.y: k for k, n in enumerate(p.graph.nodes)}
         gives = [{o.gives.pe: o.gives for o in options} for options in p.every]
         for k, n in enumerate(p.nodes):
             for port, tensor in enumerate(stream_inputs(p.graph, n)):
                 if tensor in number:
-                    maker = number[tensor]
+                    maker = k - k % len(number) + number[tensor]  # of the same copy
                     table = np.zeros((len(self.words[maker]), len(self.words[k]), len(TYPES)), np.int64)
                     known: dict[tuple[int, int], tuple[int, ...]] = {}
                     for i, (_, have) in enumerate(self.words[maker]):

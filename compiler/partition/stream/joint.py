@@ -44,7 +44,7 @@ def as_case(p: Problem, budgets: Budgets, floor_ps: int) -> JointCase:
     return JointCase(
         name="streaming",
         resources=TYPES,
-        node_names=tuple(n.name for n in p.nodes),
+        node_names=tuple(p.names),
         out_bits=tuple(p.out_bits),
         cycles=tuple(tuple(max(least, o.cycles) for o in layer) for layer in p.options),
         versions=tuple(tuple(amounts(o) for o in layer) for layer in p.options),
@@ -67,7 +67,7 @@ def choose(p: Problem, budgets: Budgets, floor_ps: int) -> Placement | None:
     if found.plan is None or found.best is None:
         return place(p, budgets, floor_ps)
     seats = {
-        n.name: Seat(p.refs[s], layer[k].fold) for n, layer, (s, k) in zip(p.nodes, p.options, found.plan, strict=True)
+        name: Seat(p.refs[s], layer[k].fold) for name, layer, (s, k) in zip(p.names, p.options, found.plan, strict=True)
     }
     return Placement(seats, found.best * p.cycle(), found.merged * p.cycle(), found.merged == found.best)
 

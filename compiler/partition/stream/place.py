@@ -8,14 +8,14 @@ plans are looked for from there upward by bisection, and the last one is improve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compiler.ir.graph import Graph, Node
 from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricDie
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Seat, fabric_dies, stream_inputs
+from compiler.ops.stream.assemble import Seat, fabric_dies, own_name, stream_inputs
 from compiler.ops.stream.lower import Option, excess, legal_folds, price, priced, undominated
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
@@ -61,6 +61,11 @@ class Problem:
     seconds: float
     seed: int
     workers: int
+    names: list[str] = field(default_factory=list)  # a layer: `own_name` of it, copy by copy
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        self.names = self.names or [n.name for n in self.nodes]
 
     def cycle(self) -> int:
         """Picoseconds of the slowest cycle on the dies: what an option's cycles are counted in."""
@@ -71,8 +76,8 @@ def amounts(option: Option) -> tuple[int, ...]:
     return tuple(getattr(option.resources, t) for t in TYPES)
 
 
-def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Problem:
-    """The problem on the first `devices` of a cluster. Raises FVC206, FVC214, FVC218."""
+def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int = 1) -> Problem:
+    """The problem of so many copies of the net on the first `devices` of a cluster. Raises FVC206, FVC214, FVC218."""
     refs, dies = [], []
     for d in range(devices):
         for k, die in enumerate(fabric_dies(cluster, d)):
@@ -99,14 +104,17 @@ def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devi
         for tensor in dict.fromkeys(stream_inputs(graph, n)):
             if tensor in maker:
                 edges.append((maker[tensor], k, graph.tensors[tensor].bytes * 8))
+    cuts = [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number]
+    anchors = _anchors(graph, cluster, options, refs, number)
+    starts = [c * len(graph.nodes) for c in range(copies)]
     return Problem(
-        graph, graph.nodes, every, [undominated(own) for own in every],
+        graph, graph.nodes * copies, every * copies, [undominated(own) for own in every] * copies,
         [d.name for d in cluster.devices[:devices]], refs, dies, budgets,
-        [d.wires for d in dies], edges,
-        _anchors(graph, cluster, options, refs, number),
-        [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
-        [_rate(cluster, d) for d in range(devices)], [graph.tensors[n.y].bytes * 8 for n in graph.nodes],
+        [d.wires for d in dies], [(s + a, s + b, bits) for s in starts for a, b, bits in edges],
+        {s + n: here for s in starts for n, here in anchors.items()}, [(s + a, s + b) for s in starts for a, b in cuts],
+        [_rate(cluster, d) for d in range(devices)], [graph.tensors[n.y].bytes * 8 for n in graph.nodes] * copies,
         options.time_limit_s, options.seed, options.workers,
+        [own_name(n.name, c) for c in range(copies) for n in graph.nodes], copies,
     )  # fmt: skip
 
 
@@ -287,17 +295,17 @@ def fill(p: Problem, budgets: Budgets, t_ps: int, seconds: float, improve: bool)
         return None
     solver = solver_of(p, seconds)
     if not improve and first is not None:
-        return {p.nodes[n].name: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(first)}
+        return {p.names[n]: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(first)}
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         if first is None:
             return None
-        return {p.nodes[n].name: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(first)}
+        return {p.names[n]: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(first)}
     out = {}
     for n, layer in enumerate(options):
         d = next(d for d in dies if solver.value(on[n][d]))
         k = next(k for k in range(len(layer)) if solver.value(seat[n][d][k]))
-        out[p.nodes[n].name] = Seat(p.refs[d], layer[k].fold)
+        out[p.names[n]] = Seat(p.refs[d], layer[k].fold)
     return out
 
 
@@ -375,13 +383,23 @@ def does_not_fit(p: Problem) -> FvcError:
     r = max(range(len(TYPES)), key=lambda k: need[k] / max(1, have[k]))
     heavy = sorted(
         ((min(amounts(o)[r] for o in layer), n.name) for n, layer in zip(p.nodes, p.options, strict=True)), reverse=True
-    )[:5]
+    )
+    heavy = list(dict.fromkeys(heavy))[:5]
+    layers = "all layers" if p.copies == 1 else f"all layers of {p.copies} copies"
+    fewer = []
+    if p.copies > 1:
+        most = min(p.copies * have[k] // max(1, need[k]) for k in range(len(TYPES)))
+        fewer = [f"--replicas {most} or fewer" if 0 < most < p.copies else "fewer --replicas"]
     if need[r] <= have[r]:  # each resource would do if all dies were one
         return FvcError(
             "FVC203",
-            f"no placement of all layers on {len(p.refs)} dies was found",
-            where=("constraint: resources of each die, SLL wires, links", f"largest: {heavy[0][1]}"),
-            help=("add a device", "use --style tiled, whose engines are shared by all layers"),
+            f"no placement of {layers} on {len(p.refs)} dies was found",
+            where=(
+                "constraint: resources of each die, SLL wires, links",
+                f"{TYPES[r].upper()}: {need[r]:,} needed at least, {have[r]:,} usable on all dies",
+                f"largest: {heavy[0][1]}",
+            ),
+            help=(*fewer, "add a device", "use --style tiled, whose engines are shared by all layers"),
             exit_code=1,
         )
     devices = len({x.device for x in p.refs})
@@ -389,9 +407,10 @@ def does_not_fit(p: Problem) -> FvcError:
     help = ["use --style tiled, whose engines are shared by all layers"]
     if more > 0:
         help.insert(0, f"at least {more} more devices are needed")
+    help = [*fewer, *help]
     return FvcError(
         "FVC203",
-        f"no folding of all layers fits: {need[r]:,} {TYPES[r].upper()} needed at least, {have[r]:,} usable",
+        f"no folding of {layers} fits: {need[r]:,} {TYPES[r].upper()} needed at least, {have[r]:,} usable",
         where=("constraint: resources", ", ".join(f"{name} ({amount:,})" for amount, name in heavy)),
         help=tuple(help),
         exit_code=1,

@@ -6,7 +6,7 @@ netlist that with all its FIFOs and converters is over a die's budget goes back 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
@@ -18,6 +18,7 @@ from compiler.ops.stream.assemble import (
     assemble,
     engine_id,
     fabric_dies,
+    own_name,
     programs_of,
 )
 from compiler.ops.stream.joins import LEAST_DEPTH
@@ -26,10 +27,12 @@ from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, die_u
 from compiler.ops.stream.parts import view
 from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
+from compiler.partition.prediction.predict import number
+from compiler.partition.stream.copies import MOST_COPIES, Arrangement, most_first, rates
 from compiler.partition.stream.depths import Depths, derive
 from compiler.partition.stream.figures import predict
 from compiler.partition.stream.joined import PROVED_BY, raised
-from compiler.partition.stream.joint import Bound, bound, choose
+from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.place import TYPES, Placement, Problem, amounts, does_not_fit, make_problem
 from compiler.plan.model import (
     SCHEMA,
@@ -49,6 +52,8 @@ ROUNDS = 9  # of holding more back where a die came out over its budget
 SHARES = 200  # of a die, one more each round for what is short
 SLL_WIRES = "SLL wires"
 SHORTEST_FIFOS = f"FIFOs of {LEAST_DEPTH} words or more"
+TRIES = 3  # numbers of copies for which --replicas auto makes plans
+WORTH_PERMILLE = 980  # another number is tried where its bound is below this share of the interval reached
 
 
 def validate(options: PartitionOptions) -> None:
@@ -59,8 +64,8 @@ def validate(options: PartitionOptions) -> None:
 
     if options.objective != "throughput":
         bad("only the throughput objective is there", "use --objective throughput, or --style tiled")
-    if options.replicas != 1:
-        bad("one copy of the pipeline only", "use --replicas 1, or --style tiled")
+    if options.replicas > MOST_COPIES:
+        bad(f"{options.replicas} copies of the net", f"use --replicas {MOST_COPIES} or fewer")
     if options.cores is not None:
         bad("--cores counts tiled engines", "leave --cores out")
     if options.force_split:
@@ -111,7 +116,7 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     from compiler.partition.check import check_plan
     from compiler.partition.infeasible import refused
 
-    plan = _plan(graph, cluster, options, devices)
+    plan = _best(graph, cluster, options, devices)
     check_limits(plan, graph, cluster, options, search=False)
     findings = check_plan(plan, graph, cluster)
     if findings:
@@ -119,12 +124,69 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     return plan
 
 
-def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
+def _best(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
+    """The plan with the number of copies asked for, or with as many as give the most frames a second: the numbers are
+    tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give."""
+    one = make_problem(graph, cluster, options, devices)
+    host_ps = sum(w.time_ps for w in work_of(graph, options))
+    # --interval is that of the user's frames; a bound of fewer or more copies does not look below it either.
+    offered = rates(one, host_ps, 1)
+    ranked = most_first(offered)
+    bounds = {r.copies: r.frame_ps for r in offered}
+    if options.replicas:
+        plan = _plan(graph, cluster, options, devices, options.replicas, None)
+        auto = ranked[0].copies if ranked else 1
+        fps = float(plan.predicted["fps"])
+        if auto != plan.replicas and plan.replicas in bounds:  # a bound scaled by what this plan really gives
+            fps = round(fps * bounds[plan.replicas] / bounds[auto], 1)
+        if auto == plan.replicas or plan.replicas not in bounds:
+            auto, fps = plan.replicas, float(plan.predicted["fps"])
+        return _told(plan, auto, fps)
+    if not ranked:
+        raise does_not_fit(one)
+    best: Plan | None = None
+    problem: FvcError | None = None
+    tried = 0
+    for r in ranked:
+        reached = best.predicted["interval_ns"] * 1000 if best is not None else 0
+        if best is not None and (tried >= TRIES or r.frame_ps * 1000 >= reached * WORTH_PERMILLE):
+            break
+        try:
+            plan = _plan(graph, cluster, options, devices, r.copies, ranked[0].frame_ps)
+        except FvcError as error:
+            if error.exit_code != 1:
+                raise
+            problem = problem or error
+            continue
+        finally:
+            tried += 1
+        if best is None or plan.predicted["interval_ns"] < best.predicted["interval_ns"]:
+            best = plan
+    if best is None:
+        assert problem is not None
+        raise problem
+    return _told(best, best.replicas, float(best.predicted["fps"]))
+
+
+def _told(plan: Plan, auto: int, fps: float) -> Plan:
+    plan.predicted["replicas_auto"] = {"replicas": auto, "fps": number(fps)}
+    if auto == plan.replicas:
+        return plan
+    note = f"--replicas auto would take {auto} and give about {number(fps)} frames a second"
+    return replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, note)))
+
+
+def _plan(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int, any_ps: int | None
+) -> Plan:
+    """any_ps: where the number of copies was free, what bounds the interval with any number."""
     work = work_of(graph, options)
-    problem = make_problem(graph, cluster, options, devices)
-    floor = max(sum(w.time_ps for w in work), (options.interval or 0) * problem.cycle(), 1)
-    found = choose(problem, problem.budgets, floor)
-    proved = bound(problem, problem.budgets, floor, found)
+    host_ps = copies * sum(w.time_ps for w in work)
+    slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
+    floor = max(host_ps, copies * (options.interval or 0) * slowest, 1)
+    seats = Arrangement(graph, cluster, options, devices, copies, floor)
+    problem = seats.problem
+    found, proved = seats.first()
     if proved is None or found is None:
         raise does_not_fit(problem)
     held = [[0] * len(TYPES) for _ in problem.refs]
@@ -132,26 +194,27 @@ def _plan(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
     for turn in range(ROUNDS):
         assembly = assemble(graph, cluster, found.seats, options.measured)
         bare = programs_of(graph, cluster, assembly, found.interval_ps, {}, {})
-        pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), sum(w.time_ps for w in work))
+        pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), host_ps)
         depths = derive(graph, cluster, assembly, pace, work)
         programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
         over = _over(cluster, programs)
         if not over:
             proved = _sharper(problem, proved, pace)
-            return _assembled(graph, cluster, options, found, assembly, depths, programs, work, pace, proved)
+            return _assembled(graph, cluster, options, found, assembly, depths, programs, work, pace, proved, any_ps)
         _hold_back(problem, found, programs, over, held, turn)
         budgets = [
             [have - less for have, less in zip(b, h, strict=True)] for b, h in zip(problem.budgets, held, strict=True)
         ]
-        found = choose(problem, budgets, floor)
+        found = seats.again(budgets)
         if found is None:
             break
     worst = over[0]
+    fewer = ("fewer --replicas",) if copies > 1 else ()
     raise FvcError(
         "FVC203",
         f"{worst.what} over budget on {worst.device}/{worst.die}: {worst.need:,} needed, {worst.have:,} usable",
         where=("constraint: resources",),
-        help=("add a device", "--interval CYCLES gives up speed for area"),
+        help=(*fewer, "add a device", "--interval CYCLES gives up speed for area"),
         exit_code=1,
     )
 
@@ -201,8 +264,8 @@ def _hold_back(
     it; a die that is over again gives up more."""
     names = {(p.devices[p.refs[k].device], d.name): k for k, d in enumerate(p.dies)}
     chosen = [[0] * len(TYPES) for _ in p.refs]
-    for node, layer in zip(p.nodes, p.options, strict=True):
-        seat = found.seats[node.name]
+    for name, layer in zip(p.names, p.options, strict=True):
+        seat = found.seats[name]
         option = next(o for o in layer if o.fold == seat.fold)
         k = p.refs.index(seat.ref)
         chosen[k] = [a + b for a, b in zip(chosen[k], amounts(option), strict=True)]
@@ -238,45 +301,50 @@ def _assembled(
     work: list[Work],
     pace_ps: int,
     proved: Bound,
+    any_ps: int | None,
 ) -> Plan:
     """The plan of a netlist."""
     seats = found.seats
     use = {k: v for p in programs for k, v in engine_use(p).items()}
     ranks = {n.device: n.rank for n in assembly.nets}
-    engines, layers, names = [], [], {}
+    engines: list[EnginePlan] = []
+    names: dict[str, str] = {}
+    parts: dict[str, list[SlicePlan]] = {}
     order = {step.name: k for k, step in enumerate(graph.steps)}
-    for node in graph.nodes:
-        seat = seats[node.name]
-        name = engine_id(cluster, graph, node.name, seat.ref)
+    for copy, node in [(c, n) for c in range(assembly.copies) for n in graph.nodes]:
+        own = own_name(node.name, copy)
+        seat = seats[own]
+        name = engine_id(cluster, graph, node.name, seat.ref, copy)
         names[name] = node.name
-        r = use[name] + assembly.excess.get(node.name, Resources())
+        r = use[name] + assembly.excess.get(own, Resources())
         die = cluster.die(seat.ref)
         parameters = {
             "clock_khz": die.clock_khz,
             "variant": VARIANTS[seat.fold.variant],
             "memory": MEMORIES[seat.fold.memory],
-            "fifo_depths": depths.words.get(node.name, []),
-            "fifo_memories": [MEMORIES[m] for m in depths.memory.get(node.name, [])],
+            "fifo_depths": depths.words.get(own, []),
+            "fifo_memories": [MEMORIES[m] for m in depths.memory.get(own, [])],
         }
         engines.append(
             EnginePlan(
                 name, ranks[seat.ref.device], cluster.devices[seat.ref.device].name, die.name, "streaming",
                 {"pe": seat.fold.pe, "simd": seat.fold.simd}, parameters,
-                ResourcePlan(r.lut, r.ff, r.bram18, r.uram, r.dsp),
+                ResourcePlan(r.lut, r.ff, r.bram18, r.uram, r.dsp), copy,
             )
         )  # fmt: skip
         cycles = price(graph, node, seat.fold, fabric_dies(cluster, seat.ref.device)[0].family).cycles
         box = whole_box(view(graph, node.y))
-        part = SlicePlan(
-            f"{node.name}#0", name, "full", box, 0, 0, 0, order[node.name], MEMORIES[seat.fold.memory], {}, cycles
+        memory = MEMORIES[seat.fold.memory]
+        parts.setdefault(node.name, []).append(
+            SlicePlan(f"{node.name}#{copy}", name, "full", box, 0, 0, 0, order[node.name], memory, {}, cycles, copy)
         )
-        layers.append(LayerPlan(node.name, node.op, "whole", (part,)))
+    layers = [LayerPlan(n.name, n.op, "whole", tuple(parts[n.name])) for n in graph.nodes]
     hosts = tuple(
         HostSegmentPlan(s.name, s.nodes, s.reason, 0, order[s.name], host_time_ns(s.name, options))
         for s in graph.steps
         if isinstance(s, HostSegment)
     )
-    predicted = predict(programs, cluster, engines, names, work)
+    predicted = predict(programs, cluster, engines, names, work, assembly.copies)
     predicted["pace_ps"] = pace_ps
     predicted["fifo_interval_ps"] = depths.interval_ps
     return Plan(
@@ -284,27 +352,38 @@ def _assembled(
         model={"name": graph.name},
         cluster={"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]},
         options=options.as_json(),
-        solver=_solver(proved, predicted, cluster, options, work),
+        solver=_solver(proved, predicted, cluster, options, work, assembly.copies, any_ps),
         engines=tuple(engines),
         layers=tuple(layers),
         channels=tuple(channels(graph, cluster, assembly, seats)),
         host_segments=hosts,
         predicted=predicted,
+        replicas=assembly.copies,
         fallbacks=tuple(graph.fallbacks),
     )
 
 
 def _solver(
-    proved: Bound, predicted: dict[str, object], cluster: Cluster, options: PartitionOptions, work: list[Work]
+    proved: Bound,
+    predicted: dict[str, object],
+    cluster: Cluster,
+    options: PartitionOptions,
+    work: list[Work],
+    copies: int,
+    any_ps: int | None,
 ) -> SolverPlan:
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     slowest_ps = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
     objective = int(str(predicted["interval_cycles"]))
     host = sum(w.time_ps for w in work)
-    by_host = bool(work) and proved.interval_ps < host + slowest_ps  # the search counts whole cycles
-    bound = min(objective, ps_cycles(host if by_host else proved.interval_ps, ref_khz))
-    by = "the host's own time a frame" if by_host else proved.proved_by
-    if options.interval and not by_host and proved.interval_ps <= options.interval * slowest_ps:
+    least = ceil_div(proved.interval_ps, copies)
+    by = proved.proved_by
+    if any_ps is not None and any_ps < least:
+        least, by = any_ps, f"prices of all dies as one, each number of copies up to {MOST_COPIES}"
+    by_host = bool(work) and least < host + slowest_ps  # the search counts whole cycles
+    bound = min(objective, ps_cycles(host if by_host else least, ref_khz))
+    by = "the host's own time a frame" if by_host else by
+    if options.interval and not by_host and least <= options.interval * slowest_ps:
         by = "--interval: no shorter one was looked for"
     status = "OPTIMAL" if objective <= bound else "FEASIBLE"
     gap = round((objective - bound) / objective, 6) if objective else 0.0
@@ -312,5 +391,11 @@ def _solver(
     scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
     if options.folds:
         scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
-    scope = (*scope, "every die that the anchors allow", "layers whole, one copy of each", SHORTEST_FIFOS)
+    if any_ps is not None:
+        told = f"layers whole, any number of copies up to {MOST_COPIES}, frames dealt out in turn"
+    else:
+        told = "layers whole, " + (
+            "one copy of each" if copies == 1 else f"{copies} copies of each, frames dealt out in turn"
+        )
+    scope = (*scope, "every die that the anchors allow", told, SHORTEST_FIFOS)
     return SolverPlan(status, objective, bound, gap, by, scope, options.seed, options.workers, notes)

@@ -1,0 +1,148 @@
+"""Several copies of the net: where they may stand, and how many give the most frames a second.
+
+Needs a `place.Problem`, whose layers are those of all copies. Copies share nothing but dies, boundaries, links and the
+host, so one problem has them all. Where the devices fall into equal groups for the copies, the problem of one group
+with its copies is tried first: what it gives stands in every group. Frames are dealt out in turn, so the slowest copy
+sets the pace of all; they are asked for the same interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import gcd
+
+import numpy as np
+
+from compiler.floorplan.ladder import Ladder, intervals, ladder
+from compiler.floorplan.prices import decide
+from compiler.floorplan.problem import JointCase
+from compiler.ir.graph import Graph
+from compiler.ops.stream.assemble import Seat, own_name
+from compiler.partition.options import PartitionOptions
+from compiler.partition.stream.joint import Bound, as_case, bound, choose
+from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, make_problem
+from cost_models.primitives import ceil_div
+from device_db.model import Cluster, DieRef
+
+MOST_COPIES = 64
+PRICE_ROUNDS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many copies: no plan does a frame of each in less than `round_ps`."""
+
+    copies: int
+    round_ps: int
+
+    @property
+    def frame_ps(self) -> int:
+        """Picoseconds between two of the user's frames."""
+        return ceil_div(self.round_ps, self.copies)
+
+
+class Arrangement:
+    """The search for seats of all copies of one problem, as often as budgets change."""
+
+    def __init__(
+        self, graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int, floor_ps: int
+    ) -> None:
+        self.problem = make_problem(graph, cluster, options, devices, copies)
+        self.floor_ps = floor_ps
+        parts = gcd(devices, copies)
+        boards = {cluster.devices[d].board.name for d in range(devices)}
+        wishes = self.problem.anchors or self.problem.together
+        self.parts = 1 if wishes or len(boards) > 1 else parts
+        self.part = None
+        if self.parts > 1:
+            self.part = make_problem(graph, cluster, options, devices // self.parts, copies // self.parts)
+        self.whole = self.part is None  # look for seats in one problem
+
+    def first(self) -> tuple[Placement | None, Bound | None]:
+        """Seats within the whole budgets, and the proved bound; None: no seats found, or proved that there are none."""
+        p = self.problem
+        if self.part is None:
+            found = choose(p, p.budgets, self.floor_ps)
+            return found, bound(p, p.budgets, self.floor_ps, found)
+        found = self._parted(p.budgets)
+        proved = bound(p, p.budgets, self.floor_ps, found)
+        if proved is not None and (found is None or found.interval_ps > proved.interval_ps):
+            other = choose(p, p.budgets, self.floor_ps)
+            if other is not None and (found is None or other.interval_ps < found.interval_ps):
+                found, self.whole = other, True
+        return found, proved
+
+    def again(self, budgets: Budgets) -> Placement | None:
+        """Seats within other budgets."""
+        return choose(self.problem, budgets, self.floor_ps) if self.whole else self._parted(budgets)
+
+    def _parted(self, budgets: Budgets) -> Placement | None:
+        """The seats of one group of devices in every group, within what each of them has."""
+        p, part = self.problem, self.part
+        assert part is not None
+        size = len(part.refs)
+        rows = [list(budgets[k * size : (k + 1) * size]) for k in range(self.parts)]
+        least = [tuple(min(x) for x in zip(*(b[d] for b in rows), strict=True)) for d in range(size)]
+        part.wires = [min(p.wires[k * size + d] for k in range(self.parts)) for d in range(size)]
+        found = choose(part, least, self.floor_ps)
+        if found is None:
+            return None
+        devices = len(part.devices)
+        seats: dict[str, Seat] = {}
+        for k in range(self.parts):
+            for c in range(part.copies):
+                for n in p.graph.nodes:
+                    s = found.seats[own_name(n.name, c)]
+                    here = DieRef(s.ref.device + k * devices, s.ref.die)
+                    seats[own_name(n.name, k * part.copies + c)] = replace(s, ref=here)
+        return Placement(seats, found.interval_ps, 0, False)
+
+
+def rates(one: Problem, host_ps: int, floor_ps: int, most: int = MOST_COPIES) -> list[Rate]:
+    """By number of copies: prices of resources on all dies as one (a bound of every plan), and the host. `one`: the
+    problem of a single copy. Ends where not even the smallest engines of so many copies fit."""
+    case = as_case(one, one.budgets, floor_ps)
+    values = intervals(case)
+    total = np.array([float(sum(b[r] for b in one.budgets)) for r in range(len(TYPES))])
+    known: dict[int, Ladder] = {}
+    out: list[Rate] = []
+    low = 0
+    for copies in range(1, most + 1):
+        low_now = _least(case, values, total / copies, known, low)
+        if low_now is None:
+            break
+        low = low_now
+        out.append(Rate(copies, max(values[low] * one.cycle(), copies * host_ps)))
+    return out
+
+
+def _least(
+    case: JointCase, values: Sequence[int], each: np.ndarray, known: dict[int, Ladder], low: int
+) -> int | None:  # fmt: skip
+    """The least T at which prices do not refuse a copy with its part of all dies. Amounts and bounds of so many equal
+    copies are so many times those of one, and so is a price's proof."""
+
+    def fits(k: int) -> bool:
+        if k not in known:
+            known[k] = ladder(case, values[k])
+        return decide(known[k].amounts, each, PRICE_ROUNDS) is not False
+
+    high = len(values) - 1
+    if high < 0 or not fits(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if fits(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def most_first(found: Sequence[Rate]) -> list[Rate]:
+    """By frames a second that the bounds allow; of nearly equal ones those with fewer copies first."""
+    best = min((r.frame_ps for r in found), default=0)
+    near = [r for r in found if r.frame_ps * 1000 <= best * 1001]
+    rest = [r for r in found if r.frame_ps * 1000 > best * 1001]
+    return sorted(near, key=lambda r: r.copies) + sorted(rest, key=lambda r: (r.frame_ps, r.copies))
