@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,10 @@ from compiler.ops.boxes import whole_box
 from compiler.partition import partition
 from compiler.partition.options import PartitionOptions
 from compiler.partition.pieces import HOST
-from compiler.partition.prediction.credits import message_count
+from compiler.partition.prediction.credits import credits_ps, message_count
+from compiler.partition.prediction.passing import Group
 from compiler.partition.prediction.predict import stored_boxes
+from compiler.plan.model import HopPlan
 from compiler.schedule import schedule
 from compiler.simulator import simulate
 from device_db import load_cluster
@@ -49,3 +52,14 @@ def test_messages_and_interval(seed: int, objective: str, split: tuple[tuple[str
         counted[rank[c.source], rank[c.target]] += message_count(c.box, t.dtype.size_bytes if t else 4, ends)
     assert counted == real
     assert plan.predicted["interval_ns"] == pytest.approx(simulate(programs).interval_ns, rel=0.05)
+
+
+def test_shares_of_weights_hold_credits_too() -> None:
+    """Half of a block of 128 KiB: four messages of 16 KiB, 1 us under way each, 65.536 us at 8 Gb/s; four credits."""
+    route, halves = ("a>b",), ("n#0", "n#1")
+    group = Group(halves, ("a", "b"), ((0,), (0,)), (1 << 17,), (HopPlan(0, "a", "b", 1 << 19, route),), 0, "")
+    links = {"a>b": (8_000_000_000, 1000)}
+    graph = random_graph(40, steps=1).graph()
+    plan = replace(partition(graph, load_cluster("zcu102"), PartitionOptions(time_limit_s=0.1)), channels=())
+    assert credits_ps(plan, graph, links, {}, [group]) == (4_000_000 + 65_536_000) // 4
+    assert credits_ps(plan, graph, links, {}) == 0

@@ -317,3 +317,14 @@ def test_replicas_auto_leaves_each_the_engines_of_the_forced_slices() -> None:
     options = PartitionOptions(replicas=0, time_limit_s=0.2, force_split=(("Pr", 2),))
     plan = partition(case()[1], load_cluster("zcu102x4"), options)
     assert plan.replicas <= 2 and "Pr=2" in {x.strategy for x in plan.layers}
+
+
+@pytest.mark.parametrize("devices", ["zcu102x2", "zcu102x4"])
+def test_the_bound_knows_that_every_board_takes_its_part_of_the_input_from_the_host(devices: str) -> None:
+    """Rows over boards come side by side, and a strided layer leaves out what lies behind its last window."""
+    b = Builder(3, DType.U8)
+    b.conv(b.input((1, 1, 256, 256)), 1, (1, 1), (4, 4), (0, 0, 0, 0))
+    cut = (("Pr", int(devices[-1])),)
+    options = PartitionOptions(objective="latency", time_limit_s=0.1, force_split=cut)
+    solver = partition(b.graph(), load_cluster(devices), options).solver
+    assert 0 < solver.bound <= solver.objective

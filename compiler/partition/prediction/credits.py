@@ -6,13 +6,15 @@ small and routes long: with four messages in flight over 10 us of PCIe no frame 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from compiler.ir.graph import Graph, storage4
+from compiler.ops import share_bounds
 from compiler.ops.boxes import box_sizes, whole_box
 from compiler.ops.dma import merge_dims
 from compiler.partition.prediction.messages import CHUNK_BYTES, CHUNKS, HOST
+from compiler.partition.prediction.passing import Group
 from compiler.plan.model import Box, Plan
 from cost_models.primitives import ceil_div, transfer_ps
 
@@ -45,11 +47,23 @@ def _dims(sizes: tuple[int, ...], held: tuple[int, ...], elem: int) -> list[tupl
 
 
 def credits_ps(
-    plan: Plan, graph: Graph, links: Mapping[str, tuple[int, int]], stored: Mapping[str, Mapping[str, Box]]
+    plan: Plan,
+    graph: Graph,
+    links: Mapping[str, tuple[int, int]],
+    stored: Mapping[str, Mapping[str, Box]],
+    together: Sequence[Group] = (),
 ) -> int:
     """The least interval of a replica that the credits allow. links: bits a second and latency in ns; stored: by engine
-    and tensor the box that its buffer holds."""
+    and tensor the box that its buffer holds; together: tasks whose weights pass the same channels, share by share."""
     held: dict[tuple[str, str], int] = {}
+    for g in together:
+        for hop in g.hops:
+            latency_ps, rate = 1000 * sum(links[k][1] for k in hop.route), min(links[k][0] for k in hop.route)
+            pair = (hop.source, hop.target)
+            for size in g.sizes:
+                lo, hi = share_bounds(size, hop.share, len(g.tasks))
+                count = ceil_div(hi - lo, CHUNK_BYTES)
+                held[pair] = held.get(pair, 0) + count * latency_ps + transfer_ps(hi - lo, rate)
     for c in plan.channels:
         tensor = graph.tensors.get(c.tensor)
         if not c.route or (tensor is None and HOST in (c.source, c.target)):

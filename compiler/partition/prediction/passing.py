@@ -7,6 +7,7 @@ be there, for the links, for its receiver's RX queue and for the ring slot that 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -69,11 +70,13 @@ def _layers_before(plan: Plan) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Queues:
-    """When the queues of the engines are free of shares, and the links; in ps."""
+    """When the queues of the engines are free of shares, and the links; when the last shares of each channel (as many
+    as it holds) arrived. In ps."""
 
     tx: dict[str, int] = field(default_factory=dict)
     rx: dict[str, int] = field(default_factory=dict)
     links: dict[str, Calendar] = field(default_factory=dict)
+    room: dict[tuple[str, str], deque[int]] = field(default_factory=dict)
 
 
 class Running:
@@ -153,12 +156,11 @@ def _pass(
         for c in range(count):
             part = (hi - lo) * (c + 1) // count - (hi - lo) * c // count
             waves.append(((behind + c, c, hop.share, k), hop, c, part))
-    taken: dict[tuple[str, str], list[int]] = {}
     for _, hop, c, part in sorted(waves, key=lambda w: w[0]):
         i, j = at[hop.source], at[hop.target]
         ready = there.get((hop.share, c, hop.source), loaded.get((hop.share, hop.source), 0))
-        room = taken.setdefault((hop.source, hop.target), [])
-        credit = room[-CHUNKS] if len(room) >= CHUNKS else 0
+        room = queues.room.setdefault((hop.source, hop.target), deque(maxlen=CHUNKS))
+        credit = room[0] if len(room) == CHUNKS else 0
         begin = max(ready, queues.tx.get(hop.source, 0), credit)
         end = begin + cycles_ps(ceil_div(part, STREAM_BYTES_PER_CYCLE), clock[i])
         latency = 0
@@ -183,7 +185,7 @@ def _task(core: Core, s: Steps, start: Sequence[int], starts: frozenset[int]) ->
     waiting = True
     group = loaded = held = 0
     block_ends = [closed, cx]  # when the MACs of the two blocks before were done
-    sent = [0, 0]
+    sent = list(core.sent)
     for i, (ahead, main, head, tail, store) in enumerate(zip(s.ahead, s.main, s.head, s.tail, s.store, strict=True)):
         there = 0
         if ahead or main:
@@ -193,7 +195,7 @@ def _task(core: Core, s: Steps, start: Sequence[int], starts: frozenset[int]) ->
                 block_ends.append(cx)
                 ld = max(ld, sent[-2])
                 ld += ahead
-                there, gone = yield ld, block_ends[-3]
+                there, gone = yield ld, max(block_ends[-3], sent[-2])
                 sent.append(gone)
             else:
                 ld += ahead
@@ -216,5 +218,5 @@ def _task(core: Core, s: Steps, start: Sequence[int], starts: frozenset[int]) ->
         else:
             cx += tail
     core.ld, core.cx, core.st = ld, cx, st
-    core.closed, core.before, core.last = closed, before, last
+    core.closed, core.before, core.last, core.sent = closed, before, last, (sent[-2], sent[-1])
     return loaded, st, held

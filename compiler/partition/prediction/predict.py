@@ -51,7 +51,8 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
     # While buffers fill, results come sooner; but neither a queue nor the tasks between barriers ever get shorter.
     least_ps = max(loads.longest_ps, loads.queue_ps(specs, timelines, plan), loads.barrier_ps(specs, timelines, plan))
-    least_ps = max(least_ps, credits_ps(plan, graph, links, stored_boxes(plan, {n.name: n for n in graph.nodes})))
+    stored = stored_boxes(plan, {n.name: n for n in graph.nodes})
+    least_ps = max(least_ps, credits_ps(plan, graph, links, stored, together))
     staged = any(e.stage for e in events)
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps, messages=staged))

@@ -84,6 +84,7 @@ class Core:
     before: int = 0
     last: int = 0
     open: int = 0  # from when on this iteration may store
+    sent: tuple[int, int] = (0, 0)  # when the shares of the last two shared weight blocks were sent on
     ends_ps: list[int] = field(default_factory=list)  # of its iterations so far
 
     def copy(self) -> Core:

@@ -52,7 +52,9 @@ def longest_path(
     problem: Problem, graph: Graph, latency: dict[tuple[int, int], int], host_ticks: dict[str, int]
 ) -> int:
     """Proven: every layer takes at least its shortest option (a sliced one its largest slice's even share), every host
-    segment its time, what passes between host and engines at least its quickest message; other messages are free."""
+    segment its time, what passes between host and engines at least the latency of the quickest route; what goes to the
+    host also an even share of its bits. What comes from there has no such share: every board has a host link of its
+    own, and slices of a strided layer together need less than the tensor. Other messages are free."""
     quick = {
         to: min(latency[pair] for pair in problem.route if pair[end_of] == HOST_SLOT)
         for to, end_of in (("engine", 0), ("host", 1))
@@ -60,8 +62,10 @@ def longest_path(
     fastest_link = max((k.bits_per_second for k in problem.links), default=1)
 
     def message(to: str, tensor: str) -> int:
-        bits = graph.tensors[tensor].bytes * 8 if tensor in graph.tensors else 0
-        return quick[to] + bits * problem.ref_khz * 1000 // fastest_link
+        if to == "engine" or tensor not in graph.tensors:
+            return quick[to]
+        bits = graph.tensors[tensor].bytes * 8
+        return quick[to] + bits * problem.ref_khz * 1000 // (fastest_link * problem.slots)
 
     end: dict[str, tuple[int, bool]] = {graph.root(name): (0, True) for name in graph.inputs}  # (ticks, on the host)
     index = 0
