@@ -12,14 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compiler.export.roofline import roofline
+from compiler.export.speedup import Speedup, speedups
 from compiler.frontend import ImportOptions, load_model
 from compiler.frontend.zoo import build
 from compiler.ir.graph import Graph
+from compiler.isa.program import DeviceProgram
 from compiler.partition import partition
 from compiler.partition.options import PartitionOptions
 from compiler.schedule import schedule
@@ -60,9 +63,11 @@ def main() -> int:
     for net in given.nets:
         graph = imported(net)
         for board in given.boards:
-            for size in given.sizes:
+            one: list[DeviceProgram] = []
+            for size in sorted({1, *given.sizes}):
                 for way in WAYS if size > 1 else WAYS[:1]:
-                    row = measure(graph, net, board, size, way, given.time_limit)
+                    row, programs = measure(graph, net, board, size, way, given.time_limit, one)
+                    one = one or programs
                     rows[(net, board, size, way.name)] = row
                     print(json.dumps(row, sort_keys=True), flush=True)
                     store(rows)
@@ -96,9 +101,12 @@ def imported(net: str) -> Graph:
         return load_model(path, ImportOptions())
 
 
-def measure(graph: Graph, net: str, board: str, size: int, way: Way, time_limit_s: float) -> dict[str, Any]:
-    """One plan: latency simulated and predicted, what it moves, what bounds its layers. The host's own time (head and
-    tail of the net) is left out: the paper's figures are those of the accelerators."""
+def measure(
+    graph: Graph, net: str, board: str, size: int, way: Way, time_limit_s: float, one: Sequence[DeviceProgram]
+) -> tuple[dict[str, Any], list[DeviceProgram]]:
+    """One plan: latency simulated and predicted, what it moves, what bounds its layers, which of them are super-linear
+    over the programs of `one` board and why the others are not. The host's own time (head and tail of the net) is left
+    out: the paper's figures are those of the accelerators."""
     spec = BOARDS[board] if size == 1 else f"{BOARDS[board]}x{size}"
     cluster = load_cluster(spec, topology="ring" if size > 2 else None)
     host_ns = {s.name: 1 for s in graph.host_segments}
@@ -110,13 +118,14 @@ def measure(graph: Graph, net: str, board: str, size: int, way: Way, time_limit_
     try:
         plan = partition(graph, cluster, options)
     except FvcError as error:
-        return head | {"error": f"{error.code}: {error.what}"}
+        return head | {"error": f"{error.code}: {error.what}"}, []
     programs = schedule(graph, plan, cluster)
     played = simulate(programs, 1, host_tasks({s.name: s.model for s in graph.host_segments}, host_ns))
     layers = roofline(programs)
     limits = {k: sum(r.limit == k for r in layers) for k in ("compute", "vector", "memory", "link")}
     bits = {k: v["bits_per_frame"] for k, v in plan.predicted["links"].items() if "host" not in k}
-    return head | {
+    gains = speedups(one, programs)
+    facts = {
         "latency_us": round(played.latency_ps / 1e6, 1),
         "predicted_us": round(plan.predicted["latency_ns"] / 1e3, 1),
         "shared_layers": sum(bool(x.xfer) for x in plan.layers),
@@ -126,7 +135,19 @@ def measure(graph: Graph, net: str, board: str, size: int, way: Way, time_limit_
         "energy_mj": round(sum(d.board.power_w for d in cluster.devices) * played.latency_ps / 1e9, 2),
         "bound_by": {k: n for k, n in limits.items() if n},
         "layers": {r.layer: r.limit for r in layers},
+        "super_linear": [r.layer for r in gains if r.super_linear],
+        "speedup_permille": {r.layer: [r.engines, r.permille] for r in gains},
+        "reasons": reasons(gains),
     }
+    return head | facts, programs
+
+
+def reasons(gains: Sequence[Speedup]) -> dict[str, list[str]]:
+    """Layers by why they are, or are not, super-linear."""
+    out: dict[str, list[str]] = {}
+    for r in gains:
+        out.setdefault(("super-linear: " if r.super_linear else "") + r.reason, []).append(r.layer)
+    return out
 
 
 def busiest(bits: dict[str, int], cluster: Cluster, latency_ps: int) -> int:
@@ -141,17 +162,19 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The figures as a Markdown table; speed-ups are over one board of the same kind."""
     one = {(r["net"], r["board"]): r["latency_us"] for r in rows if r["devices"] == 1 and "latency_us" in r}
     names = "net, board, boards, cut, latency us, speed-up, shared, DRAM MiB, links MiB, busiest link, mJ, bound"
+    names += ", super-linear layers"
     out = ["| " + names.replace(", ", " | ") + " |", "|---" * (names.count(",") + 1) + "|"]
     for r in rows:
         head = f"| {r['net']} | {r['board']} | {r['devices']} | {r['way']} "
         base = one.get((r["net"], r["board"]))
         if "error" in r or base is None:
-            out.append(f"{head}| {r.get('error', '')} | | | | | | | |")
+            out.append(f"{head}| {r.get('error', '')} | | | | | | | | |")
             continue
         bound = ", ".join(f"{n} {k}" for k, n in r["bound_by"].items())
         out.append(
             f"{head}| {r['latency_us']:,.0f} | {base / r['latency_us']:.2f} | {r['shared_layers']} | {r['dram_mib']} "
-            f"| {r['link_mib']} | {r['busiest_link_permille'] / 10:.0f} % | {r['energy_mj']} | {bound} |"
+            f"| {r['link_mib']} | {r['busiest_link_permille'] / 10:.0f} % | {r['energy_mj']} | {bound} "
+            f"| {len(r.get('super_linear', ()))} |"
         )
     return "\n".join(out)
 

@@ -41,6 +41,7 @@ class Task:
     bank_bytes: int = 0  # in whole bursts
     dram_bytes: int = 0
     weight_bytes: int = 0
+    weight_blocks: dict[int, int] = field(default_factory=dict)  # by address: bytes that differ, however often loaded
     link_bytes: int = 0
     link_ps: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # TX, RX
 
@@ -150,7 +151,9 @@ def _count(task: Task, ins: Instruction, queue: Queue, role: str, slowest: dict[
         task.port_ps[ins.op] += cycles_ps(box.port_cycles, e.clock_khz)
         task.dram_bytes += box.data_bytes
         task.bank_bytes += box.bus_bytes
-        task.weight_bytes += box.data_bytes if role == "weights" else 0
+        if role == "weights":
+            task.weight_bytes += box.data_bytes
+            task.weight_blocks[ins.fields.get("dram_addr", 0)] = box.data_bytes
     elif ins.op in ("TX", "RX"):
         size, rate = transfer(ins, 1).data_bytes, slowest.get(ins.fields.get("channel", 0), 0)
         task.link_bytes += size
@@ -173,16 +176,18 @@ def roofline(programs: Sequence[DeviceProgram]) -> list[Row]:
     return [_row(name, tasks) for name, tasks in layers.items()]
 
 
-def _time_ps(t: Task) -> int:
+def time_ps(t: Task) -> int:
+    """What a slice takes: as predicted, and no less than what it keeps busy longest."""
     return max(1, t.time_ps, *t.busy_ps.values())
 
 
-def _longest(tasks: Sequence[Task]) -> Task:
-    return max(tasks, key=_time_ps)
+def longest(tasks: Sequence[Task]) -> Task:
+    """The slice that a layer waits for."""
+    return max(tasks, key=time_ps)
 
 
 def _row(name: str, tasks: Sequence[Task]) -> Row:
-    slowest = _longest(tasks)
+    slowest = longest(tasks)
     busy = slowest.busy_ps
     limit = max(busy, key=lambda k: busy[k])
     operations = sum(t.operations for t in tasks)
@@ -192,10 +197,10 @@ def _row(name: str, tasks: Sequence[Task]) -> Row:
         operations,
         sum(t.dram_bytes for t in tasks),
         sum(t.link_bytes for t in tasks),
-        operations * PS_PER_SECOND // _time_ps(slowest),
+        operations * PS_PER_SECOND // time_ps(slowest),
         operations * PS_PER_SECOND // max(t.bound_ps for t in tasks),
         limit,
-        busy[limit] * 1000 // _time_ps(slowest),
+        busy[limit] * 1000 // time_ps(slowest),
         _relief(slowest, limit),
     )
 
@@ -226,7 +231,7 @@ def pictures(programs: Sequence[DeviceProgram]) -> list[str]:
             layers.setdefault(t.layer, []).append(t)
     kinds: dict[tuple[int, int, int, int], list[Task]] = {}
     for tasks in layers.values():
-        t = _longest(tasks)
+        t = longest(tasks)
         e = t.engine
         kinds.setdefault((e.tm, e.tn, e.clock_khz, e.bank_bytes_per_second), []).append(t)
     return [_picture(*kind, points) for kind, points in sorted(kinds.items())]
@@ -235,7 +240,7 @@ def pictures(programs: Sequence[DeviceProgram]) -> list[str]:
 def _picture(tm: int, tn: int, khz: int, bank: int, points: Sequence[Task]) -> str:
     """Both axes logarithmic; where slices fall on one place, the letter of the first as a capital."""
     peak = 2 * tm * tn * khz * 1000
-    at = [(t.operations / t.dram_bytes, t.operations * PS_PER_SECOND / _time_ps(t), t) for t in points]
+    at = [(t.operations / t.dram_bytes, t.operations * PS_PER_SECOND / time_ps(t), t) for t in points]
     ridge = peak / bank
     left, right = log10(min(ridge / 4, *(x for x, _, _ in at))), log10(max(ridge * 4, *(x for x, _, _ in at)))
     top, bottom = log10(peak), log10(min(peak / 100, *(y for _, y, _ in at)))
