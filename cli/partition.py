@@ -30,6 +30,7 @@ class Topology(StrEnum):
     chain = "chain"
     ring = "ring"
     mesh = "mesh"
+    torus = "torus"
     switch = "switch"
 
 

@@ -317,7 +317,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC511": (
         "unknown topology",
-        "The topologies are chain, ring, mesh and switch; a cluster file may also list its own links (custom).",
+        "The topologies are chain, ring, mesh, torus and switch; a cluster file may also list its own links (custom).",
     ),
     "FVC512": ("clock out of range", "Give the kernel clock in MHz, between 1 and 2000."),
     "FVC401": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from math import isqrt
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from device_db.schema import ClusterFile, DeviceFile, Problem, locate, read_toml
 from device_db.topology import device_path
 
 MAX_DEVICES = 256
-TOPOLOGIES = ("chain", "ring", "mesh", "switch")
+TOPOLOGIES = ("chain", "ring", "mesh", "torus", "switch")
 _RESERVED_NAMES = ("host", "switch")
 
 
@@ -182,16 +183,18 @@ def topology_pairs(count: int, topology: str) -> list[tuple[int, int]]:
     """Pairs of device indices that a topology links; (d, SWITCH) for a switch.
 
     chain i to i+1; ring closed (two devices have one link); mesh two-dimensional, rows of ceil(sqrt(count)) devices,
-    the last row may be short; switch a star.
+    the last row may be short; torus a mesh whose rows and columns of three and more are closed; switch a star.
     """
     if count == 1:
         return []
     if topology == "switch":
         return [(d, SWITCH) for d in range(count)]
-    if topology == "mesh":
+    if topology in ("mesh", "torus"):
         width = isqrt(count - 1) + 1
-        right = [(d, d + 1) for d in range(count - 1) if (d + 1) % width]
-        return sorted(right + [(d, d + width) for d in range(count - width)])
+        lines = [range(d, min(count, d + width)) for d in range(0, count, width)]
+        lines += [range(d, count, width) for d in range(width)]
+        closing = [(line[0], line[-1]) for line in lines if len(line) > 2 and topology == "torus"]
+        return sorted(closing + [pair for line in lines for pair in pairwise(line)])
     pairs = [(d, d + 1) for d in range(count - 1)]
     return [*pairs, (0, count - 1)] if topology == "ring" and count > 2 else pairs
 

@@ -113,7 +113,7 @@ class DieRef:
 @dataclass(frozen=True, slots=True)
 class Cluster:
     name: str  # the SPEC
-    topology: str  # chain | ring | mesh | switch
+    topology: str  # chain | ring | mesh | torus | switch
     devices: tuple[Device, ...]
     links: tuple[Link, ...]
 

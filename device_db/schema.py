@@ -22,7 +22,7 @@ Positive = Annotated[int, Gt(0), Le(1 << 50)]
 Percent = Annotated[int, Ge(1), Le(100)]
 Clock = Annotated[int, Ge(1_000), Le(2_000_000)]
 Name = Annotated[str, MinLen(1)]
-Topology = Literal["chain", "ring", "mesh", "switch", "custom"]
+Topology = Literal["chain", "ring", "mesh", "torus", "switch", "custom"]
 _CONFIG: dict[str, Any] = {"extra": "forbid", "strict": True}
 
 

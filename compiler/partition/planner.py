@@ -17,8 +17,8 @@ from compiler.partition.defaults import ClusterRoutes, RealOps
 from compiler.partition.infeasible import check_limits, no_layer, refused, too_deep
 from compiler.partition.layout import Place, places
 from compiler.partition.options import PartitionOptions
-from compiler.partition.pieces import Decision
-from compiler.partition.prediction.predict import number, predict
+from compiler.partition.pieces import Decision, Slot
+from compiler.partition.prediction.predict import latency_ps, number, predict
 from compiler.partition.protocols import Ops
 from compiler.partition.replicate import auto_replicas, groups
 from compiler.partition.search import Placed, calmer, chosen_engines, place_replica, reference_khz
@@ -96,6 +96,8 @@ def _plan(
         placed.append(place_replica(graph, cluster, group, options, book, r, rank, engines))
         rank += len(group)
     slots = [s for p in placed for s in p.slots]
+    if options.objective == "latency":
+        return _quickest(graph, cluster, slots, placed, options, book, replicas)
     best: Plan | None = None
     for ticks, decisions, hop in _variants(placed, graph, options, book):
         if best is not None and best.solver.objective * replicas <= ticks:
@@ -106,8 +108,7 @@ def _plan(
         plan = _assemble(graph, cluster, options, body, replicas)
         predicted = predict(plan, graph, cluster)
         plan = replace(plan, predicted=predicted, solver=_solver(plan, predicted, placed, options, cluster))
-        worth = 1000 if options.objective == "latency" else WORTH_PERMILLE
-        if best is None or plan.solver.objective * 1000 < best.solver.objective * worth:
+        if best is None or plan.solver.objective * 1000 < best.solver.objective * WORTH_PERMILLE:
             best = plan
         if best.solver.status == "OPTIMAL":
             break
@@ -116,18 +117,41 @@ def _plan(
     return best
 
 
+def _quickest(
+    graph: Graph,
+    cluster: Cluster,
+    slots: list[Slot],
+    placed: list[Placed],
+    options: PartitionOptions,
+    book: CostBook,
+    replicas: int,
+) -> Plan:
+    """The plan of the least predicted latency among all decisions found, with its prediction in full."""
+    best: tuple[int, Plan] | None = None
+    for turn in range(min(len(p.decisions) for p in placed)):
+        decisions = _turn([p.decisions for p in placed], turn)
+        body = build(graph, slots, decisions, book.ops, ClusterRoutes(cluster), options)
+        if body is None:
+            continue
+        plan = _assemble(graph, cluster, options, body, replicas)
+        took = latency_ps(plan, graph, cluster)
+        if best is None or took < best[0]:
+            best = took, plan
+    if best is None:
+        raise too_deep(graph, cluster)
+    predicted = predict(best[1], graph, cluster)
+    return replace(best[1], predicted=predicted, solver=_solver(best[1], predicted, placed, options, cluster))
+
+
 def _variants(
     placed: list[Placed], graph: Graph, options: PartitionOptions, book: CostBook
 ) -> Iterator[tuple[int, Callable[[], list[Decision]], int]]:
     """(interval at which it is not tried, a decision a replica, stages a hop), until messages no longer hold the
     engines up: one stage a hop, then two, then decisions that send less; then those with more ways to cut a layer."""
-    latency = options.objective == "latency"
     load = max(p.interval for p in placed)
-    for hop in (1,) if latency else (1, 2):
+    for hop in (1, 2):
         for turn in range(min(len(p.decisions) for p in placed)):
             yield load * GOOD_PERMILLE // 1000, partial(_turn, [p.decisions for p in placed], turn), hop
-    if latency:
-        return
     for locality, seed in CALMER:
         decisions = cache(partial(_calmer, placed, graph, options, book, locality, seed))
         for hop in (1, 2):

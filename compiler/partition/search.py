@@ -117,16 +117,17 @@ def place_replica(
     wider: list[Allocation] = []
     notes: tuple[str, ...] = ()
     if options.objective == "latency":
-        from compiler.partition.solve.latency import fastest
+        from compiler.partition.solve.latency import fastest, promising
 
         passing = message_latency(problem, cluster)
         got = fastest(problem, graph, options, passing)
         found = got.allocations
-        if tab.sharing is not None and tab.sharing.offers and (tab.forced() or tab.sharing.promising(tab.table)):
+        if tab.sharing is not None and tab.sharing.offers:
             tab.sharing.apply(tab.table)
-            problem = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
-            plain, got = found[:1], fastest(problem, graph, options, passing)
-            found = [*got.allocations, *plain]
+            shared = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
+            if tab.forced() or promising(shared, options, passing, got.additive):
+                problem, plain, got = shared, found, fastest(shared, graph, options, passing)
+                found = [*got.allocations, *(a for a in plain if a not in got.allocations)]
         bound, proved, notes = got.bound, got.proved_by, got.notes
         scope = scope_of(slots, options, got.scope)
     else:

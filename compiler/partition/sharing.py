@@ -22,8 +22,6 @@ from cost_models.primitives import STREAM_BYTES_PER_CYCLE, ps_cycles
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
-WORTH_SEARCHING = 50  # a search with shared weights must promise a 50th of the layers' time
-
 
 class Price(Protocol):
     """Tabulator.option: the option of a task of a layer on a kind of engine."""
@@ -110,20 +108,6 @@ class Sharing:
                     return None
                 out[(kind, i)] = o
         return out if self.equal(node, grid, styles, out) else None
-
-    def promising(self, table: OptionTable) -> bool:
-        """Whether the layers' quickest ways, added up, get so much quicker that the search is worth its time."""
-        plain = gain = 0
-        for layer in table.layers:
-            ways = [o.ticks for k in range(len(self.kinds)) if (o := table.whole(layer.index, k)) is not None]
-            for grid in layer.grids.values():
-                ways.append(
-                    max((o.ticks for k in range(len(self.kinds)) for _, o in _cells(table, layer.index, k, grid)))
-                )
-            least = min(ways, default=0)
-            plain += least
-            gain += max(0, least - min((x.ticks for x in self.offers if x.layer is layer), default=least))
-        return gain * WORTH_SEARCHING > plain
 
     def apply(self, table: OptionTable) -> None:
         """Puts the offers into the table; in place of what they better where weights are always to be shared."""

@@ -182,7 +182,7 @@ class Tabulator:
 
     def slices(self) -> None:
         """The slices worth tabulating: the forced grids alone if any are asked for; else for the interval one factor or
-        two a layer in any number of units, for the latency grids over every number of engines."""
+        two a layer in any number of units, if it is worth it, for the latency grids over every number of engines."""
         ranges = [layer.splits for layer in self.table.layers]
         for layer in self.table.layers:
             layer.splits = ()
@@ -191,13 +191,13 @@ class Tabulator:
             return
         if len(self.slots) == 1:
             return
-        for layer, own, worth in zip(self.table.layers, ranges, self.worth(), strict=True):
-            if not worth:
-                continue
-            if self.options.objective == "latency":
+        if self.options.objective == "latency":  # however short a layer is, a frame waits for it
+            for layer in self.table.layers:
                 for wanted in grids_over(layer.cuts, len(self.slots)):
                     self.add_grid(layer, wanted)
-            else:
+            return
+        for layer, own, worth in zip(self.table.layers, ranges, self.worth(), strict=True):
+            if worth:
                 layer.splits = self.ranges(layer, own)
                 for split in layer.splits:
                     self._units(layer, split)

@@ -89,14 +89,16 @@ def groups(node: Node, items: Sequence[Cell | Piece | SlicePlan], styles: Sequen
 
 def hops_of(engines: Sequence[str], route: Route) -> list[Hop]:
     """Every share to every engine along a tree of shortest next steps: neighbour to neighbour on a chain, both ways
-    round a ring, row and column on a torus. In the order in which a block's messages pass the queues."""
+    round a ring, rows and columns of a torus; among equal steps the one whose links have carried least. In the order
+    in which a block's messages pass the queues."""
     way = {(a, b): route(a, b) for a in engines for b in engines if a != b}
     out: list[Hop] = []
+    carried: dict[str, int] = {}
     for k, owner in enumerate(engines):
         depth = {owner: 0}
         while len(depth) < len(engines):
-            _, _, _, _, a, b = min(
-                (len(way[(a, b)]), depth[a], i, j, a, b)
+            *_, a, b = min(
+                (len(way[(a, b)]), depth[a], max(carried.get(x, 0) for x in way[(a, b)]), i, j, a, b)
                 for i, a in enumerate(engines)
                 if a in depth
                 for j, b in enumerate(engines)
@@ -104,6 +106,8 @@ def hops_of(engines: Sequence[str], route: Route) -> list[Hop]:
             )
             out.append(Hop(k, a, b, depth[a], way[(a, b)]))
             depth[b] = depth[a] + 1
+            for x in way[(a, b)]:
+                carried[x] = carried.get(x, 0) + 1
     return sorted(out, key=lambda h: (h.depth, h.share))
 
 

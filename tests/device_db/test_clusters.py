@@ -57,7 +57,7 @@ def test_bad_specs(spec: str, code: str, says: str) -> None:
 
 def test_bad_options() -> None:
     with pytest.raises(FvcError, match="FVC511"):
-        load_cluster("u280x2", topology="torus")
+        load_cluster("u280x2", topology="star")
     for clock in (0, -5, 3_000_000):
         with pytest.raises(FvcError, match="FVC512"):
             load_cluster("u280", clock_khz=clock)
@@ -70,8 +70,15 @@ def test_topologies_link_what_they_say() -> None:
     assert topology_pairs(2, "ring") == [(0, 1)]
     assert topology_pairs(4, "mesh") == [(0, 1), (0, 2), (1, 3), (2, 3)]
     assert topology_pairs(6, "mesh") == [(0, 1), (0, 3), (1, 2), (1, 4), (2, 5), (3, 4), (4, 5)]
+    assert topology_pairs(4, "torus") == topology_pairs(4, "mesh")
+    around = {(4 * y + x, 4 * y + (x + 1) % 4) for y in range(4) for x in range(4)}
+    around |= {(4 * y + x, (4 * y + 4) % 16 + x) for y in range(4) for x in range(4)}
+    assert {frozenset(pair) for pair in topology_pairs(16, "torus")} == {frozenset(pair) for pair in around}
+    assert len(topology_pairs(16, "torus")) == 32
+    # Rows 0-2, 3-5 and 6: two rows and one column (0, 3, 6) have three devices.
+    assert topology_pairs(7, "torus") == sorted([*topology_pairs(7, "mesh"), (0, 2), (3, 5), (0, 6)])
     assert topology_pairs(3, "switch") == [(0, SWITCH), (1, SWITCH), (2, SWITCH)]
-    for kind in ("chain", "ring", "mesh", "switch"):
+    for kind in ("chain", "ring", "mesh", "torus", "switch"):
         assert topology_pairs(1, kind) == []
         for n in range(2, 20):
             assert nx.is_connected(nx.Graph(topology_pairs(n, kind)))
@@ -115,7 +122,7 @@ def test_routes_worked_by_hand() -> None:
 
 
 @pytest.mark.parametrize("spec", ["u280x5", "u280x2+u250x1+zcu102x2"])
-@pytest.mark.parametrize("topology", ["chain", "ring", "mesh", "switch"])
+@pytest.mark.parametrize("topology", ["chain", "ring", "mesh", "torus", "switch"])
 def test_routes_are_shortest_and_made_of_links_that_exist(spec: str, topology: str) -> None:
     c = load_cluster(spec, topology=topology)
     specs, graph = link_specs(c), nx.Graph([(x.a, x.b) for x in c.links])

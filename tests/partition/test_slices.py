@@ -251,6 +251,22 @@ def test_rows_are_found_for_the_latency() -> None:
     assert best < 0.65 * alone.predicted["latency_ns"]
 
 
+@pytest.mark.parametrize(
+    ("devices", "shape"), [("zcu102x2", (24, 6, 40)), ("zcu102x4", (10, 32, 24)), ("zcu102x3", (12, 8, 56))]
+)
+def test_free_cuts_are_never_slower_than_one_factor_for_all(devices: str, shape: tuple[int, int, int]) -> None:
+    """Many layers, each a small part of the whole: left whole for that, they made every frame wait for one board."""
+    blocks, channels, side = shape
+    graph, cluster = residual(blocks=blocks, channels=channels, side=side), load_cluster(devices)
+    best = partition(graph, cluster, PartitionOptions(objective="latency", time_limit_s=0.3)).predicted["latency_ns"]
+    for factor in ("Pr", "Pc", "Pm", "Pn"):
+        for xfer in ("auto", "never"):
+            options = PartitionOptions(
+                objective="latency", time_limit_s=0.3, force_split=((factor, len(cluster.devices)),), xfer=xfer
+            )
+            assert best <= partition(graph, cluster, options).predicted["latency_ns"], (factor, xfer)
+
+
 @pytest.mark.parametrize("devices", ["zcu102x2", "u280x2"])
 def test_more_ways_to_cut_never_make_a_plan_worse(devices: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, cluster = residual(blocks=3, channels=24, side=44), load_cluster(devices)

@@ -97,6 +97,17 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     return out
 
 
+def latency_ps(plan: Plan, graph: Graph, cluster: Cluster) -> int:
+    """The time of one frame through the empty machine as `predict` has it, and nothing else: a tenth of its work."""
+    specs = engine_specs(plan)
+    timelines = timelines_of(plan, graph, specs)
+    ends = message_bytes(plan, graph)
+    taken = bank_ends(plan, ends, Loads.of(plan, cluster, timelines, ends).bank_of, specs)
+    steps = steps_of(plan, specs, timelines, {})
+    alone = Machine(plan, steps, events_of(plan, graph), link_specs(cluster), {}, taken, groups_of(plan, graph))
+    return max(alone.play(1).done_ps, default=0)
+
+
 def number(value: float) -> float | int:
     """A whole float as an integer, so that it stands in JSON as one."""
     return int(value) if value == int(value) else value

@@ -25,8 +25,10 @@ WORK_PER_SECOND = 250_000  # messages and tasks timed that count as one second o
 BREAKS = 8  # positions tried at which one family of slices gives way to another
 RUNS = (2, 4, 8, 16)  # lengths of runs of layers that change together
 FAMILIES, OPTIMA = 3, 2  # starts that are worked on and given: of families of cuts, of the additive model
+WIDEST, WIDEST_PERCENT = 6, 150  # whole families over all engines that are given, up to so much of the best's time
 GIVEN_WORK = 5000  # others that are nearly as good are given for as much work (of the prediction)
 MESSAGE_PERCENT = (100, 75, 50)  # of the additive model's costs of messages, at which a search begins
+WORTH_PERMILLE = 990  # of the additive optimum so far: more options must promise that
 SUITED = 6  # strategies tried of a layer that suit its neighbours
 BOUND_CELLS, MODEL_CELLS = 1200, 600  # of a layer's strategies, up to which messages are in the bound, in the model
 
@@ -40,6 +42,7 @@ class Fastest:
     proved_by: str
     scope: tuple[str, str] = ("", "")  # of slices, of messages
     notes: tuple[str, ...] = ()
+    additive: int = 0  # cost of the additive model's best choice
 
 
 def fastest(
@@ -81,9 +84,30 @@ def fastest(
     for value in sorted(clock.best):
         if len(found) < given:
             found.setdefault(value, clock.best[value])
+    widest = (
+        (clock.makespan(a), a) for a in families if problem.slots == len({s.slot for own in a.values() for s in own})
+    )
+    for value, allocation in sorted(widest, key=lambda x: x[0])[:WIDEST]:
+        if value * 100 < min(found) * WIDEST_PERCENT:
+            found.setdefault(value, allocation)
     count = sum(len(own) for own in choices.values())
     slices = f"slices: whole layers and even grids over runs of neighbouring engines, {count} strategies in all"
-    return Fastest([found[value] for value in sorted(found)], bound, proved, (slices, messages), guide.notes)
+    listed_by_time = [found[value] for value in sorted(found)]
+    return Fastest(listed_by_time, bound, proved, (slices, messages), guide.notes, guide.additive)
+
+
+def promising(
+    problem: Problem, options: PartitionOptions, latency_ticks: dict[tuple[int, int], int], before: int
+) -> bool:
+    """Whether the additive model's optimum is so far below `before`, that of fewer options, that a search is due."""
+    listed = {x.index: listing(_choices(problem, x.index), MODEL_CELLS) for x in problem.table.layers}
+    answer = solve(Strategies(problem, latency_ticks, listed).model(), effort_of(options))
+    return bool(answer.chosen) and answer.objective * 1000 < before * WORTH_PERMILLE
+
+
+def effort_of(options: PartitionOptions) -> Effort:
+    """What one solution of the additive model may take."""
+    return Effort(seconds=options.time_limit_s / 5, seed=options.seed, workers=options.workers)
 
 
 class Guide:
@@ -92,13 +116,14 @@ class Guide:
     def __init__(self, problem: Problem, strategies: Strategies, options: PartitionOptions) -> None:
         self.choices = strategies.choices
         self.model = strategies.model()
-        self.effort = Effort(seconds=options.time_limit_s / 5, seed=options.seed, workers=options.workers)
+        self.effort = effort_of(options)
         self.at = {id(s): k for own in self.choices.values() for k, s in enumerate(own)}
         self.near: list[list[tuple[int, Costs]]] = [[] for _ in self.model.costs]
         for e in self.model.edges:
             self.near[e.a].append((e.b, e.cost))
             self.near[e.b].append((e.a, e.cost.T))
         self.notes: tuple[str, ...] = ()
+        self.additive = 0  # cost of the model's best choice
 
     def starts(self) -> list[Allocation]:
         """The optimum, and those with cheaper messages: more pass beside the layers' work than the model sees."""
@@ -110,6 +135,7 @@ class Guide:
             answer = solve(Pairwise.of(self.model.costs, edges), self.effort)
             if percent == 100:
                 self.notes = (additive_note(answer, self.choices),)
+                self.additive = answer.objective
             if answer.chosen:
                 got = {x: own[s] for (x, own), s in zip(self.choices.items(), answer.chosen, strict=True)}
                 if got not in out:
