@@ -251,6 +251,7 @@ def test_rows_are_found_for_the_latency() -> None:
     assert best < 0.65 * alone.predicted["latency_ns"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("devices", "shape"), [("zcu102x2", (24, 6, 40)), ("zcu102x4", (10, 32, 24)), ("zcu102x3", (12, 8, 56))]
 )

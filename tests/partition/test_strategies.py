@@ -124,6 +124,14 @@ def test_rows_beside_rows_cost_a_halo_and_rows_beside_channels_nearly_all() -> N
     assert cost("add0", "add1", "Pr=2", "Pr=2") == 0
 
 
+def test_layers_however_short_may_be_cut() -> None:
+    """A layer of a hundredth of the work is cut with its neighbours, or every frame waits for it on one board."""
+    case = Case.of(residual(blocks=30, channels=16, side=12), "zcu102x2")
+    layers = case.problem.table.layers
+    assert len(layers) > 80
+    assert all({"Pr=2", "Pm=2"} <= set(x.grids) for x in layers)
+
+
 def test_layers_kept_together_stand_together_in_the_optimum() -> None:
     case = Case.of(residual(blocks=1, channels=16, side=12), "zcu102x2")
     case.problem.stuck = [(0, 1)]
