@@ -1,10 +1,12 @@
 """`python -m benchmarks.superlip`: one frame at a time over ZCU102 boards, with and without shared weights (XFER).
 
 Every net is compiled for the least latency onto rings of 1 to 16 boards: cut freely with XFER where it is quicker, cut
-freely without it, and by rows alone with and without it (Super-LIP's plain split). Two boards: the database's zcu102,
-and `benchmarks/boards/zcu102lip.toml`, which has Super-LIP's clock, memory ports and wide links. Latencies are those of
-the simulator, the prediction stands beside them. Figures, not tests; the paper's 3.48x on two boards is of its own
-float32 design against a design of others on one board, so it stands here for comparison and is no pass mark.
+freely without it, and by rows alone with and without it (Super-LIP's plain split). Boards: the database's zcu102;
+`benchmarks/boards/zcu102lip.toml`, which has Super-LIP's clock, memory ports and wide links; zcu102slim.toml, the same
+with buffers of tiles instead of whole layers (one and two boards only). `--docs` writes the tables of docs/superlip.md
+from the results that are there. Latencies are those of the simulator, the prediction stands beside them. Figures, not
+tests; the paper's 3.48x on two boards is of its own float32 design against a design of others on one board, so it
+stands here for comparison and is no pass mark.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import superlip_tables
 from compiler.export.roofline import roofline
 from compiler.export.speedup import Speedup, speedups
 from compiler.frontend import ImportOptions, load_model
@@ -35,8 +38,10 @@ from device_db.model import Cluster
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "superlip.json"
 NETS = ("alexnet", "vgg16", "squeezenet1.0", "yolov3tiny", "resnet50")
-BOARDS = {"zcu102": "zcu102", "zcu102lip": str(HERE / "boards" / "zcu102lip.toml")}
+BOARDS = {"zcu102": "zcu102"} | {b: str(HERE / "boards" / f"{b}.toml") for b in ("zcu102lip", "zcu102slim")}
 SIZES = (1, 2, 4, 8, 16)
+MOST = {"zcu102slim": 2}  # boards of a kind
+PAGE = HERE.parent / "docs" / "superlip.md"
 PUBLISHED = {"speedup": 3.48, "devices": 2, "source": "Super-LIP, Jiang et al., TECS 2019: XFER on two ZCU102"}
 
 
@@ -58,13 +63,17 @@ def main() -> int:
     args.add_argument("--boards", nargs="*", default=list(BOARDS), choices=sorted(BOARDS))
     args.add_argument("--sizes", nargs="*", type=int, default=list(SIZES))
     args.add_argument("--time-limit", type=float, default=2.0, help="solver seconds a plan")
+    args.add_argument("--docs", action="store_true", help="measure nothing, write the tables of docs/superlip.md")
     given = args.parse_args()
     rows = known()
+    if given.docs:
+        superlip_tables.write(list(rows.values()), [w.name for w in WAYS], PAGE)
+        return 0
     for net in given.nets:
         graph = imported(net)
         for board in given.boards:
             one: list[DeviceProgram] = []
-            for size in sorted({1, *given.sizes}):
+            for size in sorted(n for n in {1, *given.sizes} if n <= MOST.get(board, n)):
                 for way in WAYS if size > 1 else WAYS[:1]:
                     row, programs = measure(graph, net, board, size, way, given.time_limit, one)
                     one = one or programs

@@ -80,6 +80,8 @@ def _tiled_layer(case: dict[str, Any], model: str) -> dict[str, Any]:
     tile = [_whole(case, k) for k in ("Tm", "Tn", "Tr", "Tc")]
     ports = [_number(case, k, 1, least=1e-6) for k in ("Ip", "Wp", "Op", "Ap")]
     factors = [_whole(case, k, 1) for k in ("Pb", "Pr", "Pc", "Pm")]
+    if _whole(case, "Pn", 1) > 1:
+        raise CaseError("Pn is no factor of Super-LIP's model: it knows Pb, Pr, Pc and Pm")
     cost = superlip(
         layer, Design(tile[0], tile[1], tile[2], tile[3], ports[0], ports[1], ports[2], ports[3], *factors), model
     )

@@ -78,6 +78,24 @@ def test_superlip_rows_are_equal() -> None:
     assert len(table) > 300
 
 
+def test_shared_weights_are_super_linear_where_they_bound() -> None:
+    """AlexNet's conv3 on <64, 7, 7, 13> with two words a cycle, by hand: a tile's weights take 64*7*9/2 = 2,016 cycles,
+    its products 9*7*13 = 819; 37 of them in each of 2*3 tiles. Two boards by rows: half the tiles, half the loads."""
+    case = {"B": 1, "M": 192, "N": 256, "R": 13, "C": 13, "K": 3, "Tm": 64, "Tn": 7, "Tr": 7, "Tc": 13}
+    case |= {"Ip": 2, "Wp": 2, "Op": 2, "Ap": 2}
+    one, two = evaluate(case, "superlip"), evaluate(case | {"Pr": 2}, "superlip")
+    assert one["cycles"] == 37 * 2016 * 6 and two["cycles"] == 37 * 1008 * 3
+    # Computed at, the array is what is shared out: 2 boards, 2 times less. Link and fill stay in the default model.
+    fast = case | {"Wp": 64, "Ap": 64}
+    assert evaluate(fast, "superlip")["cycles"] == 2 * evaluate(fast | {"Pr": 2}, "superlip")["cycles"]
+    assert 3.8 < evaluate(case)["cycles"] / evaluate(case | {"Pr": 2})["cycles"] < 4
+
+
+def test_a_factor_that_the_model_has_not_is_refused() -> None:
+    with pytest.raises(FvcError, match="Pn is no factor"):
+        evaluate(rows("superlip_xfer.jsonl")[0] | {"Pn": 2}, "superlip")
+
+
 def test_the_default_tiled_model_mends_the_known_faults() -> None:
     base = {"B": 1, "M": 64, "N": 64, "R": 56, "C": 56, "K": 3, "Tm": 64, "Tn": 8, "Tr": 14, "Tc": 14}
     base |= {"Ip": 2, "Wp": 64, "Op": 64, "Ap": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compiler.export.document import Preformatted, as_html, as_markdown
-from compiler.export.roofline import HEAD, cells, pictures, roofline
+from compiler.export.roofline import HEAD, cells, pictures, roofline, tasks_of
 from compiler.isa.program import Channel, DebugRow, DeviceProgram, Instruction
 from tests.bundles import make_bundle
 from tests.simulator.programs import CX, core, device, engine, link, load, message, store, vector
@@ -105,3 +105,28 @@ def test_the_shipped_example() -> None:
     assert all(0 < r.attained <= r.bound for r in rows)
     assert all(len(cells(r)) == len(HEAD) for r in rows)
     assert pictures(programs)
+
+
+def test_shared_weights_count_where_they_are_loaded_and_where_they_pass() -> None:
+    """Two boards share a layer's weights: together they load each once, and every hop stands in the layer's links."""
+    from compiler.partition import partition
+    from compiler.partition.options import PartitionOptions
+    from compiler.schedule import schedule
+    from device_db import load_cluster
+    from tests.partition.graphs import residual
+
+    graph, cluster = residual(blocks=1, channels=64, side=14), load_cluster("zcu102x2")
+    asked = PartitionOptions(objective="latency", xfer="always", force_split=(("Pr", 2),), time_limit_s=0.2)
+    plan = partition(graph, cluster, asked)
+    programs = schedule(graph, plan, cluster)
+    shared = {x.name: x for x in plan.layers if x.xfer}
+    assert "conv0a" in shared
+    for name, layer in shared.items():
+        own = [t for t in tasks_of(programs) if t.layer == name]
+        assert sum(t.weight_bytes for t in own) == {"conv0a": 64 * 64 * 9, "conv0b": 64 * 64}[name]
+        hops = sum(h.bits_per_frame for x in layer.xfer for h in x.hops) // 8
+        moved = sum(c.bits_per_frame for c in plan.channels if c.tensor in ("x", "t0a", "t0b", "t0c")) // 8
+        links = sum(t.link_bytes for t in own)
+        assert 2 * hops <= links <= 2 * (hops + moved), "each hop is sent once and received once"
+    limits = {r.layer: r.limit for r in roofline(programs)}
+    assert limits["conv0a"] == "link", "one 10 Gb/s lane carries what a DRAM of 13.6 GB/s would have loaded"
