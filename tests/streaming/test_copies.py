@@ -101,7 +101,7 @@ def test_auto_takes_as_many_copies_as_give_most() -> None:
 def test_prices_bound_what_the_search_finds() -> None:
     graph, cluster = digits(), load_cluster("u50")
     options = PartitionOptions(style="streaming", time_limit_s=1.0)
-    found = rates(make_problem(graph, cluster, options, 1), 0, 1)
+    found = rates(make_problem(graph, cluster, options, 1), 0)
     assert [r.copies for r in found] == list(range(1, len(found) + 1))
     assert all(a.round_ps <= b.round_ps for a, b in pairwise(found))
     assert most_first(found)[0].frame_ps <= min(r.frame_ps for r in found) * 1.001

@@ -13,20 +13,19 @@ from dataclasses import dataclass, replace
 from math import gcd
 
 import numpy as np
+from numpy.typing import NDArray
 
-from compiler.floorplan.ladder import Ladder, intervals, ladder
 from compiler.floorplan.prices import decide
-from compiler.floorplan.problem import JointCase
 from compiler.ir.graph import Graph
 from compiler.ops.stream.assemble import Seat, own_name
 from compiler.partition.options import PartitionOptions
-from compiler.partition.stream.joint import Bound, as_case, bound, choose
-from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, make_problem
+from compiler.partition.stream.joint import Bound, bound, choose
+from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, amounts, make_problem
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster, DieRef
 
 MOST_COPIES = 64
-PRICE_ROUNDS = 200
+PRICE_ROUNDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,45 +98,56 @@ class Arrangement:
         return Placement(seats, found.interval_ps, 0, False)
 
 
-def rates(one: Problem, host_ps: int, floor_ps: int, most: int = MOST_COPIES) -> list[Rate]:
+def rates(one: Problem, host_ps: int, most: int = MOST_COPIES) -> list[Rate]:
     """By number of copies: prices of resources on all dies as one (a bound of every plan), and the host. `one`: the
     problem of a single copy. Ends where not even the smallest engines of so many copies fit."""
-    case = as_case(one, one.budgets, floor_ps)
-    values = intervals(case)
+    offers = _Offers(one)
     total = np.array([float(sum(b[r] for b in one.budgets)) for r in range(len(TYPES))])
-    known: dict[int, Ladder] = {}
     out: list[Rate] = []
     low = 0
     for copies in range(1, most + 1):
-        low_now = _least(case, values, total / copies, known, low)
-        if low_now is None:
+        found = offers.least(total / copies, low)
+        if found is None:
             break
-        low = low_now
-        out.append(Rate(copies, max(values[low] * one.cycle(), copies * host_ps)))
+        low = found
+        out.append(Rate(copies, max(offers.values[low] * one.cycle(), copies * host_ps)))
     return out
 
 
-def _least(
-    case: JointCase, values: Sequence[int], each: np.ndarray, known: dict[int, Ladder], low: int
-) -> int | None:  # fmt: skip
-    """The least T at which prices do not refuse a copy with its part of all dies. Amounts and bounds of so many equal
-    copies are so many times those of one, and so is a price's proof."""
+class _Offers:
+    """The options of one copy that some die holds, and the intervals that they can have."""
 
-    def fits(k: int) -> bool:
-        if k not in known:
-            known[k] = ladder(case, values[k])
-        return decide(known[k].amounts, each, PRICE_ROUNDS) is not False
+    def __init__(self, one: Problem) -> None:
+        most = [max(b[r] for b in one.budgets) for r in range(len(TYPES))]
+        rows = [[o for o in own if all(a <= m for a, m in zip(amounts(o), most, strict=True))] for own in one.options]
+        width = max(map(len, rows), default=0)
+        self.amounts = np.full((len(rows), width, len(TYPES)), np.inf)
+        self.cycles = np.full((len(rows), width), np.iinfo(np.int64).max)
+        for v, own in enumerate(rows):
+            for k, o in enumerate(own):
+                self.amounts[v, k], self.cycles[v, k] = amounts(o), o.cycles
+        slowest = max((min((o.cycles for o in own), default=0) for own in rows), default=0)
+        every = {o.cycles for own in rows for o in own}
+        self.values = sorted(c for c in every if c >= slowest) if all(rows) else []
 
-    high = len(values) - 1
-    if high < 0 or not fits(high):
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if fits(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    def least(self, each: NDArray[np.float64], low: int) -> int | None:
+        """The least T, from `low` upward, at which prices do not refuse a copy with its part of all dies. Amounts and
+        bounds of so many copies are so many times those of one, and so is a price's proof."""
+
+        def fits(k: int) -> bool:
+            there = (self.cycles <= self.values[k])[:, :, None]
+            return decide(np.where(there, self.amounts, np.inf), each, PRICE_ROUNDS) is not False
+
+        high = len(self.values) - 1
+        if high < 0 or not fits(high):
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            if fits(middle):
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
 
 def most_first(found: Sequence[Rate]) -> list[Rate]:

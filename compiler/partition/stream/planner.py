@@ -129,8 +129,7 @@ def _best(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
     tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give."""
     one = make_problem(graph, cluster, options, devices)
     host_ps = sum(w.time_ps for w in work_of(graph, options))
-    # --interval is that of the user's frames; a bound of fewer or more copies does not look below it either.
-    offered = rates(one, host_ps, 1)
+    offered = rates(one, host_ps)
     ranked = most_first(offered)
     bounds = {r.copies: r.frame_ps for r in offered}
     if options.replicas:
@@ -146,20 +145,21 @@ def _best(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
         raise does_not_fit(one)
     best: Plan | None = None
     problem: FvcError | None = None
-    tried = 0
+    tried, least = 0, MOST_COPIES + 1
     for r in ranked:
         reached = best.predicted["interval_ns"] * 1000 if best is not None else 0
         if best is not None and (tried >= TRIES or r.frame_ps * 1000 >= reached * WORTH_PERMILLE):
             break
+        if r.copies >= least:  # what joins layers is in no bound: where so many did not fit, more will not
+            continue
         try:
             plan = _plan(graph, cluster, options, devices, r.copies, ranked[0].frame_ps)
         except FvcError as error:
             if error.exit_code != 1:
                 raise
-            problem = problem or error
+            problem, least = problem or error, min(least, r.copies)
             continue
-        finally:
-            tried += 1
+        tried += 1
         if best is None or plan.predicted["interval_ns"] < best.predicted["interval_ns"]:
             best = plan
     if best is None:
