@@ -433,7 +433,11 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC215": (
         "forced slices do not fit",
-        "--force-split asks for more slices than there are engines, or than the largest layer has rows, columns or channels.",
+        "--force-split asks for more slices than there are engines, or than the largest layer has rows, columns or channels. A streaming layer has at most 64 parts.",
+    ),
+    "FVC216": (
+        "no FINN node for a slice",
+        "FINN has no unit for a layer that is cut by its matrix's rows or columns, so a plan with such layers has no files for FINN. Ask for more or larger devices, on which all layers fit whole, leave --force-split out, or do without --export finn.",
     ),
     "FVC240": (
         "no floorplan problem",

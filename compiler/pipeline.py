@@ -80,6 +80,7 @@ def compile_model(
     from compiler.bundle import check_target, write_bundle
     from compiler.executor.verify import verify_programs
     from compiler.export.accuracy import evaluate
+    from compiler.export.finn import refuse_slices
     from compiler.frontend import ImportOptions, load_model
     from compiler.isa.check import check_programs
     from compiler.isa.container import write_device
@@ -142,6 +143,8 @@ def compile_model(
         plan = replace(plan, model=identity, fallbacks=tuple(dict.fromkeys(told)))
         refuse(check_plan(plan, graph, cluster), "the plan is not legal")
         check_limits(plan, graph, cluster, asked)
+        if options.export_finn:
+            refuse_slices(plan)
     with step("schedule"):
         programs = schedule(graph, plan, cluster)
     with step("emit"):
@@ -191,11 +194,13 @@ def _files(
     markdown, page = report(plan, cluster, programs, facts, accuracy)
     files |= {"report.md": markdown.encode(), "report.html": page.encode()}
     if plan.options.get("style") == "streaming":
-        from compiler.export.finn import finn_files
+        from compiler.export.finn import finn_files, sliced
         from compiler.export.network import network_files
         from compiler.frontend.origin import finn_front
 
-        files |= finn_files(graph, plan, cluster, finn_front(model)) | network_files(graph, plan, cluster, programs)
+        if not sliced(plan):
+            files |= finn_files(graph, plan, cluster, finn_front(model))
+        files |= network_files(graph, plan, cluster, programs)
     return files | {"manifest.json": manifest(files, str(plan.model["sha256"]))}
 
 

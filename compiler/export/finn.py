@@ -26,6 +26,7 @@ from compiler.partition.finn.names import Peer, numbered, peers
 from compiler.partition.finn.read import OWN
 from compiler.plan.model import Plan
 from cost_models.finn import estimate
+from device_db.errors import FvcError
 from device_db.model import Cluster, DieRef
 
 SCHEMA = "fvc.finn-estimates/1"
@@ -55,7 +56,7 @@ class Exported:
 
 def finn_files(graph: Graph, plan: Plan, cluster: Cluster, front: int | None) -> dict[str, bytes]:
     """export/finn/… by relative name; of several copies of the net each has its own files, as a design of its own: the
-    first there, the k-th of the others in export/finn/copy<k>/."""
+    first there, the k-th of the others in export/finn/copy<k>/. The plan's layers must be whole (`sliced`)."""
     seats = seats_of(plan, cluster)
     words, _ = depths_of(plan)
     files: dict[str, bytes] = {}
@@ -105,6 +106,23 @@ def _copy(
         told = {"schema": SCHEMA, "interval_cycles": estimates[slowest]["cycles"], "slowest": slowest}
         files[f"{folder}/estimates.json"] = _json(told | {"nodes": estimates})
     return files
+
+
+def sliced(plan: Plan) -> list[str]:
+    """The layers that are cut: FINN has no nodes for them."""
+    return [x.name for x in plan.layers if len(x.slices) > 1]
+
+
+def refuse_slices(plan: Plan) -> None:
+    """Raises FVC216 where a layer is cut."""
+    layers = sliced(plan)
+    if layers:
+        raise FvcError(
+            "FVC216", f"--export finn: {len(layers)} layers are cut, and FINN has no nodes for slices of a layer",
+            where=(", ".join(layers[:5]) + (", …" if len(layers) > 5 else ""),),
+            help=("leave --export finn out", "add devices, or leave --force-split out, so that all layers are whole"),
+            exit_code=1,
+        )  # fmt: skip
 
 
 def _json(content: dict[str, Any]) -> bytes:
@@ -261,4 +279,4 @@ def _front(graph: Graph, cycles: int, reader: str) -> tuple[int, int]:
     return next((d for d in divisors(c) if elements // d <= cycles), c), elements
 
 
-__all__ = ["finn_files", "partitions"]
+__all__ = ["finn_files", "partitions", "refuse_slices", "sliced"]

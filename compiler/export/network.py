@@ -18,7 +18,7 @@ from compiler.ir.graph import Graph
 from compiler.isa.program import Channel, DeviceProgram
 from compiler.isa.table import HOST_RANK
 from compiler.ops.stream.assemble import HOST, Link, Seat, assemble, own_name
-from compiler.ops.stream.planned import copy_of, seats_of
+from compiler.ops.stream.planned import copy_of, expanded, seats_of
 from compiler.plan.io import canonical_json
 from compiler.plan.model import Plan
 from cost_models.network import HEADER_BYTES, PAYLOAD_BYTES, packets, wire_bytes
@@ -48,6 +48,7 @@ class Way:
 
 def network_files(graph: Graph, plan: Plan, cluster: Cluster, programs: Sequence[DeviceProgram]) -> dict[str, bytes]:
     """export/network.json and export/vitis/…; nothing for a plan on one device."""
+    graph = expanded(graph, plan)
     seats = seats_of(plan, cluster)
     assembly = assemble(graph, cluster, seats)
     if len(assembly.nets) < 2:
@@ -130,6 +131,8 @@ def _tables(
             tables[f"{name}/{i}"] = table
             if len(table) > SOCKETS:
                 notes.append(f"{name}: port {i} has {len(table)} sockets: build networklayer with MAX_SOCKETS")
+    if any(len(x.slices) > 1 for x in plan.layers):
+        notes.append("layers are cut into slices, which are no nodes of FINN: kernels that hold some are fvc's own")
     traffic = []
     interval = plan.predicted["interval_ns"] * plan.replicas  # between two frames of a copy
     for w in ways:

@@ -194,6 +194,9 @@ TABLES: dict[SectionType, tuple[Column, ...]] = {
         "tensor str",
         "dtype str",
         "shape list",
+        "task str | the slice of the layer",
+        "box list | of a piece: its part of the tensor, storage4 bounds",
+        "axes list | of a piece: storage axes of the stream's n, c, h, w",
     ),
     SectionType.DEBUG: _columns("core u32", "node str", "task str", "tensor str", "box list", "role str"),
 }

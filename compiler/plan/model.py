@@ -43,12 +43,13 @@ class SlicePlan:
 
     role: "full" computes and requantises its box; "partial" computes int32 sums over input channels
     [reduce_from, reduce_to) and leaves them to the "reduce" slice(s) of the same layer, which add all partials
-    of their box and requantise. A layer on one engine is one full slice.
+    of their box and requantise; "gather" (streaming) puts full slices side by side. A layer on one engine is one full
+    slice.
     """
 
     task: str  # "<layer>#<k>", unique; k counts over the layer's slices
     engine: str
-    role: str  # "full" | "partial" | "reduce"
+    role: str  # "full" | "partial" | "reduce" | "gather"
     box: Box  # of the layer's output tensor
     reduce_from: int
     reduce_to: int

@@ -15,7 +15,8 @@ from compiler.isa.stream.program import Fabric
 from compiler.isa.table import Queue
 from compiler.ops.stream.assemble import Net, Seat, assemble, own_name, programs_of
 from compiler.ops.stream.lower import lower
-from compiler.ops.stream.planned import depths_of, engines_of, seats_of
+from compiler.ops.stream.planned import depths_of, engines_of, expanded, seats_of
+from compiler.ops.stream.sliced import layer_of
 from compiler.plan.model import Plan
 from compiler.schedule.program import aliases_of
 from device_db.model import Cluster
@@ -25,6 +26,7 @@ ALIGNMENT = 64
 
 def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[DeviceProgram]:
     """The programs of all devices of a streaming plan, devices in the cluster's order."""
+    graph = expanded(graph, plan)
     seats = seats_of(plan, cluster)
     assembly = assemble(graph, cluster, seats, plan.options.get("measured", ()))
     words, memory = depths_of(plan)
@@ -40,7 +42,8 @@ def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[Devic
             e, node = engines[name], nodes[name]
             program.fabric.folding.append(
                 {
-                    "layer": node.name,
+                    "layer": layer_of(node),
+                    **({} if layer_of(node) == node.name else {"task": node.name}),
                     "op": node.op,
                     "engine": e.id,
                     "die": e.die,

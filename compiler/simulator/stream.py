@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.flow import Actor, Network, Stuck
 from compiler.isa.stream.network import Timed, Work, build
+from compiler.isa.stream.program import UnitRow
 from compiler.isa.stream.rates import Ints
 from compiler.isa.stream.steady import Steady, broken, busiest_ps, steady
 from compiler.isa.table import HOST_RANK
@@ -106,23 +106,18 @@ def _tasks(
     programs: Sequence[DeviceProgram], timed: Timed, once: dict[int, tuple[int, int]], steady: dict[int, int]
 ) -> tuple[TaskTime, ...]:
     """A row an engine: from the first firing of any of its units to the end of the last one."""
-    found: dict[str, list[tuple[int, int, int, str, int]]] = {}
-    copies, _ = copies_of(programs)
-    copy: dict[str, int] = {}
+    found: dict[str, list[tuple[int, int, int, UnitRow, int]]] = {}
     for (p, unit), actors in timed.units.items():
         fabric = programs[p].fabric
         assert fabric is not None
         row = fabric.rows[unit]
-        copy[row.engine] = copies[(p, unit)]
         for k in actors:
-            found.setdefault(row.engine, []).append((*once[k], steady[k], row.node, fabric.rank))
+            found.setdefault(row.engine, []).append((*once[k], steady[k], row, fabric.rank))
     out = []
     for engine, rows in found.items():
         start, end = min(r[0] for r in rows), max(r[1] for r in rows)
-        node, rank = rows[0][3], rows[0][4]
-        out.append(
-            TaskTime(rank, engine, f"{node}#{copy[engine]}", node, start, end, end - start, max(r[2] for r in rows))
-        )
+        row, rank = rows[0][3], rows[0][4]
+        out.append(TaskTime(rank, engine, row.task, row.node, start, end, end - start, max(r[2] for r in rows)))
     return tuple(out)
 
 

@@ -90,7 +90,7 @@ def test_every_number_of_a_plan_that_means_something_is_held_to_it() -> None:
         {"objective": "latency"},
         {"replicas": 65},
         {"cores": 2},
-        {"force_split": (("Pm", 2),)},
+        {"force_split": (("Pr", 2),)},
         {"memory": "external"},
     ],
     ids=lambda o: next(iter(o)),

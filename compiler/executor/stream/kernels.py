@@ -223,6 +223,10 @@ def _cat(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
     return lambda x: [np.concatenate([v.reshape(f["pixels"], -1) for v in x], axis=1).reshape(-1)]
 
 
+def _add(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
+    return lambda x: [wrap(np.sum([v.astype(I64) for v in x], axis=0), f["y_bits"], bool(f["y_signed"]))]
+
+
 def _dup(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
     return lambda x: [x[0]] * f["outputs"]
 
@@ -301,5 +305,5 @@ def _arg(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
 _KERNELS: dict[str, Callable[[dict[str, int], dict[int, bytes]], Kernel]] = {
     "PAD": _pad, "WIN": _win, "MVAU": _mvau, "VVAU": _vvau, "REQ": _req, "THR": _thr, "TAB": _tab, "POOL": _pool,
     "SUM": _sum, "BIN": _bin, "CAT": _cat, "DUP": _dup, "DWC": _same, "CROP": _crop, "UPS": _ups, "BUF": _buf,
-    "ARG": _arg,
+    "ARG": _arg, "ADD": _add,
 }  # fmt: skip

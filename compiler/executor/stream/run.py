@@ -144,7 +144,7 @@ class FabricRun:
                 queue.append(value)
         except Fault as fault:
             raise self._error(unit.number, fault.code, fault.what, self.user(unit)) from fault
-        if self.hook is not None and unit.row.role == "output":
+        if self.hook is not None and unit.row.role in ("output", "piece"):
             self._observe(unit, outputs[0], inputs[0] if unit.ins.op in REQUANTISERS else None)
         unit.done += 1
         return True
@@ -166,22 +166,26 @@ class FabricRun:
         return values.astype(kind).tobytes()
 
     def _observe(self, unit: Unit, values: Array, sums: Array | None) -> None:
-        """The stream as the tensor lies in memory: n, h, w, c to n, c, h, w; with the accumulators it was made of."""
+        """The stream as the tensor, or a box of it, lies in memory; with the accumulators it was made of."""
         assert self.hook is not None
         row = unit.row
-        n, c, h, w = storage4(row.shape)
+        box = row.box or tuple(v for size in storage4(row.shape) for v in (0, size))
+        sizes = [b - a for a, b in zip(box[0::2], box[1::2], strict=True)]
+        axes = row.axes or (0, 1, 2, 3)
+        n, c, h, w = (sizes[a] for a in axes)
         if values.size != n * c * h * w:
             raise self._error(unit.number, ILLEGAL, f"gives {values.size} elements of {row.tensor}{list(row.shape)}")
+        back = tuple(int(k) for k in np.argsort(axes))
 
         def stored(stream: Array, kind: np.dtype[Any]) -> Array:
-            dense = stream.reshape(n, h, w, c).transpose(0, 3, 1, 2).astype(kind)
+            dense = stream.reshape(n, h, w, c).transpose(0, 3, 1, 2).transpose(back).astype(kind)
             return np.ascontiguousarray(dense).reshape(1, 1, -1)
 
         known = None
         if sums is not None:
             acc = stored(sums, np.dtype(np.int32))
             known = Sums(acc, np.zeros(acc.shape, np.int32), np.ones(acc.shape, np.bool_))
-        place = Place((0, n, 0, c, 0, h, 0, w), 0, (1, 1, values.size), (0, 0, 1))
+        place = Place(box, 0, (1, 1, values.size), (0, 0, 1))
         piece = OutputPiece(
             self.device, row.engine, self.fabric.rank, unit.number, row.node, self.user(unit), row.tensor, place,
             stored(values, numpy_dtype(row.dtype)), known, "unit",

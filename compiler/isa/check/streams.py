@@ -16,7 +16,7 @@ from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.flow import Stuck
 from compiler.isa.stream.network import build
 from compiler.isa.stream.ports import Illegal, Port, Ports, container_bytes, ports
-from compiler.isa.stream.program import Fabric
+from compiler.isa.stream.program import Fabric, UnitRow
 from compiler.isa.stream.rates import least_buffer
 from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
 from compiler.isa.stream.steady import broken, busiest_ps, steady_near
@@ -224,12 +224,21 @@ def _budgets(device: str, fabric: Fabric, findings: Findings) -> None:
 
 
 def _rows(device: str, fabric: Fabric, findings: Findings) -> None:
-    """FVC340: a row that names a tensor says its type and shape, and the unit gives as many elements."""
+    """FVC340: a row that names a tensor says its type and shape, and the unit gives as many elements; a piece's row as
+    many as its box has."""
     for k, row in enumerate(fabric.rows):
-        told = row.role == "output"
-        if row.role not in ("output", "inner", "boundary") or told != bool(row.tensor) or told != bool(row.dtype):
+        told = row.role in ("output", "piece")
+        if (row.role == "piece") != bool(row.box) or (row.role == "piece" and not _lies(row)):
+            what = f"a piece {list(row.box)} by axes {list(row.axes)} of {row.tensor}{list(row.shape)}"
+            findings.add("FVC340", what, *_where(device, fabric, k))
+            continue
+        if (
+            row.role not in ("output", "piece", "inner", "boundary")
+            or told != bool(row.tensor)
+            or told != bool(row.dtype)
+        ):
             findings.add("FVC340", f"role {row.role!r} of tensor {row.tensor!r}", *_where(device, fabric, k))
-        elif told and (row.dtype not in _BYTES or not _gives(fabric.units()[k], row.shape)):
+        elif told and (row.dtype not in _BYTES or not _gives(fabric.units()[k], _sizes(row.box) or row.shape)):
             what = f"{row.tensor}{list(row.shape)} is not what the unit gives"
             findings.add("FVC340", what, *_where(device, fabric, k))
 
@@ -248,6 +257,18 @@ def _folding(device: str, fabric: Fabric, findings: Findings) -> None:
         findings.add("FVC340", "the folding metadata has other engines, layers or dies than the units", device)
     if any(e != f"{device}/{die}/{e.rpartition('/')[2]}" for e, _, die in told):
         findings.add("FVC340", "an engine's name does not say where it stands", device)
+
+
+def _sizes(box: Sequence[int]) -> tuple[int, ...]:
+    return tuple(b - a for a, b in zip(box[0::2], box[1::2], strict=True))
+
+
+def _lies(row: UnitRow) -> bool:
+    """Whether a piece's box lies in its tensor, and its axes are an order of the four."""
+    if len(row.box) != 8 or sorted(row.axes) != [0, 1, 2, 3] or min(row.shape, default=1) < 1:
+        return False
+    inside = zip(row.box[0::2], row.box[1::2], storage4(row.shape), strict=True)
+    return all(0 <= a < b <= n for a, b, n in inside)
 
 
 def _gives(ins: Instruction, shape: tuple[int, ...]) -> bool:
@@ -326,8 +347,8 @@ def _pairs(channels: dict[int, Channel], ends: dict[int, dict[str, Instruction]]
 
 
 def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
-    """FVC347: every copy of the net stands by itself and makes each tensor once, and every output of the graph that the
-    host does not make reaches it from each."""
+    """FVC347: every copy of the net stands by itself and makes each tensor once, no two pieces of it overlap, and every
+    output of the graph that the host does not make reaches it from each."""
     copy_of, strange = copies_of(programs)
     for at, k in strange[:8]:
         fabric = programs[at].fabric
@@ -335,9 +356,15 @@ def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
         findings.add("FVC347", "the unit serves no copy of the net, or several", *_where(programs[at].name, fabric, k))
     copies = range(programs[0].replicas)
     made: list[set[str]] = [set() for _ in copies]
+    pieces: list[dict[str, list[tuple[int, ...]]]] = [{} for _ in copies]
     for at, p in enumerate(programs):
         assert p.fabric is not None
         for k, row in enumerate(p.fabric.rows):
+            if row.role == "piece":
+                others = pieces[copy_of[(at, k)]].setdefault(row.tensor, [])
+                if any(_overlap(row.box, box) for box in others):
+                    findings.add("FVC347", f"a piece of {row.tensor} is made twice", *_where(p.name, p.fabric, k))
+                others.append(row.box)
             if row.role != "output":
                 continue
             own = made[copy_of[(at, k)]]
@@ -345,6 +372,8 @@ def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
                 findings.add("FVC347", f"{row.tensor} is made twice", *_where(p.name, p.fabric, k))
             own.add(row.tensor)
     for copy in copies:
+        for name in sorted(set(pieces[copy]) - made[copy]):
+            findings.add("FVC347", f"{name} is made in pieces that nothing puts together", programs[0].name)
         if made[copy] != made[0]:
             other = sorted(made[copy] ^ made[0])[0]
             findings.add("FVC347", f"copies 0 and {copy} do not both make {other}", programs[0].name)
@@ -359,6 +388,11 @@ def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
                 findings.add("FVC347", f"output {name}{of} never reaches the host", programs[0].name)
     if any((p.outputs, p.aliases) != (programs[0].outputs, programs[0].aliases) for p in programs):
         findings.add("FVC347", "the binaries disagree on outputs or aliases", programs[0].name)
+
+
+def _overlap(a: Sequence[int], b: Sequence[int]) -> bool:
+    ends = zip(a[0::2], a[1::2], b[0::2], b[1::2], strict=True)
+    return all(low < other_high and other_low < high for low, high, other_low, other_high in ends)
 
 
 def _circle(fabric: Fabric) -> list[int]:

@@ -229,6 +229,12 @@ def _cat(f: dict[str, int]) -> Ports:
     return Ports(inputs, (_x(f, f["pe"], f["pixels"] * sum(sizes) // f["pe"]),), {})
 
 
+def _add(f: dict[str, int]) -> Ports:
+    _need(2 <= f["inputs"] <= MAX_INPUTS, f"{f['inputs']} inputs, 2 to {MAX_INPUTS} are possible")
+    words = _folded(f)
+    return Ports((_x(f, f["pe"], words),) * f["inputs"], (_y(f, f["pe"], words),), {})
+
+
 def _dup(f: dict[str, int]) -> Ports:
     port = _x(f, f["pe"], _folded(f))
     _need(f["outputs"] > 1, "duplicates to fewer than two")
@@ -279,5 +285,6 @@ _RULES = {
     "SRC": lambda f: _boundary(f, True), "SNK": lambda f: _boundary(f, False), "PAD": _pad, "WIN": _win,
     "MVAU": _mvau, "VVAU": _vvau, "REQ": _req, "THR": _thr, "TAB": _tab, "POOL": _pool, "SUM": _sum, "BIN": _bin,
     "CAT": _cat, "DUP": _dup, "DWC": _dwc, "CROP": _crop, "UPS": _ups, "BUF": _buf, "ARG": _arg,
+    "ADD": _add,
 }  # fmt: skip
 __all__ = ["Illegal", "Port", "Ports", "container_bytes", "operand", "ports", "value_range"]

@@ -24,14 +24,21 @@ class FabricDie:
 
 @dataclass(frozen=True, slots=True)
 class UnitRow:
-    """What a unit belongs to. role "output": its stream (port 0) is `tensor` in the order n, h, w, c of storage4."""
+    """What a unit belongs to. role "output": its stream (port 0) is `tensor` in the order n, h, w, c of storage4.
+
+    role "piece": it is a box of the tensor that another unit gives as a whole; `axes` are the storage axes of its
+    n, c, h, w.
+    """
 
     engine: str  # "u280-0/SLR1/conv1"
     node: str  # ONNX node name
-    role: str  # "output" | "inner" | "boundary"
-    tensor: str  # "" unless role is output
+    role: str  # "output" | "piece" | "inner" | "boundary"
+    tensor: str  # "" unless role is output or piece
     dtype: str
     shape: tuple[int, ...]  # ONNX shape of the tensor
+    task: str = ""  # the slice of the layer, "conv1#0"
+    box: tuple[int, ...] = ()  # of a piece: storage4 bounds n0, n1, c0, c1, h0, h1, w0, w1
+    axes: tuple[int, ...] = ()  # of a piece
 
 
 @dataclass(slots=True)

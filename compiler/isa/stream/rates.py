@@ -20,7 +20,8 @@ Ints = NDArray[np.int64]
 
 # Pipeline depths in cycles from the last operand to the result. Assumptions of this project, to be calibrated by
 # synthesis: FINN's HLS units take about ten cycles, moving units two.
-LATENCY_CYCLES = {"MVAU": 12, "VVAU": 12, "REQ": 8, "THR": 6, "POOL": 6, "SUM": 6, "BIN": 8, "TAB": 3, "ARG": 3}
+LATENCY_CYCLES = {"MVAU": 12, "VVAU": 12, "REQ": 8, "THR": 6, "POOL": 6, "SUM": 6, "BIN": 8, "TAB": 3, "ARG": 3,
+                  "ADD": 4}  # fmt: skip
 MOVE_CYCLES = 2
 
 
@@ -262,7 +263,7 @@ def behaviour(ins: Instruction) -> Behaviour:
         return _reduce(op, words_in, words_in // p.outputs[0].words)
     words = (p.inputs or p.outputs)[0].words
     k = _count(words)
-    reads = [_reads("link" if op == "SRC" else "in0", k)]
+    reads = [_reads("link", k)] if op == "SRC" else [_reads(f"in{q}", k) for q in range(len(p.inputs))]
     writes = [_writes("link", k)] if op == "SNK" else [_writes(f"out{q}", k) for q in range(len(p.outputs))]
     return _one(op, words, reads, writes)
 

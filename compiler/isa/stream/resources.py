@@ -1,7 +1,7 @@
 """What a unit takes of its die: the cost models of `cost_models.finn`, asked with the unit's own fields.
 
 Units that FINN has are asked for under its name and attributes (`finn_node`), which is also what an export writes.
-REQ, TAB, BIN, BUF and the boundary units have no peer: counted from their structure here, not calibrated.
+REQ, TAB, BIN, BUF, ADD and the boundary units have no peer: counted from their structure here, not calibrated.
 """
 
 from __future__ import annotations
@@ -194,6 +194,10 @@ def _cached(op: str, fields: tuple[tuple[str, int], ...], family: str) -> Resour
         return _binary(f)
     if op == "BUF":
         return _frames(f)
+    if op == "ADD":
+        # A carry chain a sum and lane; each input is taken into a register, and so is the result.
+        lane = (f["inputs"] - 1) * f["y_bits"], f["inputs"] * f["x_bits"] + f["y_bits"]
+        return Resources(CONTROL_LUT + f["pe"] * lane[0], CONTROL_FF + f["pe"] * lane[1], 0, 0, 0)
     if op == "CROP":
         width = f["pe"] * f["x_bits"]
         return Resources(CONTROL_LUT + 20, CONTROL_FF + 2 * width, 0, 0, 0)

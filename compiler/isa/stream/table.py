@@ -253,6 +253,13 @@ OPS: tuple[Op, ...] = (
         "index of the greatest channel of each position, 64 bits",
     ),
     Op(
+        0x53,
+        "ADD",
+        NET,
+        (*_ALIKE, Field("inputs", 16, doc="streams that are added, 2 to 8")),
+        "sum of its inputs word by word, wrapping at y_bits: partial sums of a layer sliced by columns",
+    ),
+    Op(
         0x60,
         "PRE",
         NET,

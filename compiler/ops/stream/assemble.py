@@ -14,15 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from compiler.ir.graph import Graph, HostSegment, Node
+from compiler.ir.graph import Conv, Graph, HostSegment, Node
 from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction, LinkSpec
 from compiler.isa.stream.ports import Port, container_bytes, ports
 from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
 from compiler.isa.stream.table import LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
+from compiler.ops.boxes import whole_box
 from compiler.ops.stream.joins import steps
 from compiler.ops.stream.lower import INNER_DEPTH, excess, lower
 from compiler.ops.stream.parts import Constant, Draft, Fold, element, stream_inputs, view
+from compiler.ops.stream.sliced import Join, Part, layer_of, task_of
 from cost_models.network import payload_rate
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster, DieRef, Resources
@@ -136,6 +138,7 @@ class _Assembler:
         self.host_reads: set[str] = set()
         self.ends: dict[tuple[int, str], list[tuple[int, int]]] = {}  # (device, tensor) -> free ends of its stream
         self.inputs: dict[str, list[tuple[int, int]]] = {}
+        self.whole = {n.layer: n.y for n in graph.nodes if isinstance(n, Join)}  # layer that is cut -> its result
         for n in graph.nodes:
             for k, name in enumerate(stream_inputs(graph, n)):
                 self.readers.setdefault(name, []).append((n.name, k))
@@ -153,6 +156,12 @@ class _Assembler:
             self.ends.clear()
             for node in self.graph.nodes:
                 self._engine(node, host_made)
+        known = {own_name(n.name, c): (n, c) for c in range(copies) for n in self.graph.nodes}
+        for net in self.nets.values():
+            net.rows = [
+                replace(row, node=layer_of(known[owner][0]), task=task_of(*known[owner]))
+                for row, owner in zip(net.rows, net.owners, strict=True)
+            ]
         return Assembly(list(self.nets.values()), self.links, copies=copies)
 
     def _seat(self, layer: str) -> Seat:
@@ -183,9 +192,22 @@ class _Assembler:
             net.wire((base + a, p), (base + b, q), owner)
             net.wires[-1].joins = len(ports(engine.units[b].instruction()).inputs) > 1
         end = (base + engine.output[0], engine.output[1])
-        made = self.graph.tensors[node.y]
-        net.rows[end[0]] = UnitRow(name, node.name, "output", node.y, made.dtype.value, made.shape)
+        if not isinstance(node, Part):
+            made = self.graph.tensors[node.y]
+            net.rows[end[0]] = UnitRow(name, node.name, "output", node.y, made.dtype.value, made.shape)
+        if engine.piece is not None and isinstance(node, Conv):
+            self._piece(net, base + engine.piece, name, node)
         self._hand_on(net, owner, name, node.y, end)
+
+    def _piece(self, net: Net, unit: int, engine: str, node: Conv) -> None:
+        """A unit that gives a box of a layer's result, or all of it in another order; sums of some columns are none."""
+        if isinstance(node, Part) and node.reduce != (0, 0):
+            return
+        tensor = self.whole.get(layer_of(node), node.y)
+        made = self.graph.tensors[tensor]
+        box = node.box if isinstance(node, Part) else whole_box(view(self.graph, tensor))
+        row = UnitRow(engine, node.name, "piece", tensor, made.dtype.value, made.shape, "", box, node.axes)
+        net.rows[unit] = row
 
     def _local(self, device: int, tensor: str) -> int:
         """Streams of a tensor that layers on a device read."""

@@ -7,6 +7,7 @@ bias - zx * sum (w - zw); the padding is filled with zx, so it adds nothing.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from compiler.isa.stream.rates import least_buffer, unit_cycles
 from compiler.isa.stream.table import BRAM, HLS, LUTRAM, RTL, URAM
 from compiler.ops.conv_const import requant_plan
 from compiler.ops.stream.buffer import reorder
+from compiler.ops.stream.channels import crop_lanes, take
 from compiler.ops.stream.parts import (
     Element,
     End,
@@ -32,6 +34,7 @@ from compiler.ops.stream.parts import (
     x_fields,
     y_fields,
 )
+from compiler.ops.stream.sliced import Part
 from compiler.requant import pack_vreq, reachable_range
 
 RTL_BITS = 8
@@ -56,9 +59,9 @@ def windowed(node: Conv) -> bool:
 
 @lru_cache(maxsize=4096)
 def weight_bits(node: Conv) -> int:
-    """Bits of w - zw; 1 where all are -1 and +1."""
+    """Bits of w - zw; 1 where all are -1 and +1, and there alone: zeros take a second bit."""
     levels = node.weight_levels
-    return 1 if levels.bipolar else signed_bits(levels.lo, levels.hi)
+    return 1 if levels.bipolar else max(2, signed_bits(levels.lo, levels.hi))
 
 
 @lru_cache(maxsize=4096)
@@ -113,11 +116,21 @@ def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
     pixels = node.y_shape[0] * node.y_shape[2] * node.y_shape[3]
     dw = depthwise(node)
     pe_in = fold.pe if dw else min(fold.simd, n)
-    if node.axes != DEFAULT_AXES:
-        at = reorder(engine, at, view(graph, node.x), node.axes, x, pe_in)
-    elif node.x_shape[0] != 1:
-        raise refuse(node.name, node.op, f"it has a batch of {node.x_shape[0]}")
+    part = node if isinstance(node, Part) else None
+    macs = node.weight.size * pixels
     spatial = (kh, kw) != (1, 1) or node.strides != (1, 1) or any(node.pads)
+    crops = part is not None and part.crops
+    wanted = pe_in if dw or (spatial and not dense_input(node)) else fold.simd
+    through = pe_in if part is None or not crops else crop_lanes(part, wanted, macs // (fold.pe * fold.simd))
+    if node.axes != DEFAULT_AXES:
+        shape = view(graph, node.x)
+        lanes = gcd(through, shape[1])  # the stream's own channels lie along another axis
+        at = reorder(engine, at, shape, node.axes, x, lanes)
+        at = narrow(engine, at, lanes, through, graph.tensors[node.x].elements, x)
+    if part is not None and crops:
+        at = take(engine, at, part, x, through, wanted)
+    if node.axes == DEFAULT_AXES and node.x_shape[0] != 1:
+        raise refuse(node.name, node.op, f"it has a batch of {node.x_shape[0]}")
     if spatial and not dense_input(node):
         if node.x_shape[0] != 1:
             raise refuse(node.name, node.op, "its windows run over an axis of another order")
@@ -134,13 +147,22 @@ def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
             at = window(engine, at, channels, block, image, (kh, kw), node.strides, node.dilations,
                         node.y_shape[2:], x, pe_in, out)  # fmt: skip
     at = _matrix(graph, node, fold, engine, at, x, pixels)
-    at = _activation(graph, node, fold, engine, at, pixels)
-    if node.axes != DEFAULT_AXES:
-        inverse = tuple(int(k) for k in np.argsort(node.axes))
-        y = element(graph.tensors[node.y])
-        at = reorder(engine, at, node.y_shape, inverse, y, engine.units[at[0]].fields["pe"])
+    at = activation(graph, node, fold, engine, at, pixels)
+    if node.axes != DEFAULT_AXES or part is not None:
+        engine.piece = at[0]
+    if node.axes != DEFAULT_AXES and part is None:
+        at = restore(graph, node, engine, at)
     engine.output = at
     return engine
+
+
+def restore(graph: Graph, node: Conv, engine: Engine, at: End) -> End:
+    """The result in the order of its tensor, from that of the operator."""
+    inverse = tuple(int(k) for k in np.argsort(node.axes))
+    y, pe = element(graph.tensors[node.y]), engine.units[at[0]].fields["pe"]
+    lanes = gcd(pe, view(graph, node.y)[1])
+    at = narrow(engine, at, pe, lanes, graph.tensors[node.y].elements, y)
+    return reorder(engine, at, node.y_shape, inverse, y, lanes)
 
 
 def pad(
@@ -189,7 +211,8 @@ def _least(fields: tuple[tuple[str, int], ...]) -> int:
 
 def _matrix(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End | None, x: Element, pixels: int) -> End:
     low, high = input_range(graph, node.x)
-    acc = Element(accumulator_bits(node, low, high), True)
+    bits = accumulator_bits(node, low, high)
+    acc = Element(min(32, bits) if isinstance(node, Part) else bits, True)
     name, m = node.name, node.weight.shape[0]
     common = {"pe": fold.pe, "simd": fold.simd, **x_fields(x), **y_fields(acc), "pixels": pixels}
     common |= {"w_bits": weight_bits(node), "variant": fold.variant, "memory": fold.memory}
@@ -224,12 +247,13 @@ def weights(node: Conv) -> bytes:
     return np.ascontiguousarray(w).astype(f"<i{container_bytes(weight_bits(node))}").tobytes()
 
 
-def _activation(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End, pixels: int) -> End:
+def activation(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End, pixels: int) -> End:
     """Thresholds where the layer has them, else the proved requantiser of every channel; nothing where the layer leaves
     its accumulators."""
     if graph.tensors[node.y].dtype == DType.I32:
         return at
-    acc = Element(engine.units[at[0]].fields["y_bits"], True)
+    fields = engine.units[at[0]].fields
+    acc = Element(fields.get("y_bits", fields["x_bits"]), True)
     y = element(graph.tensors[node.y])
     m = node.weight.shape[0]
     # Accumulators come every so many cycles only: as few lanes as keep up with them.

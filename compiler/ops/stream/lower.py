@@ -12,9 +12,10 @@ from compiler.isa.stream.ports import Illegal, Port, ports
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, unit_resources
 from compiler.isa.stream.table import LUTRAM, MEMORIES, VARIANTS
-from compiler.ops.stream import conv, simple
+from compiler.ops.stream import combine, conv, simple
 from compiler.ops.stream.joins import LEAST_DEPTH, handed_on
 from compiler.ops.stream.parts import Engine, Fold, divisors, refuse, view
+from compiler.ops.stream.sliced import Join
 from cost_models.finn import CaseError
 from device_db.errors import FvcError
 from device_db.model import Resources
@@ -46,6 +47,8 @@ def channels_of(graph: Graph, node: Node) -> int:
 
 def legal_folds(graph: Graph, node: Node, has_uram: bool) -> list[Fold]:
     """Every fold of a layer with its variants and memories."""
+    if isinstance(node, Join):
+        return combine.folds(node)
     if not isinstance(node, Conv):
         return [Fold(pe) for pe in divisors(channels_of(graph, node))]
     out = []
@@ -57,6 +60,8 @@ def legal_folds(graph: Graph, node: Node, has_uram: bool) -> list[Fold]:
 
 def lower(graph: Graph, node: Node, fold: Fold) -> Engine:
     """The engine of a layer. Raises FVC214 for what no streaming engine does."""
+    if isinstance(node, Join):
+        return combine.lower(graph, node, fold)
     if isinstance(node, Conv):
         return conv.lower(graph, node, fold)
     if isinstance(node, Pool):

@@ -15,6 +15,7 @@ from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_res
 from compiler.ops.boxes import whole_box
 from compiler.ops.stream.assemble import Assembly, Seat, engine_id, full_route, own_name
 from compiler.ops.stream.parts import view
+from compiler.ops.stream.sliced import Box, Join, Part
 from compiler.plan.model import ChannelPlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 from device_db.model import Cluster, Resources
@@ -120,11 +121,17 @@ def channels(graph: Graph, cluster: Cluster, assembly: Assembly, seats: Mapping[
         for n in graph.nodes
     } | {"": "host"}
     copies = {own_name(n.name, c): c for c in range(assembly.copies) for n in graph.nodes}
+    whole = {n.layer: n.y for n in graph.nodes if isinstance(n, Join)}
+    pieces = {n.y: (whole[n.layer], n.box) for n in graph.nodes if isinstance(n, Part) and n.reduce == (0, 0)}
+
+    def told(tensor: str) -> tuple[str, Box]:
+        """A row block's tensor is a box of the layer's."""
+        return pieces[tensor] if tensor in pieces else (tensor, whole_box(view(graph, tensor)))
+
     out = []
     for x in assembly.links:
-        box = whole_box(view(graph, x.tensor))
         out.append(
-            ChannelPlan(x.tensor, box, engines[x.source_owner], engines[x.target_owner], x.bits,
+            ChannelPlan(*told(x.tensor), engines[x.source_owner], engines[x.target_owner], x.bits,
                         full_route(cluster, x, seats), 0, 0, x.copy)
         )  # fmt: skip
     for net in assembly.nets:
@@ -134,9 +141,5 @@ def channels(graph: Graph, cluster: Cluster, assembly: Assembly, seats: Mapping[
                 continue
             bits = w.port.words * w.port.width_bits
             way = die_path(cluster, net.device, seats[a].ref.die, seats[b].ref.die)
-            out.append(
-                ChannelPlan(
-                    w.tensor, whole_box(view(graph, w.tensor)), engines[a], engines[b], bits, way, 0, 0, copies[a]
-                )
-            )
+            out.append(ChannelPlan(*told(w.tensor), engines[a], engines[b], bits, way, 0, 0, copies[a]))
     return out

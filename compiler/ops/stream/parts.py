@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import gcd
 
 from compiler.ir.graph import DType, Graph, Node, Tensor, storage4
 from compiler.isa.program import Instruction
@@ -56,6 +57,7 @@ class Engine:
     inputs: list[End] = field(default_factory=list)
     output: End = (0, 0)
     notes: dict[str, object] = field(default_factory=dict)  # folding metadata: proofs of the requantisers
+    piece: int | None = None  # the unit that gives its tensor, or a block of it, in the operator's order n, h, w, c
 
     def unit(self, op: str, fields: dict[str, int], slots: dict[int, tuple[str, Constant]] | None = None) -> int:
         self.units.append(Draft(op, fields, slots or {}))
@@ -121,8 +123,10 @@ def fewest_lanes(pe: int, elements: int, cycles: int) -> int:
 
 
 def narrow(engine: Engine, at: End, pe: int, lanes: int, elements: int, x: Element) -> End:
-    """A width converter where the lanes differ."""
+    """A width converter where the lanes differ; two, by way of what divides both, where neither divides the other."""
     if pe == lanes:
         return at
+    if pe % lanes and lanes % pe:
+        at, pe = narrow(engine, at, pe, gcd(pe, lanes), elements, x), gcd(pe, lanes)
     f = {"pe": pe, "pe_out": lanes, **x_fields(x), "elements": elements}
     return engine.after(engine.unit("DWC", f), at)

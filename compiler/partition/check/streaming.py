@@ -12,12 +12,11 @@ from compiler.isa.check.findings import Findings
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.boxes import whole_box
 from compiler.ops.stream.assemble import Assembly, assemble, engine_id, programs_of
 from compiler.ops.stream.lower import legal, price
 from compiler.ops.stream.measure import channels
-from compiler.ops.stream.parts import view
-from compiler.ops.stream.planned import depths_of, engines_of, fold_of, seats_of
+from compiler.ops.stream.planned import depths_of, engines_of, expanded, fold_of, seats_of, slices_of
+from compiler.ops.stream.sliced import role_of, task_of
 from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play, sums
 from compiler.partition.check.hardware import check_cluster
 from compiler.plan.model import SCHEMA, EnginePlan, Plan
@@ -33,7 +32,13 @@ _PARAMETERS = {"clock_khz", "variant", "memory", "fifo_depths", "fifo_memories"}
 
 def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
     """FVC203 resources, FVC209 wires, FVC220 everything else."""
-    if not _engines(plan, graph, cluster, found):
+    base = graph
+    try:
+        graph = expanded(base, plan)
+    except ValueError as problem:
+        found.add("FVC220", f"no such slices: {problem}", "layers")
+        return
+    if not _engines(plan, base, graph, cluster, found):
         return
     try:
         seats = seats_of(plan, cluster)
@@ -59,31 +64,27 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
     _options(plan, found)
 
 
-def _engines(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> bool:
+def _engines(plan: Plan, base: Graph, graph: Graph, cluster: Cluster, found: Findings) -> bool:
     """Names, dies, folds, layers; False if later rules have nothing to stand on."""
     before = len(found.kept)
     if plan.schema != SCHEMA or not 1 <= plan.replicas <= MOST_COPIES:
         found.add("FVC220", f"schema '{plan.schema}', {plan.replicas} replicas", "schema")
     check_cluster(plan, cluster, found)
     dies = {cluster.die_name(ref): ref for ref in cluster.dies}
-    if [(x.name, x.op) for x in plan.layers] != [(n.name, n.op) for n in graph.nodes]:
+    if [(x.name, x.op) for x in plan.layers] != [(n.name, n.op) for n in base.nodes]:
         found.add("FVC220", "the layers are not those of the graph in its order", "layers")
         return False
-    if len(plan.engines) != len(plan.layers) * plan.replicas:
-        what = f"{len(plan.engines)} engines for {len(plan.layers)} layers of {plan.replicas} copies"
+    slices = [s for c in range(plan.replicas) for s in slices_of(plan, c).values()]
+    count = len(graph.nodes) * plan.replicas
+    if not len(plan.engines) == len(slices) == sum(len(x.slices) for x in plan.layers) == count:
+        what = f"{len(plan.engines)} engines, {len(slices)} slices; {count} layers, parts and joins of all copies"
         found.add("FVC220", what, "engines")
-        return False
-    uneven = next((x for x in plan.layers if len(x.slices) != plan.replicas or x.strategy != "whole"), None)
-    if uneven is not None:
-        found.add("FVC220", "a streaming layer has one slice a copy", f"layers {uneven.name}")
         return False
     used = sorted({dies[d].device for e in plan.engines if (d := f"{e.device}/{e.die}") in dies})
     ranks = {device: rank for rank, device in enumerate(used)}
     order = {step.name: k for k, step in enumerate(graph.steps)}
-    every = [
-        (c, node, layer) for c in range(plan.replicas) for node, layer in zip(graph.nodes, plan.layers, strict=True)
-    ]
-    for e, (copy, node, layer) in zip(plan.engines, every, strict=True):
+    every = [(c, node) for c in range(plan.replicas) for node in graph.nodes]
+    for e, (copy, node), s in zip(plan.engines, every, slices, strict=True):
         where = f"engine {e.id} of {node.name}"
         ref = dies.get(f"{e.device}/{e.die}")
         if ref is None:
@@ -105,16 +106,14 @@ def _engines(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> boo
             found.add("FVC220", why, where)
             continue
         cycles = price(graph, node, fold_of(e), cluster.devices[ref.device].board.family).cycles
-        box = whole_box(view(graph, node.y))
-        s = layer.slices[copy]
+        role, box, reduce = role_of(graph, node)
         told = (s.task, s.engine, s.role, s.box, s.reduce_from, s.reduce_to, s.stage, s.order, s.memory, s.tile)
         meant: tuple[object, ...] = (
-            f"{node.name}#{copy}",
+            task_of(node, copy),
             e.id,
-            "full",
+            role,
             box,
-            0,
-            0,
+            *reduce,
             0,
             order[node.name],
             p["memory"],
@@ -236,25 +235,26 @@ def _options(plan: Plan, found: Findings) -> None:
         found.add("FVC220", f"{plan.predicted['latency_ms']} ms, less asked for", "options.max_latency_ms_milli")
     if o.get("replicas", 1) not in (0, plan.replicas):
         found.add("FVC220", f"{plan.replicas} replicas, {o['replicas']} asked for", "options.replicas")
-    copies = [
-        {x.name: e for x, e in zip(plan.layers, plan.engines[c * len(plan.layers) :], strict=False)}
-        for c in range(plan.replicas)
-    ]
-    for place in copies:
-        _wishes(o, place, found)
+    wanted = {f: n for f, n in o.get("force_split", ()) if n > 1}
+    if wanted and all(x.strategy == "whole" for x in plan.layers):
+        found.add("FVC220", "no layer is cut, though --force-split asks for it", "options.force_split")
+    engines = {e.id: e for e in plan.engines}
+    for copy in range(plan.replicas):
+        _wishes(o, {x.name: [engines[s.engine] for s in x.slices if s.replica == copy] for x in plan.layers}, found)
 
 
-def _wishes(o: dict[str, Any], place: dict[str, EnginePlan], found: Findings) -> None:
+def _wishes(o: dict[str, Any], place: dict[str, list[EnginePlan]], found: Findings) -> None:
     """Anchors, given folds and forbidden cuts of one copy; place: its engines by layer."""
     for name, where in o.get("anchors", ()):
-        if name not in place or where not in (place[name].device, f"{place[name].device}/{place[name].die}"):
+        if name not in place or any(where not in (e.device, f"{e.device}/{e.die}") for e in place[name]):
             found.add("FVC220", f"'{name}' does not stand on {where}", "options.anchors")
     for name, pe, simd, memory, variant in o.get("folds", ()):
-        e = place.get(name)
+        own = place.get(name, [])
+        e = own[0] if len(own) == 1 else None
         have = None if e is None else (e.fold["pe"], e.fold["simd"], e.parameters["memory"], e.parameters["variant"])
         if have is None or have[:2] != (pe, simd) or memory not in ("", have[2]) or variant not in ("", have[3]):
             found.add("FVC220", f"'{name}' has not the fold PE={pe}, SIMD={simd} asked for", "options.folds")
     for a, b in o.get("forbidden_cuts", ()):
-        ends = [f"{place[x].device}/{place[x].die}" for x in (a, b) if x in place]
+        ends = [f"{e.device}/{e.die}" for x in (a, b) for e in place.get(x, ())]
         if len(set(ends)) > 1:
             found.add("FVC220", f"'{a}' and '{b}' stand on different dies", "options.forbidden_cuts")

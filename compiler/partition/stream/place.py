@@ -7,7 +7,7 @@ plans are looked for from there upward by bisection, and the last one is improve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from compiler.isa.stream.program import FabricDie
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Seat, fabric_dies, own_name, stream_inputs
 from compiler.ops.stream.lower import Option, excess, legal_folds, price, priced, undominated
+from compiler.ops.stream.sliced import layer_of
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
 from device_db.errors import FvcError
@@ -105,7 +106,7 @@ def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devi
             if tensor in maker:
                 edges.append((maker[tensor], k, graph.tensors[tensor].bytes * 8))
     cuts = [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number]
-    anchors = _anchors(graph, cluster, options, refs, number)
+    anchors = _anchors(graph, cluster, options, refs)
     starts = [c * len(graph.nodes) for c in range(copies)]
     return Problem(
         graph, graph.nodes * copies, every * copies, [undominated(own) for own in every] * copies,
@@ -154,17 +155,18 @@ def _given(
     return tuple(sorted(found, key=lambda o: o.cycles))
 
 
-def _anchors(
-    graph: Graph, cluster: Cluster, options: PartitionOptions, refs: list[DieRef], number: Mapping[str, int]
-) -> dict[int, set[int]]:
+def _anchors(graph: Graph, cluster: Cluster, options: PartitionOptions, refs: list[DieRef]) -> dict[int, set[int]]:
     out: dict[int, set[int]] = {}
+    slices: dict[str, list[int]] = {}
+    for k, n in enumerate(graph.nodes):
+        slices.setdefault(layer_of(n), []).append(k)
     for layer, place in options.anchors:
-        if layer not in number:
+        if layer not in slices:
             raise FvcError("FVC206", f"--anchor names no layer: '{layer}'", help=("fvc explain DIR lists them",))
         here = {k for k, r in enumerate(refs) if place in (cluster.die_name(r), cluster.devices[r.device].name)}
         if not here:
             raise FvcError("FVC206", f"--anchor names no die of the cluster: '{place}'", help=("like u280-0/SLR1",))
-        out[number[layer]] = here
+        out |= dict.fromkeys(slices[layer], here)
     return out
 
 

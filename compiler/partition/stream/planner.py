@@ -12,7 +12,6 @@ from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work, cycle_ps
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.boxes import whole_box
 from compiler.ops.stream.assemble import (
     Assembly,
     assemble,
@@ -24,13 +23,14 @@ from compiler.ops.stream.assemble import (
 from compiler.ops.stream.joins import LEAST_DEPTH
 from compiler.ops.stream.lower import price
 from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, die_use, engine_use, link_ps
-from compiler.ops.stream.parts import view
+from compiler.ops.stream.sliced import WHOLE, Cuts, expand, layer_of, role_of, task_of
 from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.prediction.predict import number
 from compiler.partition.stream.copies import MOST_COPIES, Arrangement, most_first, rates
 from compiler.partition.stream.depths import Depths, derive
 from compiler.partition.stream.figures import predict
+from compiler.partition.stream.forced import forced, notes_of
 from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.place import TYPES, Placement, Problem, amounts, does_not_fit, make_problem
@@ -68,8 +68,8 @@ def validate(options: PartitionOptions) -> None:
         bad(f"{options.replicas} copies of the net", f"use --replicas {MOST_COPIES} or fewer")
     if options.cores is not None:
         bad("--cores counts tiled engines", "leave --cores out")
-    if options.force_split:
-        bad("layers are not sliced", "leave --force-split out, or use --style tiled")
+    if any(f not in ("Pm", "Pn") for f, n in options.force_split if n > 1):
+        bad("layers are sliced by output channels (Pm) and input channels (Pn)", "use --force-split Pm=2 or Pn=2")
     if options.memory == "external":
         bad("weights stand on the chip", "use --memory auto, bram or uram")
 
@@ -116,7 +116,7 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     from compiler.partition.check import check_plan
     from compiler.partition.infeasible import refused
 
-    plan = _best(graph, cluster, options, devices)
+    plan = _best(graph, forced(graph, options), cluster, options, devices)
     check_limits(plan, graph, cluster, options, search=False)
     findings = check_plan(plan, graph, cluster)
     if findings:
@@ -124,16 +124,17 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     return plan
 
 
-def _best(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
+def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
     """The plan with the number of copies asked for, or with as many as give the most frames a second: the numbers are
     tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give."""
+    graph = expand(base, cuts)
     one = make_problem(graph, cluster, options, devices)
     host_ps = sum(w.time_ps for w in work_of(graph, options))
     offered = rates(one, host_ps)
     ranked = most_first(offered)
     bounds = {r.copies: r.frame_ps for r in offered}
     if options.replicas:
-        plan = _plan(graph, cluster, options, devices, options.replicas, None)
+        plan = _plan((base, cuts), cluster, options, devices, options.replicas, None)
         auto = ranked[0].copies if ranked else 1
         fps = float(plan.predicted["fps"])
         if auto != plan.replicas and plan.replicas in bounds:  # a bound scaled by what this plan really gives
@@ -153,7 +154,7 @@ def _best(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: in
         if r.copies >= least:  # what joins layers is in no bound: where so many did not fit, more will not
             continue
         try:
-            plan = _plan(graph, cluster, options, devices, r.copies, ranked[0].frame_ps)
+            plan = _plan((base, cuts), cluster, options, devices, r.copies, ranked[0].frame_ps)
         except FvcError as error:
             if error.exit_code != 1:
                 raise
@@ -177,9 +178,16 @@ def _told(plan: Plan, auto: int, fps: float) -> Plan:
 
 
 def _plan(
-    graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int, any_ps: int | None
+    whole: tuple[Graph, Cuts],
+    cluster: Cluster,
+    options: PartitionOptions,
+    devices: int,
+    copies: int,
+    any_ps: int | None,
 ) -> Plan:
-    """any_ps: where the number of copies was free, what bounds the interval with any number."""
+    """whole: the graph with the layers that are cut. any_ps: where the number of copies was free, what bounds the
+    interval with any number."""
+    graph = expand(*whole)
     work = work_of(graph, options)
     host_ps = copies * sum(w.time_ps for w in work)
     slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
@@ -200,7 +208,9 @@ def _plan(
         over = _over(cluster, programs)
         if not over:
             proved = _sharper(problem, proved, pace)
-            return _assembled(graph, cluster, options, found, assembly, depths, programs, work, pace, proved, any_ps)
+            return _assembled(
+                whole, graph, cluster, options, found, assembly, depths, programs, work, pace, proved, any_ps
+            )
         _hold_back(problem, found, programs, over, held, turn)
         budgets = [
             [have - less for have, less in zip(b, h, strict=True)] for b, h in zip(problem.budgets, held, strict=True)
@@ -291,6 +301,7 @@ def _hold_back(
 
 
 def _assembled(
+    whole: tuple[Graph, Cuts],
     graph: Graph,
     cluster: Cluster,
     options: PartitionOptions,
@@ -303,7 +314,8 @@ def _assembled(
     proved: Bound,
     any_ps: int | None,
 ) -> Plan:
-    """The plan of a netlist."""
+    """The plan of a netlist; graph: that of `whole` with its cuts."""
+    base, cuts = whole
     seats = found.seats
     use = {k: v for p in programs for k, v in engine_use(p).items()}
     ranks = {n.device: n.rank for n in assembly.nets}
@@ -315,7 +327,7 @@ def _assembled(
         own = own_name(node.name, copy)
         seat = seats[own]
         name = engine_id(cluster, graph, node.name, seat.ref, copy)
-        names[name] = node.name
+        names[name] = layer_of(node)
         r = use[name] + assembly.excess.get(own, Resources())
         die = cluster.die(seat.ref)
         parameters = {
@@ -333,12 +345,13 @@ def _assembled(
             )
         )  # fmt: skip
         cycles = price(graph, node, seat.fold, fabric_dies(cluster, seat.ref.device)[0].family).cycles
-        box = whole_box(view(graph, node.y))
-        memory = MEMORIES[seat.fold.memory]
-        parts.setdefault(node.name, []).append(
-            SlicePlan(f"{node.name}#{copy}", name, "full", box, 0, 0, 0, order[node.name], memory, {}, cycles, copy)
+        role, box, (low, high) = role_of(graph, node)
+        memory, at = MEMORIES[seat.fold.memory], order[node.name]
+        parts.setdefault(layer_of(node), []).append(
+            SlicePlan(task_of(node, copy), name, role, box, low, high, 0, at, memory, {}, cycles, copy)
         )
-    layers = [LayerPlan(n.name, n.op, "whole", tuple(parts[n.name])) for n in graph.nodes]
+    cut = dict(cuts)
+    layers = [LayerPlan(n.name, n.op, cut.get(n.name, WHOLE).name, tuple(parts[n.name])) for n in base.nodes]
     hosts = tuple(
         HostSegmentPlan(s.name, s.nodes, s.reason, 0, order[s.name], host_time_ns(s.name, options))
         for s in graph.steps
@@ -352,14 +365,14 @@ def _assembled(
         model={"name": graph.name},
         cluster={"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]},
         options=options.as_json(),
-        solver=_solver(proved, predicted, cluster, options, work, assembly.copies, any_ps),
+        solver=_solver(proved, predicted, cluster, options, work, assembly.copies, any_ps, cuts),
         engines=tuple(engines),
         layers=tuple(layers),
         channels=tuple(channels(graph, cluster, assembly, seats)),
         host_segments=hosts,
         predicted=predicted,
         replicas=assembly.copies,
-        fallbacks=tuple(graph.fallbacks),
+        fallbacks=(*graph.fallbacks, *notes_of(base, cuts, options)),
     )
 
 
@@ -371,6 +384,7 @@ def _solver(
     work: list[Work],
     copies: int,
     any_ps: int | None,
+    cuts: Cuts,
 ) -> SolverPlan:
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     slowest_ps = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
@@ -391,10 +405,11 @@ def _solver(
     scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
     if options.folds:
         scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
+    kept = f"{len(cuts)} layers cut as --force-split asks, the others whole" if cuts else "layers whole"
     if any_ps is not None:
-        told = f"layers whole, any number of copies up to {MOST_COPIES}, frames dealt out in turn"
+        told = f"{kept}, any number of copies up to {MOST_COPIES}, frames dealt out in turn"
     else:
-        told = "layers whole, " + (
+        told = f"{kept}, " + (
             "one copy of each" if copies == 1 else f"{copies} copies of each, frames dealt out in turn"
         )
     scope = (*scope, "every die that the anchors allow", told, SHORTEST_FIFOS)
