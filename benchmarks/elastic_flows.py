@@ -26,7 +26,8 @@ from cost_models.economics import economics
 from device_db.model import Resources
 from device_db.topology import transport
 
-RELEASED_SECONDS, JOINT_SECONDS = 0.8, 12.0  # deterministic: of one placement, of one whole search
+RELEASED_SECONDS, JOINT_SECONDS = 1.5, 12.0  # deterministic: of one placement, of one whole search
+LAST_SECONDS = 8.0  # of the released formulation at the interval that it ends with
 Place = list[tuple[int, int]]  # (slot, option) a layer
 
 
@@ -81,18 +82,22 @@ def in_order(p: Streaming, copies: int) -> Found | None:
 
 
 def elastic_df(p: Streaming, copies: int) -> Found | None:
-    def attempt(interval: int) -> Found | None:
+    def attempt(interval: int, seconds: float = RELEASED_SECONDS) -> Found | None:
         picks = pick(p, interval)
         if picks is None:
             return None
-        answer = solve(fixed(p, picks, interval, "released", copies), Settings(limit=RELEASED_SECONDS))
+        answer = solve(fixed(p, picks, interval, "released", copies), Settings(limit=seconds))
         if not answer.assignment:
             return None
         place = [(s, k) for (s, _), k in zip(answer.assignment, picks * copies, strict=True)]
         details = {"status": answer.status, "crossing_cost": answer.objective, "crossing_cost_bound": answer.bound}
         return Found(place, _slowest(p, place), details)
 
-    return least(p, attempt)
+    found = least(p, attempt)
+    if found is None or found.details["status"] == "OPTIMAL":
+        return found
+    again = attempt(found.interval, LAST_SECONDS)
+    return found if again is None or again.interval > found.interval else again
 
 
 def fvc(p: Streaming, copies: int) -> Found | None:

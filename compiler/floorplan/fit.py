@@ -18,7 +18,8 @@ from compiler.floorplan.prices import decide
 from compiler.floorplan.problem import FixedCase
 from compiler.partition.constraints.rows import Row, average, resources
 
-DECISION_SECONDS = 1e-4
+DECISION_SECONDS = 3e-4  # deterministic price of a decision by prices
+SOLVE_SECONDS = 0.006  # and of a model, to write and to simplify
 
 
 def slot_rows(case: FixedCase, slots: frozenset[int]) -> list[Row]:
@@ -84,6 +85,7 @@ class Fit:
     def _solve(self, rows: list[Row], kernels: list[int]) -> bool:
         from ortools.sat.python import cp_model
 
+        self.clock.charge(SOLVE_SECONDS)
         model = cp_model.CpModel()
         pick = {n: [model.new_bool_var("") for _ in self.case.versions[n]] for n in kernels}
         for literals in pick.values():
