@@ -402,6 +402,8 @@ def _solver(
     status = "OPTIMAL" if objective <= bound else "FEASIBLE"
     gap = round((objective - bound) / objective, 6) if objective else 0.0
     notes = (f"{options.workers} workers: the plan may differ from run to run",) if options.workers > 1 else ()
+    if copies > 1:
+        notes = (f"{copies} copies of the net: frame f goes to copy f mod {copies}", *notes)
     scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
     if options.folds:
         scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
