@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from compiler.executor.channels import Fifo
 from compiler.executor.decode import MAX_TOKENS, QUEUES, SEND, TAKE, Agent, describe, locate
@@ -14,13 +16,24 @@ from compiler.executor.faults import DEADLOCK, MESSAGE, TOKENS, Fault, MachineEr
 from compiler.executor.host import Host
 from compiler.isa.table import HOST_RANK, Queue
 
+if TYPE_CHECKING:
+    from compiler.executor.stream.bridges import Fabrics
+
 
 class Run:
     """The event loop: agents that may have something to do, woken by tokens and messages."""
 
     def __init__(
-        self, agents: list[Agent], host: Host, channels: dict[int, Fifo], iterations: int, seed: int | None
+        self,
+        agents: list[Agent],
+        host: Host,
+        channels: dict[int, Fifo],
+        iterations: int,
+        seed: int | None,
+        fabrics: Fabrics | None = None,
     ) -> None:
+        self.fabrics = fabrics
+        self.fabrics_due = fabrics is not None
         self.agents = agents
         self.host = host
         self.channels = channels
@@ -48,7 +61,10 @@ class Run:
         """Runs until nothing can move; raises the deadlock report if something was left to do."""
         for agent in self.agents:
             self.wake(agent)
-        while self.ready or self.host_due:
+        while self.ready or self.host_due or self.fabrics_due:
+            if self.fabrics_due:
+                self.fabrics_due = False
+                self._advance_fabrics()
             if self.host_due and (self.random is None or not self.ready or self.random.random() < 0.3):
                 self.host_due = False
                 self._advance_host()
@@ -70,10 +86,20 @@ class Run:
             moved = self.host.advance()
         except Fault as fault:
             raise MachineError(fault.code, fault.what) from fault
+        self.fabrics_due = self.fabrics is not None and (self.fabrics_due or bool(moved))
+        self._wake_ends(moved)
+
+    def _wake_ends(self, moved: Iterable[int]) -> None:
         for channel in moved:
             for kind in (SEND, TAKE):
                 for agent in self.by_end.get((channel, kind), ()):
                     self.wake(agent)
+
+    def _advance_fabrics(self) -> None:
+        assert self.fabrics is not None
+        moved = self.fabrics.advance()
+        self.host_due = self.host_due or bool(moved)
+        self._wake_ends(moved)
 
     def _advance(self, agent: Agent, limit: int) -> bool:
         """Runs the queue until it blocks or `limit` instructions are done; True if it could go on."""
@@ -136,14 +162,17 @@ class Run:
     def _moved(self, rank: int, channel: int, kind: int) -> None:
         if rank == HOST_RANK:
             self.host_due = True
+        elif self.fabrics is not None and rank in self.fabrics.ranks:
+            self.fabrics_due = True
         else:
             for agent in self.by_end.get((channel, kind), ()):
                 self.wake(agent)
 
     def _finish(self) -> None:
         stuck = [a for a in self.agents if a.iteration < self.iterations]
-        if stuck or not self.host.finished:
-            lines = [self._blocked(a) for a in stuck] + self.host.waiting()
+        units = self.fabrics.waiting() if self.fabrics is not None else []
+        if stuck or units or not self.host.finished:
+            lines = [self._blocked(a) for a in stuck] + units + self.host.waiting()
             raise MachineError(DEADLOCK, f"deadlock: {len(stuck)} queues wait for ever", where=tuple(lines[:40]))
         for core in {id(a.core): a.core for a in self.agents}.values():
             marking = [n for row in core.program.marking for n in row]

@@ -8,7 +8,7 @@ table, and nothing of how programs are made: whatever order tokens and channels 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -22,6 +22,10 @@ from compiler.executor.makers import Makers
 from compiler.executor.observe import AccumulatorHook, OutputHook, OutputMap
 from compiler.isa.program import DeviceProgram
 from compiler.isa.table import HOST_RANK, Flag, Queue
+
+if TYPE_CHECKING:
+    from compiler.executor.stream.bridges import Fabrics
+    from compiler.executor.stream.run import FabricRun
 
 Array = NDArray[Any]
 
@@ -57,9 +61,10 @@ class Machine:
         ranks = [rank for p in programs for rank in p.ranks]
         if len(set(ranks)) != len(ranks) or HOST_RANK in ranks:
             raise MachineError(ILLEGAL, f"core ranks are not distinct: {ranks}")
-        self.streaming = any(p.fabric is not None for p in programs)
-        if self.streaming and any(p.cores for p in programs):
-            raise MachineError(ILLEGAL, "cores and streaming engines in one cluster: this executor runs one style")
+        self.mixed = any(p.fabric is not None for p in programs) and any(p.cores for p in programs)
+        self.streaming = not self.mixed and any(p.fabric is not None for p in programs)
+        if self.mixed and self.replicas > 1:
+            raise MachineError(ILLEGAL, f"{self.replicas} replicas with streaming engines")
         self._deepest = max((p.stages for p in programs), default=0)
 
     def run(
@@ -116,8 +121,15 @@ class Machine:
                 agents.append(Agent(len(agents), core, queue, steps))
         self.counters = Counters(iterations=self._iterations)
         if frames:
-            Run(agents, host, channels, self._iterations, order_seed).loop()
+            fabrics: Fabrics | None = None
+            if self.mixed:
+                from compiler.executor.stream.bridges import Fabrics
+
+                fabrics = Fabrics(self.programs, channels, len(frames), self._iterations, on_output, order_seed)
+            Run(agents, host, channels, self._iterations, order_seed, fabrics).loop()
             self._count(agents)
+            if fabrics is not None:
+                self._count_units(fabrics.runs, len(frames))
             self.counters.message_bytes = sum(f.sent_bytes for f in channels.values())
         return host
 
@@ -129,11 +141,15 @@ class Machine:
 
         runs = run_fabrics(self.programs, channels, host, frames, on_output, order_seed)
         self.counters = Counters(iterations=frames, message_bytes=sum(f.sent_bytes for f in channels.values()))
+        self._count_units(runs, frames)
+        return host
+
+    def _count_units(self, runs: list[FabricRun], frames: int) -> None:
+        """A unit counts as one instruction a frame."""
         for r in runs:
             self.counters.macs += r.macs
             for unit in r.units:
                 self.counters.instructions[unit.ins.op] = self.counters.instructions.get(unit.ins.op, 0) + unit.frames
-        return host
 
     def _replica_of_rank(self) -> dict[int, int]:
         """Ranks joined by channels belong together; the host's message table says which replica they are."""

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 
 from compiler.ir.graph import Graph, HostSegment, Node, storage4
 from compiler.ops.boxes import box_elements, hull, intersect, whole_box
+from compiler.ops.region import Region
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.pieces import HOST, Decision, Slot, strategy_of
 from compiler.partition.protocols import Ops, Routes
@@ -32,6 +33,7 @@ from compiler.plan.model import (
     XferPlan,
 )
 from cost_models.primitives import cycles_ps
+from device_db.model import DieRef
 
 
 @dataclass(slots=True)
@@ -108,6 +110,7 @@ class _Builder:
         self.partials: list[tuple[str, Box, _Source, str, int]] = []
         self.routes = routes
         self.by_id = {s.id: s for s in slots.values()}
+        self.regions = {s.name: s for s in graph.steps if isinstance(s, Region)}
         self.ends: list[tuple[int, int]] = []  # (end within an iteration, serial) of tasks and segments
         self.clock = dict.fromkeys(slots, 0)
         self.hop = hop
@@ -119,13 +122,19 @@ class _Builder:
                 self.sources[root] = [_Source(tensor_box(graph, root), HOST, 0)]
 
     def route(self, a: str, b: str) -> tuple[str, ...]:
-        return self.routes.route(self.by_id[a].ref if a != HOST else None, self.by_id[b].ref if b != HOST else None)
+        return self.routes.route(self._ref(a), self._ref(b))
+
+    def _ref(self, end: str) -> DieRef | None:
+        if end == HOST:
+            return None
+        return self.regions[end].ref if end in self.regions else self.by_id[end].ref
 
     def _lag(self, source: _Source, engine: str) -> int:
         """The least stage of a reader on `engine`."""
         if not self.pipelined or source.engine == engine:
             return source.stage
-        return source.stage + (1 if HOST in (source.engine, engine) else self.hop)
+        near = {HOST, *self.regions}
+        return source.stage + (1 if near & {source.engine, engine} else self.hop)
 
     def _reads(self, tensor: str, box: Box) -> list[_Source]:
         return [s for s in self.sources.get(tensor, []) if intersect(s.box, box) is not None]
@@ -139,17 +148,18 @@ class _Builder:
     def _host(self, seg: HostSegment) -> None:
         g = self.graph
         stage = self.host_floor.get(seg.name, 0)
+        end, lag = (seg.name, seg.lag) if isinstance(seg, Region) else (HOST, 0)
         for name in seg.inputs:
             for s in self.sources.get(g.root(name), []):
-                stage = max(stage, self._lag(s, HOST))
+                stage = max(stage, self._lag(s, end))
         for name in seg.inputs:
             root = g.root(name)
             if root in g.tensors:
-                self.needs.setdefault((root, HOST), []).append((tensor_box(g, root), stage))
+                self.needs.setdefault((root, end), []).append((tensor_box(g, root), stage))
         for name in seg.outputs:
             root = g.root(name)
             if root in g.tensors or root in g.host_tensors:
-                self.sources[root] = [_Source(tensor_box(g, root), HOST, stage)]
+                self.sources[root] = [_Source(tensor_box(g, root), end, stage + lag)]
         time_ns = host_time_ns(seg.name, self.options)
         self.hosts.append(
             HostSegmentPlan(

@@ -84,6 +84,11 @@ def _judged(
     return plan
 
 
+def plan_on(graph: Graph, cluster: Cluster, options: PartitionOptions, book: CostBook, here: list[Place]) -> Plan:
+    """One copy of the pipeline on these places, not judged yet: the tiled side of a mixed plan."""
+    return _plan(graph, cluster, options, book, here, 1)
+
+
 def _plan(
     graph: Graph, cluster: Cluster, options: PartitionOptions, book: CostBook, here: list[Place], replicas: int
 ) -> Plan:

@@ -35,7 +35,8 @@ def _plain(value: Any) -> Any:
             raise ValueError("JSON has no form of NaN or infinity")
         return int(value) if value.is_integer() else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kept = (f for f in dataclasses.fields(value) if getattr(value, f.name) or f.metadata.get("unless") != "empty")
+        return {f.name: _plain(getattr(value, f.name)) for f in kept}
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

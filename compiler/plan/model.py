@@ -116,6 +116,36 @@ class HostSegmentPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class BridgePlan:
+    """One tensor between a region and what is not of it: a frame buffer on the side of the streams."""
+
+    tensor: str
+    layer: str  # whose engine the bridge belongs to: the tensor's maker, or its first reader in the region
+    out: bool  # from the region
+    frames: int  # frame slots
+
+
+@dataclass(frozen=True, slots=True)
+class RegionPlan:
+    """Layers whose streaming engines are joined by streams, in a plan that has tiled engines too.
+
+    To the rest of the plan it is one thing that takes whole tensors at `stage` and has made whole tensors by
+    `stage + lag`; its layers' slices bear its stage and order."""
+
+    name: str  # "region0"
+    device: str
+    die: str  # on which its bridges stand
+    rank: int
+    layers: tuple[str, ...]
+    stage: int
+    lag: int  # frames from the start of one until what is made of it leaves
+    order: int
+    pace_ps: int  # a frame, by its slowest unit
+    latency_ps: int  # from the whole input to the whole output, alone
+    bridges: tuple[BridgePlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SolverPlan:
     status: str  # OPTIMAL | FEASIBLE
     objective: int  # interval in reference-clock cycles (throughput) or latency (latency)
@@ -142,3 +172,4 @@ class Plan:
     predicted: dict[str, Any]
     replicas: int = 1
     fallbacks: tuple[str, ...] = field(default=())
+    regions: tuple[RegionPlan, ...] = field(default=(), metadata={"unless": "empty"})  # not in plan.json if empty

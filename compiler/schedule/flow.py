@@ -12,6 +12,7 @@ from compiler.ir.graph import Graph, Node, storage4
 from compiler.isa.table import HOST_RANK
 from compiler.ops import input_boxes, partial_name
 from compiler.ops.boxes import bounding, box_elements, intersect, whole_box
+from compiler.ops.region import Region
 from compiler.plan.model import Box, Plan, SlicePlan
 from device_db.errors import FvcError
 
@@ -41,6 +42,7 @@ class Piece:
     stage: int
     order: int
     task: str | None
+    region: str = ""  # of streaming engines that makes it
 
     @property
     def key(self) -> Key:
@@ -55,10 +57,11 @@ class Transfer:
     box: Box
     target: int
     readers: list[tuple[str | None, int]] = field(default_factory=list)
+    region: str = ""  # of streaming engines that receives it
 
     @property
-    def key(self) -> tuple[Key, str, int, Box]:
-        return (self.piece.key, self.piece.tensor, self.target, self.box)
+    def key(self) -> tuple[Key, str, int, Box, str]:
+        return (self.piece.key, self.piece.tensor, self.target, self.box, self.region)
 
 
 @dataclass(slots=True)
@@ -88,7 +91,11 @@ def build_flow(graph: Graph, plan: Plan, replica: int) -> Flow:
             root = graph.root(name)
             if root in graph.tensors:
                 box = whole_box(storage4(graph.tensors[root].shape))
-                pieces[root] = [Piece(root, box, HOST_RANK, placed.stage, placed.order, None)]
+                if isinstance(segment, Region):
+                    made = placed.stage + segment.lag
+                    pieces[root] = [Piece(root, box, segment.rank, made, placed.order, None, segment.name)]
+                else:
+                    pieces[root] = [Piece(root, box, HOST_RANK, placed.stage, placed.order, None)]
     found: list[TaskRef] = []
     for layer in plan.layers:
         node = nodes[layer.name]
@@ -121,19 +128,19 @@ def build_flow(graph: Graph, plan: Plan, replica: int) -> Flow:
 def _transfers(graph: Graph, plan: Plan, tasks: list[TaskRef], pieces: dict[str, list[Piece]]) -> list[Transfer]:
     out: dict[tuple[str, int, int, str], Transfer] = {}
 
-    def need(tensor: str, box: Box, rank: int, task: str | None, stage: int) -> None:
+    def need(tensor: str, box: Box, rank: int, task: str | None, stage: int, region: str = "") -> None:
         covered = 0
         for k, piece in enumerate(pieces.get(tensor, [])):
             common = intersect(piece.box, box)
             if common is None:
                 continue
             covered += box_elements(common)
-            if piece.rank == rank:
+            if piece.rank == rank and not region:  # regions of one device send each other messages, too
                 continue
-            key = (tensor, rank, k, "")
+            key = (tensor, rank, k, region)
             t = out.get(key)
             if t is None:
-                t = out[key] = Transfer(piece, common, rank)
+                t = out[key] = Transfer(piece, common, rank, region=region)
             t.box = bounding(t.box, common)
             t.readers.append((task, stage))
         if covered != box_elements(box):
@@ -147,7 +154,11 @@ def _transfers(graph: Graph, plan: Plan, tasks: list[TaskRef], pieces: dict[str,
         for tensor, box in t.reads:
             need(tensor, box, t.rank, t.slice.task, t.slice.stage)
     stages = {h.name: h.stage for h in plan.host_segments}
-    host_reads = [(name, stages[s.name]) for s in graph.host_segments for name in s.inputs]
+    for r in (s for s in graph.host_segments if isinstance(s, Region)):
+        for root in dict.fromkeys(map(graph.root, r.inputs)):
+            need(root, whole_box(storage4(graph.tensors[root].shape)), r.rank, None, stages[r.name], r.name)
+    hosts = [s for s in graph.host_segments if not isinstance(s, Region)]
+    host_reads = [(name, stages[s.name]) for s in hosts for name in s.inputs]
     host_reads += [(name, -1) for name in graph.outputs]
     for name, stage in host_reads:
         root = graph.root(name)

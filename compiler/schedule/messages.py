@@ -57,8 +57,8 @@ def plan_messages(
         before(t.piece.order)
         name = t.piece.tensor
         elem = dtype_of(graph, name)[1]
-        ends = [views[r][name] for r in (t.piece.rank, t.target) if r != HOST_RANK]
-        if HOST_RANK in (t.piece.rank, t.target):
+        ends = [views[r][name] for r in (t.piece.rank, t.target) if r in views]
+        if len(ends) < 2:  # the host and bridges have tensors whole
             ends.append(_dense(graph, name))
         for box in chunks(t.box, elem, ends):
             size = 1

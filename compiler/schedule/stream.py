@@ -7,6 +7,7 @@ and streams that of `compiler.ops.stream.assemble`.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 from compiler.ir.graph import Graph, Node
@@ -31,38 +32,38 @@ def schedule_streaming(graph: Graph, plan: Plan, cluster: Cluster) -> list[Devic
     assembly = assemble(graph, cluster, seats, plan.options.get("measured", ()))
     words, memory = depths_of(plan)
     programs = programs_of(graph, cluster, assembly, int(plan.predicted["pace_ps"]), words, memory)
-    cycles = {s.engine: s.cycles for layer in plan.layers for s in layer.slices}
-    engines = engines_of(plan)
-    nodes = {own_name(n.name, c): n for c in range(assembly.copies) for n in graph.nodes}
-    out = []
     for net, program in zip(assembly.nets, programs, strict=True):
         assert program.fabric is not None
-        _fill(program.fabric, net)
-        for name in dict.fromkeys(net.owners):
-            e, node = engines[name], nodes[name]
-            program.fabric.folding.append(
-                {
-                    "layer": layer_of(node),
-                    **({} if layer_of(node) == node.name else {"task": node.name}),
-                    "op": node.op,
-                    "engine": e.id,
-                    "die": e.die,
-                    **e.fold,
-                    "variant": e.parameters["variant"],
-                    "memory": e.parameters["memory"],
-                    "fifo_depths": list(e.parameters["fifo_depths"]),
-                    "cycles": cycles[e.id],
-                    **_proof(graph, node, seats[name]),
-                }
-            )
-        out.append(
-            replace(
-                program,
-                outputs={name: graph.root(name) for name in graph.outputs},
-                aliases=aliases_of(graph),
-            )
+        complete(graph, plan, program.fabric, net, seats)
+    outputs = {name: graph.root(name) for name in graph.outputs}
+    return [replace(program, outputs=outputs, aliases=aliases_of(graph)) for program in programs]
+
+
+def complete(
+    graph: Graph, plan: Plan, fabric: Fabric, net: Net, seats: dict[str, Seat], messages: Sequence[Instruction] = ()
+) -> None:
+    """Fills a netlist's memories and writes its folding metadata; messages: of its bridges."""
+    cycles = {s.engine: s.cycles for layer in plan.layers for s in layer.slices}
+    engines = engines_of(plan)
+    nodes = {own_name(n.name, c): n for c in range(max(1, plan.replicas)) for n in graph.nodes}
+    _fill(fabric, net, messages)
+    for name in dict.fromkeys(net.owners):
+        e, node = engines[name], nodes[name]
+        fabric.folding.append(
+            {
+                "layer": layer_of(node),
+                **({} if layer_of(node) == node.name else {"task": node.name}),
+                "op": node.op,
+                "engine": e.id,
+                "die": e.die,
+                **e.fold,
+                "variant": e.parameters["variant"],
+                "memory": e.parameters["memory"],
+                "fifo_depths": list(e.parameters["fifo_depths"]),
+                "cycles": cycles[e.id],
+                **_proof(graph, node, seats[name]),
+            }
         )
-    return out
 
 
 def _proof(graph: Graph, node: Node, seat: Seat) -> dict[str, object]:
@@ -73,7 +74,7 @@ def _proof(graph: Graph, node: Node, seat: Seat) -> dict[str, object]:
     return {"requantiser": notes["requantiser"]} if "requantiser" in notes else {}
 
 
-def _fill(fabric: Fabric, net: Net) -> None:
+def _fill(fabric: Fabric, net: Net, messages: Sequence[Instruction] = ()) -> None:
     """Makes every constant and the preloads that bring it to its unit."""
     data = bytearray()
     preloads: list[Instruction] = []
@@ -88,5 +89,5 @@ def _fill(fabric: Fabric, net: Net) -> None:
             data += body
     fabric.constants = bytes(data)
     units, streams = fabric.units(), fabric.streams()
-    run = {"units": len(units), "preloads": len(preloads), "streams": len(streams)}
-    fabric.text = [*units, *preloads, *streams, Instruction("RUN", Queue.CTL, run)]
+    run = {"units": len(units), "preloads": len(preloads), "streams": len(streams), "messages": len(messages)}
+    fabric.text = [*units, *preloads, *streams, *messages, Instruction("RUN", Queue.CTL, run)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from compiler.simulator.flows import Flow, Route
 
-FIXED, DMA, TX, RX, SEGMENT = range(5)
+FIXED, DMA, TX, RX, SEGMENT, LIVE = range(6)
 # What the engine notes at a step: the first (last) of its task in this queue, a load that waits for messages, the last
 # thing that this queue does for a frame, a store that waits until an earlier frame's message has left its place.
 FIRST, LAST, INPUT, CLOSES, SLOT = 1, 2, 4, 8, 16
@@ -55,6 +55,7 @@ class Step(NamedTuple):
     task: int
     name: str
     position: int  # of its (first) instruction in the queue
+    tell: Callable[[int], list[tuple[Semaphore, int]]] | None = None  # LIVE: tokens that follow from its time
 
 
 class Actor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from compiler.isa.program import Channel, CoreProgram, DeviceProgram, HostMessage, Instruction
 from compiler.isa.table import HOST_RANK, Flag, Queue
@@ -40,6 +41,9 @@ from cost_models.primitives import (
 )
 from device_db.errors import FvcError
 
+if TYPE_CHECKING:
+    from compiler.simulator.bridges import Netlists
+
 HOST = -1  # the core index of the host's actors
 
 
@@ -66,6 +70,7 @@ class Built:
     mac_operations: list[int] = field(default_factory=list)  # a frame, by core
     frame_bytes: dict[str, int] = field(default_factory=dict)  # a frame, by resource
     instructions: int = 0
+    netlists: Netlists | None = None  # streaming engines beside cores
     floor_ps: int = 0  # what the longest queue takes a frame without any waiting: no interval is shorter
 
 
@@ -109,11 +114,20 @@ class _Builder:
                     f"host to channel {message.channel}" if message.to_core else f"channel {message.channel} to host"
                 )
                 self.host_actor[message.channel] = self._actor(HOST, arrow)
+        if any(p.fabric is not None for p in self.programs):
+            from compiler.simulator.bridges import Netlists
+
+            out.netlists = Netlists(self.programs, self.channels, lambda name: self._actor(HOST, name))
         self._wire_channels()
         for index, core in enumerate(out.cores):
             self._core(index, core, homes[index])
         self._host()
         out.floor_ps = max((sum(map(alone_ps, actor.body)) for actor in out.actors), default=0)
+        if out.netlists is not None:
+            for link, size in out.netlists.wire(self.wires, out.resources).items():
+                out.frame_bytes[link] += size
+            out.floor_ps = max(out.floor_ps, out.netlists.busiest_ps)
+            out.instructions += out.netlists.instructions
         if not out.closings:
             self._close_by_queues()
         return out
@@ -152,6 +166,8 @@ class _Builder:
             actor = self.host_actor.get(channel.id) if rank == HOST_RANK else None
             if rank != HOST_RANK and rank in at_rank:
                 actor = self.queue_actor.get((at_rank[rank], queue))
+            if self.out.netlists is not None and actor is None:
+                actor = self.out.netlists.ends.get((rank, channel.id, queue == Queue.TX))
             return actor.index if actor else 0
 
         for channel in self.channels.values():

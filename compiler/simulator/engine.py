@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from compiler.simulator.actors import CLOSES, DMA, FIRST, INPUT, LAST, RX, SEGMENT, SLOT, TX, Actor, Step
+from compiler.simulator.actors import CLOSES, DMA, FIRST, INPUT, LAST, LIVE, RX, SEGMENT, SLOT, TX, Actor, Step
 from compiler.simulator.build import Built, broken
 from compiler.simulator.flows import Network
 
@@ -95,7 +95,7 @@ class Engine:
         frames, iterations, warm, actors, work = self.frames, self.iterations, self.warm, self.built.actors, self.work
         while actor.iteration < iterations:
             step = body[actor.pc]
-            kind, stage, once, waits, skip_waits, posts, credits, duration, skip_ps, _, _, mark, _, _, _ = step
+            kind, stage, once, waits, skip_waits, posts, credits, duration, skip_ps, _, _, mark, _, _, _, _ = step
             frame = actor.iteration - stage
             effect = 0 <= frame < frames and not (once and (warm or frame))
             if not effect:
@@ -163,6 +163,14 @@ class Engine:
         if step.kind == SEGMENT:  # the one processor takes them in the order in which they are ready
             self.processor_ps = max(now, self.processor_ps) + step.duration_ps
             self._complete(actor, step, self.processor_ps)
+        elif step.kind == LIVE:
+            assert step.tell is not None
+            for semaphore, ps in step.tell(now):
+                semaphore.times.append(ps)
+                if semaphore.asleep:
+                    semaphore.asleep = False
+                    self.work.append(self.built.actors[semaphore.waiter])
+            self._complete(actor, step, now)
         elif step.route is None or not step.route.amount:
             self._arrived(actor, now if step.kind == DMA else now + step.duration_ps)
         else:

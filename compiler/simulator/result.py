@@ -190,6 +190,8 @@ def collect(built: Built, log: Log, single: Built, single_log: Log, window: int,
         engine_spec = core.engine
         per_interval = local * engine_spec.clock_khz * engine_spec.tm * engine_spec.tn // 10**9
         use.append(Utilisation("mac", engine_spec.id, operations, per_interval))
+    for engine, ps in (built.netlists.busy_ps() if built.netlists is not None else {}).items():
+        use.append(Utilisation("engine", engine, ps, local))
     for key, resource in built.resources.items():
         use.append(Utilisation(resource.kind, key, built.frame_bytes[key], resource.capacity * local // 10**12))
     return SimResult(

@@ -24,7 +24,7 @@ def simulate(programs: Sequence[DeviceProgram], frames: int | None = None, host:
     there, and an output counts when it has reached the host.
     Raises FvcError FVC490 if the programs deadlock or name what is not there.
     """
-    if any(p.fabric is not None for p in programs):
+    if any(p.fabric is not None for p in programs) and not any(p.cores for p in programs):
         from compiler.simulator.stream import simulate_fabrics
 
         return simulate_fabrics(programs, frames, host)
@@ -42,7 +42,7 @@ def trace(programs: Sequence[DeviceProgram], frames: int | None = None, host: Se
     """A Perfetto trace (JSON text) of `frames` frames (default 4) from a cold start.
 
     About 200 bytes an instruction and frame. Raises FvcError FVC490 as `simulate` does."""
-    if any(p.fabric is not None for p in programs):
+    if any(p.fabric is not None for p in programs) and not any(p.cores for p in programs):
         from compiler.simulator.stream import trace_fabrics
 
         return trace_fabrics(programs, frames, host)

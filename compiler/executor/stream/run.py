@@ -26,6 +26,7 @@ from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.ports import Illegal, container_bytes, ports
 from compiler.isa.stream.program import Fabric, UnitRow
+from compiler.isa.stream.table import BRIDGES
 
 Array = NDArray[Any]
 REQUANTISERS = ("REQ", "THR")
@@ -46,7 +47,20 @@ class Unit:
     outputs: list[deque[Array]] = field(default_factory=list)
     limits: list[tuple[int, int]] = field(default_factory=list)  # value range of each output
     fifo: Fifo | None = None
+    bridge: Bridge | None = None
     done: int = 0
+
+
+@dataclass(slots=True)
+class Bridge:
+    """A frame buffer between messages and a stream: tensors n, c, h, w by frame."""
+
+    shape: tuple[int, int, int, int]
+    kind: np.dtype[Any]
+    slots: int
+    frames: dict[int, Array] = field(default_factory=dict)
+    missing: dict[int, int] = field(default_factory=dict)  # messages still to come, or still to leave
+    messages: int = 0  # a frame
 
 
 class FabricRun:
@@ -94,14 +108,20 @@ class FabricRun:
     def _unit(self, number: int, ins: Instruction, slots: dict[int, bytes], channels: dict[int, Fifo]) -> Unit:
         p = ports(ins)
         row = self.fabric.rows[number] if number < len(self.fabric.rows) else UnitRow("", "", "", "", "", ())
-        boundary = ins.op in ("SRC", "SNK")
+        boundary = ins.op in ("SRC", "SNK", *BRIDGES)
         copy = self.copies[number]
         frames = len(range(copy, self.frames, self.replicas))
         unit = Unit(number, ins, row, None if boundary else kernel(ins, slots), copy, frames)
         unit.inputs = [deque() for _ in p.inputs]
         unit.outputs = [deque() for _ in p.outputs]
         unit.limits = [value_range(q.bits, q.signed) for q in p.outputs]
-        if boundary:
+        if ins.op in BRIDGES:
+            f = ins.fields
+            kind = np.dtype(f"<{'i' if f['signed'] else 'u'}{container_bytes(f['bits'])}")
+            own = sum(m.fields["unit"] == number for m in self.fabric.messages())
+            shape = (f["images"], f["channels"], f["in_h"], f["in_w"])
+            unit.bridge = Bridge(shape, kind, f["frames"], messages=own)
+        elif boundary:
             unit.fifo = channels.get(ins.fields["channel"])
             if unit.fifo is None:
                 raise Fault(ILLEGAL, f"names channel {ins.fields['channel']}, which is not there")
@@ -123,7 +143,26 @@ class FabricRun:
         if any(len(q) >= MOST_FRAMES for q in unit.outputs):
             return False
         try:
-            if unit.ins.op == "SRC":
+            if unit.ins.op == "BRI":
+                b = unit.bridge
+                assert b is not None
+                if b.missing.get(unit.done, 1):
+                    return False
+                del b.missing[unit.done]
+                outputs = [np.ascontiguousarray(b.frames.pop(unit.done).transpose(0, 2, 3, 1)).reshape(-1)]
+            elif unit.ins.op == "BRO":
+                b = unit.bridge
+                assert b is not None
+                if len(b.frames) >= b.slots:
+                    return False
+                n, c, h, w = b.shape
+                value = unit.inputs[0].popleft()
+                if value.size != n * c * h * w:
+                    raise Fault(ILLEGAL, f"has {value.size} elements for a tensor {list(b.shape)}")
+                b.frames[unit.done] = value.reshape(n, h, w, c).transpose(0, 3, 1, 2).astype(b.kind)
+                b.missing[unit.done] = b.messages
+                outputs = []
+            elif unit.ins.op == "SRC":
                 assert unit.fifo is not None
                 if not unit.fifo.messages:
                     return False

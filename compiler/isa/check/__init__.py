@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compiler.isa.check.cluster import Traffic, check_deadlock, check_devices, check_pairs, gather_traffic
+from compiler.isa.check.cluster import (
+    End,
+    Traffic,
+    check_deadlock,
+    check_devices,
+    check_pairs,
+    gather_traffic,
+    in_order,
+)
 from compiler.isa.check.discipline import (
     check_credits,
     check_groups,
@@ -37,7 +45,7 @@ from compiler.isa.check.tables import (
 )
 from compiler.isa.check.tokens import LocalOrder, local_order
 from compiler.isa.check.view import CoreView, view_core
-from compiler.isa.program import DeviceProgram
+from compiler.isa.program import Channel, DeviceProgram
 from compiler.isa.reader import read_device
 from device_db.errors import FvcError
 
@@ -56,7 +64,8 @@ def check_programs(programs: Sequence[DeviceProgram]) -> list[Finding]:
         return findings.result()
     views = _views(programs, findings)
     channels = check_devices(programs, findings)
-    if any(p.fabric is not None for p in programs):
+    netlists = any(p.fabric is not None for p in programs)
+    if netlists and not any(p.cores for p in programs):
         if not findings.kept:
             from compiler.isa.check.streams import check_fabrics
 
@@ -64,16 +73,28 @@ def check_programs(programs: Sequence[DeviceProgram]) -> list[Finding]:
         return findings.result()
     if views is None:
         return findings.result()
+    if netlists and (findings.kept or not _bridges_stand(programs, channels, findings)):
+        return findings.result()
     _check_stages(programs, findings)
     check_routes(programs, findings)
     orders = [_check_core(view, programs[0].replicas, findings) for view in views]
     if any(order is None for order in orders):
         return findings.result()
-    traffic = gather_traffic(programs, views, channels, findings)
+    ends: list[tuple[bool, int, End]] = []
+    if netlists:
+        from compiler.isa.check.bridges import bridge_ends
+
+        ends = bridge_ends(programs, len(views))
+    traffic = gather_traffic(programs, views, channels, findings, ends)
     check_pairs(traffic, findings)
     if not findings.kept:
         _check_host_boxes(programs, traffic, views, findings)
-        check_deadlock(views, [o for o in orders if o is not None], traffic, channels, findings)
+        check_deadlock(views, [o for o in orders if o is not None], traffic, channels, findings, in_order(ends))
+        if netlists:
+            from compiler.isa.check.streams import check_halts, check_outputs
+
+            check_outputs(programs, findings)
+            check_halts(programs, findings)
         coverage = OutputCoverage(views)
         for view in views:
             coverage.add(view, findings)
@@ -104,6 +125,13 @@ def _views(programs: Sequence[DeviceProgram], findings: Findings) -> list[CoreVi
     return None if findings.kept else views
 
 
+def _bridges_stand(programs: Sequence[DeviceProgram], channels: dict[int, Channel], findings: Findings) -> bool:
+    """Netlists beside cores by themselves; False if there is nothing to go on with."""
+    from compiler.isa.check.bridges import check_bridges
+
+    return check_bridges(programs, channels, findings)
+
+
 def _check_stages(programs: Sequence[DeviceProgram], findings: Findings) -> None:
     """FVC338: no instruction and no host message lies deeper than the cluster says."""
     for p in programs:
@@ -111,6 +139,9 @@ def _check_stages(programs: Sequence[DeviceProgram], findings: Findings) -> None
             deepest = max((i.stage for queue in core.queues.values() for i in queue), default=0)
             if deepest > p.stages:
                 findings.add("FVC338", f"an instruction has stage {deepest}, the cluster {p.stages}", p.name)
+        for u in p.fabric.units() if p.fabric is not None else ():
+            if u.fields.get("stage", 0) > p.stages:
+                findings.add("FVC338", f"a bridge has stage {u.fields['stage']}, the cluster {p.stages}", p.name)
         for m in p.host:
             if not 0 <= m.stage <= p.stages or not 0 <= m.replica < p.replicas:
                 findings.add("FVC338", f"host message of {m.tensor}: stage {m.stage}, replica {m.replica}", p.name)

@@ -34,6 +34,7 @@ class End:
     task: str
     node: Node | None
     where: tuple[str, ...]
+    bridge: bool = False  # of a netlist
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ def check_devices(programs: Sequence[DeviceProgram], findings: Findings) -> dict
         for link in p.links:
             if links.setdefault(link.id, link) != link or link.bits_per_second < 1:
                 findings.add("FVC331", f"link {link.id}: devices disagree, or it has no bandwidth", p.name)
+    netlists = {p.fabric.rank for p in programs if p.fabric is not None}  # their regions may send to each other
     for p in programs:
         here = set(p.ranks)
         known = {link.id for link in p.links}
@@ -72,7 +74,8 @@ def check_devices(programs: Sequence[DeviceProgram], findings: Findings) -> dict
             seen.add(c.id)
             if not here & {c.source_rank, c.target_rank}:
                 findings.add("FVC331", "the channel neither starts nor ends on this device", where)
-            if c.source_rank == c.target_rank or c.capacity < 1:
+            loop = c.source_rank == c.target_rank and c.source_rank not in netlists
+            if loop or c.capacity < 1:
                 findings.add("FVC331", "the channel has no room or leads from a core to itself", where)
             for end in (c.source_rank, c.target_rank):
                 if end != HOST_RANK and end not in ranks:
@@ -81,7 +84,7 @@ def check_devices(programs: Sequence[DeviceProgram], findings: Findings) -> dict
             if missing:
                 findings.add("FVC331", f"the channel runs over link {missing[0]}, which is not described", where)
     sizes = sorted({(c.capacity, c.max_bytes) for c in channels.values()})
-    if len(sizes) > 1 and not any(p.fabric for p in programs):  # messages of netlists are whole frames
+    if len(sizes) > 1 and (not netlists or any(p.cores for p in programs)):  # netlists alone send whole frames
         findings.add("FVC331", f"channels differ in capacity or message size: {sizes[0]} and {sizes[1]}")
     _same_everywhere(programs, findings)
     return channels
@@ -102,10 +105,18 @@ def _host_size(m: HostMessage) -> int:
 
 
 def gather_traffic(
-    programs: Sequence[DeviceProgram], views: Sequence[CoreView], channels: dict[int, Channel], findings: Findings
+    programs: Sequence[DeviceProgram],
+    views: Sequence[CoreView],
+    channels: dict[int, Channel],
+    findings: Findings,
+    bridges: Sequence[tuple[bool, int, End]] = (),
 ) -> Traffic:
-    """All message ends, each checked against its channel (FVC330); every channel of a device carries some (FVC331)."""
+    """All message ends, each checked against its channel (FVC330); every channel of a device carries some (FVC331).
+
+    bridges: (whether it is sent, channel, end) of the messages of netlists."""
     traffic = Traffic()
+    for outgoing, channel, end in bridges:
+        (traffic.sent if outgoing else traffic.taken).setdefault(channel, []).append(end)
     known = {p.name: {c.id for c in p.channels} for p in programs}
     for v, view in enumerate(views):
         rank = view.core.rank
@@ -158,8 +169,8 @@ def check_pairs(traffic: Traffic, findings: Findings) -> None:
             if a.tensor != b.tensor or (a.box and b.box and a.box != b.box):
                 what = f"channel {channel}: sent as {a.tensor} {a.box}, taken as {b.tensor} {b.box}"
                 findings.add("FVC330", what, *a.where, *b.where)
-            # A message to the host is of the task that made it; one from the host is of none.
-            if a.task != b.task and b.node is not None:
+            # A message to the host or a bridge is of the task that made it; one from there is of none.
+            if a.task != b.task and b.node is not None and not b.bridge:
                 findings.add("FVC330", f"channel {channel}: sent by task {a.task!r}, taken as of {b.task!r}", *b.where)
 
 
@@ -169,8 +180,11 @@ def check_deadlock(
     traffic: Traffic,
     channels: dict[int, Channel],
     findings: Findings,
+    loose: dict[Node, list[Node]] | None = None,
 ) -> None:
-    """FVC325 unless one iteration of all cores can be put in an order that tokens, messages and credits obey."""
+    """FVC325 unless one iteration of all cores can be put in an order that tokens, messages and credits obey.
+
+    loose: messages of bridges, and what each waits for in the same iteration beside its other end."""
     extra: dict[Node, list[Node]] = {}
     for channel, sent in traffic.sent.items():
         taken = traffic.taken[channel]
@@ -180,13 +194,21 @@ def check_deadlock(
                 extra.setdefault(b.node, []).append(a.node)
             if k >= capacity and a.node and (credit := taken[k - capacity].node):
                 extra.setdefault(a.node, []).append(credit)
+    waiting = {n: [*before, *extra.get(n, ())] for n, before in (loose or {}).items()}
     heads = [(v, q) for v in range(len(views)) for q in range(6)]
     at = {(v, q): int(views[v].first[q]) for v, q in heads}
     stop = {(v, q): int(views[v].first[q] + views[v].length[q]) for v, q in heads}
     done = [bytearray(view.count) for view in views]
+    for v, k in waiting:
+        done += [bytearray() for _ in range(v + 1 - len(done))]
+        done[v].extend(bytes(max(0, k + 1 - len(done[v]))))
     moved = True
     while moved:
         moved = False
+        for n in [n for n, before in waiting.items() if all(done[v][k] for v, k in before)]:
+            done[n[0]][n[1]] = 1
+            del waiting[n]
+            moved = True
         for v, q in heads:
             k, end, mine, edges = at[v, q], stop[v, q], done[v], orders[v].edges
             while (
@@ -197,5 +219,17 @@ def check_deadlock(
             moved |= k != at[v, q]
             at[v, q] = k
     stuck = [views[v].where(at[v, q])[0] for v, q in heads if at[v, q] < stop[v, q]]
+    stuck += [f"message {k} of a bridge" for _, k in waiting]
     if stuck:
         findings.add("FVC325", "the cores deadlock: each of these waits for another", *stuck[:12])
+
+
+def in_order(ends: Sequence[tuple[bool, int, End]]) -> dict[Node, list[Node]]:
+    """Of each message of a bridge: the one before it at the same end of its channel."""
+    out: dict[Node, list[Node]] = {}
+    before: dict[tuple[bool, int], Node] = {}
+    for outgoing, channel, end in ends:
+        assert end.node is not None
+        out[end.node] = [before[(outgoing, channel)]] if (outgoing, channel) in before else []
+        before[(outgoing, channel)] = end.node
+    return out

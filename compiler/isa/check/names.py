@@ -15,6 +15,7 @@ from compiler.isa.check.findings import Findings
 from compiler.isa.check.tables import layer_of
 from compiler.isa.check.view import CoreView
 from compiler.isa.program import Channel, DebugRow, DeviceProgram
+from compiler.isa.stream.table import BRIDGES
 from compiler.isa.table import HOST_RANK, Flag, Queue, Space
 
 _HOST, _SWITCH = "host", "switch"
@@ -143,6 +144,9 @@ def check_routes(programs: Sequence[DeviceProgram], findings: Findings) -> None:
     for p in programs:
         for core in p.cores:
             place[core.rank] = (p.name, core.engine.die)
+        if p.fabric is not None:  # where its bridges stand
+            at = [u.fields["die"] for u in p.fabric.units() if u.op in BRIDGES]
+            place[p.fabric.rank] = (p.name, p.fabric.dies[at[0]].name if at else None)
     gates: dict[tuple[str, str], set[str]] = {}
     for p in programs:
         unused = {link.id for link in p.links}.difference(*(c.links for c in p.channels))

@@ -20,7 +20,7 @@ from compiler.isa.stream.program import Fabric, UnitRow
 from compiler.isa.stream.rates import least_buffer
 from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
 from compiler.isa.stream.steady import broken, busiest_ps, steady_near
-from compiler.isa.stream.table import DRAM, URAM
+from compiler.isa.stream.table import BRIDGES, DRAM, URAM
 from compiler.isa.table import HOST_RANK
 from cost_models.finn import CaseError
 from device_db.model import Resources
@@ -29,16 +29,15 @@ TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 PLAYED_FRAMES = 3
 SLOWER = (1, 2, 8)  # periods, as multiples of the slowest unit's, for which a steady schedule is looked for
 _MEMORY_LIMIT = {"MVAU": DRAM, "VVAU": DRAM}
+FRAME = ("images", "channels", "in_h", "in_w")  # of a bridge: its tensor's storage4
 _BYTES = {"u8": 1, "s8": 1, "i32": 4, "i64": 8}
 
 
 def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel], findings: Findings) -> None:
-    """Every rule that the netlists break. `channels`: all of the cluster, already checked by themselves."""
+    """Every rule that the netlists of a plan without cores break. `channels`: all of the cluster, already checked by
+    themselves."""
     ends: dict[int, dict[str, Instruction]] = {}
     for p in programs:
-        if p.cores:
-            findings.add("FVC340", "cores and a netlist in one bundle", p.name)
-            return
         if p.stages != 0:
             findings.add("FVC340", f"deepest stage {p.stages}; a netlist has 0", p.name)
         if p.fabric is None:
@@ -49,35 +48,46 @@ def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel
         return
     for p in programs:
         assert p.fabric is not None
-        if not _grammar(p.name, p.fabric, findings):
-            continue
-        known = _units(p.name, p.fabric, findings)
-        if known is None:
-            continue
-        _streams(p.name, p.fabric, known, findings)
-        _memories(p.name, p.fabric, known, findings)
-        _budgets(p.name, p.fabric, findings)
-        _rows(p.name, p.fabric, findings)
-        _folding(p.name, p.fabric, findings)
-        _boundaries(p, p.fabric, channels, ends, findings)
+        if check_netlist(p.name, p.fabric, findings):
+            _boundaries(p, p.fabric, channels, ends, findings)
+            for k, ins in enumerate(p.fabric.text):
+                if ins.op in (*BRIDGES, "MSG"):
+                    findings.add("FVC346", "a bridge without cores that it leads to", f"{p.name}, word {k}: {ins.op}")
     if findings.kept:
         return
     _pairs(channels, ends, findings)
     if not findings.kept:
-        _outputs(programs, findings)
+        check_outputs(programs, findings)
     if not findings.kept:
-        _deadlock(programs, findings)
+        check_halts(programs, findings)
+
+
+def check_netlist(device: str, fabric: Fabric, findings: Findings) -> bool:
+    """All rules of one netlist by itself; False if its units cannot be looked at further."""
+    if not _grammar(device, fabric, findings):
+        return False
+    known = _units(device, fabric, findings)
+    if known is None:
+        return False
+    _streams(device, fabric, known, findings)
+    _memories(device, fabric, known, findings)
+    _budgets(device, fabric, findings)
+    _rows(device, fabric, findings)
+    _folding(device, fabric, findings)
+    return True
 
 
 def _grammar(device: str, fabric: Fabric, findings: Findings) -> bool:
-    """Units, then preloads by unit and slot, then streams, then one RUN that counts them."""
-    rank = {"PRE": 1, "CON": 2, "RUN": 3}
+    """Units, then preloads by unit and slot, then streams, then messages, then one RUN that counts them."""
+    rank = {"PRE": 1, "CON": 2, "MSG": 3, "RUN": 4}
     order = [rank.get(i.op, 0) for i in fabric.text]
     end = fabric.text[-1] if fabric.text else None
-    counts = {"units": order.count(0), "preloads": order.count(1), "streams": order.count(2)}
-    good = order == sorted(order) and order.count(3) == 1 and end is not None and end.fields == counts
+    names = ("units", "preloads", "streams", "messages")
+    counts = {name: order.count(k) for k, name in enumerate(names)}
+    good = order == sorted(order) and order.count(4) == 1 and end is not None and end.fields == counts
     if not good:
-        findings.add("FVC340", "units, preloads, streams and RUN are not in order, or RUN counts others", device)
+        what = "units, preloads, streams, messages and RUN are not in order, or RUN counts others"
+        findings.add("FVC340", what, device)
     keys = [(p.fields["unit"], p.fields["slot"]) for p in fabric.preloads()]
     if keys != sorted(set(keys)):
         findings.add("FVC340", "the preloads are not in order, or one stands there twice", device)
@@ -90,7 +100,7 @@ def _grammar(device: str, fabric: Fabric, findings: Findings) -> bool:
             findings.add("FVC340", f"unit {k} names row {i.debug}", device)
             good = False
     if any(i.debug for i in fabric.text if i.op in rank):
-        findings.add("FVC340", "a preload, stream or RUN names a row", device)
+        findings.add("FVC340", "a preload, stream, message or RUN names a row", device)
         good = False
     if not fabric.dies or any(d.clock_khz < 1 for d in fabric.dies) or fabric.dies[-1].wires:
         findings.add("FVC340", "a die without a clock, or wires beyond the last die", device)
@@ -227,7 +237,8 @@ def _rows(device: str, fabric: Fabric, findings: Findings) -> None:
     """FVC340: a row that names a tensor says its type and shape, and the unit gives as many elements; a piece's row as
     many as its box has."""
     for k, row in enumerate(fabric.rows):
-        told = row.role in ("output", "piece")
+        bridge = fabric.units()[k].op in BRIDGES
+        told = row.role in ("output", "piece") or bridge
         if (row.role == "piece") != bool(row.box) or (row.role == "piece" and not _lies(row)):
             what = f"a piece {list(row.box)} by axes {list(row.axes)} of {row.tensor}{list(row.shape)}"
             findings.add("FVC340", what, *_where(device, fabric, k))
@@ -238,6 +249,10 @@ def _rows(device: str, fabric: Fabric, findings: Findings) -> None:
             or told != bool(row.dtype)
         ):
             findings.add("FVC340", f"role {row.role!r} of tensor {row.tensor!r}", *_where(device, fabric, k))
+        elif bridge:
+            if row.role != "boundary" or not _holds(fabric.units()[k].fields, row.dtype, row.shape):
+                what = f"{row.tensor}{list(row.shape)} of {row.dtype} is not what the bridge holds"
+                findings.add("FVC340", what, *_where(device, fabric, k))
         elif told and (row.dtype not in _BYTES or not _gives(fabric.units()[k], _sizes(row.box) or row.shape)):
             what = f"{row.tensor}{list(row.shape)} is not what the unit gives"
             findings.add("FVC340", what, *_where(device, fabric, k))
@@ -274,6 +289,13 @@ def _lies(row: UnitRow) -> bool:
 def _gives(ins: Instruction, shape: tuple[int, ...]) -> bool:
     out = ports(ins).outputs
     return bool(out) and out[0].pe * out[0].words == prod(shape)
+
+
+def _holds(f: dict[str, int], dtype: str, shape: tuple[int, ...]) -> bool:
+    """Whether a bridge's frame is a tensor of this type and shape."""
+    size = _BYTES.get(dtype, 0)
+    typed = container_bytes(f["bits"]) == size and (bool(f["signed"]) == (dtype != "u8") or f["bits"] < 8 * size)
+    return typed and min(shape, default=1) > 0 and storage4(shape) == tuple(f[k] for k in FRAME)
 
 
 def _boundaries(
@@ -346,18 +368,21 @@ def _pairs(channels: dict[int, Channel], ends: dict[int, dict[str, Instruction]]
                 findings.add("FVC346", "its ends move other frames", f"channel {c.id}")
 
 
-def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
+def check_outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
     """FVC347: every copy of the net stands by itself and makes each tensor once, no two pieces of it overlap, and every
-    output of the graph that the host does not make reaches it from each."""
-    copy_of, strange = copies_of(programs)
+    output of the graph that the host does not make reaches it from each. Beside cores there is one copy."""
+    netlists = [p for p in programs if p.fabric is not None]
+    mixed = any(p.cores for p in programs)
+    copy_of, strange = copies_of(netlists)
     for at, k in strange[:8]:
-        fabric = programs[at].fabric
+        fabric = netlists[at].fabric
         assert fabric is not None
-        findings.add("FVC347", "the unit serves no copy of the net, or several", *_where(programs[at].name, fabric, k))
+        findings.add("FVC347", "the unit serves no copy of the net, or several", *_where(netlists[at].name, fabric, k))
     copies = range(programs[0].replicas)
-    made: list[set[str]] = [set() for _ in copies]
+    by_cores = {row.tensor for p in programs for core in p.cores for row in core.debug if row.role == "output"}
+    made: list[set[str]] = [set(by_cores) for _ in copies]
     pieces: list[dict[str, list[tuple[int, ...]]]] = [{} for _ in copies]
-    for at, p in enumerate(programs):
+    for at, p in enumerate(netlists):
         assert p.fabric is not None
         for k, row in enumerate(p.fabric.rows):
             if row.role == "piece":
@@ -379,7 +404,7 @@ def _outputs(programs: Sequence[DeviceProgram], findings: Findings) -> None:
             findings.add("FVC347", f"copies 0 and {copy} do not both make {other}", programs[0].name)
         moved = [(m.tensor, m.to_core) for p in programs for m in p.host if m.replica == copy]
         twice = next((t for k, (t, to_core) in enumerate(moved) if not to_core and (t, to_core) in moved[:k]), None)
-        if twice is not None:
+        if twice is not None and not mixed:
             findings.add("FVC347", f"copy {copy} sends {twice} to the host twice", programs[0].name)
         arrives = {tensor for tensor, to_core in moved if not to_core}
         for name, root in programs[0].outputs.items():
@@ -412,10 +437,11 @@ def _circle(fabric: Fabric) -> list[int]:
     return [k for k in range(units) if into[k]]
 
 
-def _deadlock(programs: Sequence[DeviceProgram], findings: Findings) -> None:
+def check_halts(programs: Sequence[DeviceProgram], findings: Findings) -> None:
     """FVC345: no circle of streams, and no FIFO too small for what must wait in it."""
     for p in programs:
-        assert p.fabric is not None
+        if p.fabric is None:
+            continue
         circle = _circle(p.fabric)
         if circle:
             findings.add("FVC345", "the units feed each other in a circle", *_where(p.name, p.fabric, circle[0]))

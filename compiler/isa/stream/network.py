@@ -16,10 +16,11 @@ from compiler.isa.program import Channel, DeviceProgram, Instruction
 from compiler.isa.stream.flow import Actor, Input, Network, Output
 from compiler.isa.stream.ports import container_bytes, ports
 from compiler.isa.stream.rates import LATENCY_CYCLES, MOVE_CYCLES, Behaviour, Ints, Process, behaviour
+from compiler.isa.stream.table import BRIDGES
 from compiler.isa.table import HOST_RANK
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 
-PACED = ("MVAU", "VVAU", "POOL", "SRC")
+PACED = ("MVAU", "VVAU", "POOL", "SRC", "BRI")
 FEEDERS = ("PAD", "WIN", "CROP", "DWC")
 CROSSING_CYCLES = 8  # registers at both sides of a boundary between dies (docs/machine.md)
 
@@ -44,6 +45,7 @@ class Timed:
     channels: dict[int, int] = field(default_factory=dict)  # channel -> actor
     sinks: list[int] = field(default_factory=list)  # actors whose end completes a frame
     behaviours: dict[tuple[int, int], Behaviour] = field(default_factory=dict)
+    bridges: dict[tuple[int, int], int] = field(default_factory=dict)  # (program, BRI | BRO) -> stream of frames
 
 
 def cycle_ps(clock_khz: int) -> int:
@@ -57,9 +59,9 @@ def _count(n: int) -> Ints:
 
 class _Builder:
     def __init__(
-        self, programs: Sequence[DeviceProgram], work: Sequence[Work], unbounded: set[tuple[int, int]]
+        self, programs: Sequence[DeviceProgram], work: Sequence[Work], unbounded: set[tuple[int, int]], live: bool
     ) -> None:
-        self.programs, self.work, self.unbounded = programs, work, unbounded
+        self.programs, self.work, self.unbounded, self.live = programs, work, unbounded, live
         self.out = Timed(Network())
         self.channels: dict[int, Channel] = {c.id: c for p in programs for c in p.channels}
         self.links = {x.id: x for p in programs for x in p.links}
@@ -105,6 +107,8 @@ class _Builder:
             for line, words in b.lines.items():
                 per_frame = next(len(r.freer) for q in b.processes for r in q.reads if r.stream == line)
                 own[line] = net.stream(f"{fabric.rank}:{number}.{line}", per_frame, words, line=True)
+            if ins.op in BRIDGES:
+                own["link"] = self._bridge(p, number, ins)
             if ins.op in ("SRC", "SNK"):
                 words = (ports(ins).inputs or ports(ins).outputs)[0].words
                 own["link"] = net.stream(f"{fabric.rank}:{number}.link", words, 2 * words)
@@ -124,6 +128,20 @@ class _Builder:
                 actors.append(net.actor(actor))
             self.out.units[(p, number)] = actors
 
+    def _bridge(self, p: int, number: int, ins: Instruction) -> int:
+        """The stream of whole frames at a bridge, and who gives or takes them at once where nobody else does."""
+        net, one = self.out.network, np.array([1], np.int64)
+        link = net.stream(f"bridge {p}:{number}", 1, ins.fields["frames"])
+        self.out.bridges[(p, number)] = link
+        if not self.live:
+            none = np.zeros(1, np.int64)
+            inputs = [] if ins.op == "BRI" else [Input(link, one, none)]
+            outputs = [Output(link, one, none)] if ins.op == "BRI" else []
+            end = net.actor(Actor(f"messages of bridge {number}", -1, one, 0, inputs, outputs))
+            if ins.op == "BRO":
+                self.out.sinks.append(end)
+        return link
+
     @staticmethod
     def _actor(process: Process, label: str, unit: int, clock_ps: int, find) -> Actor:  # type: ignore[no-untyped-def]
         return Actor(
@@ -140,6 +158,8 @@ class _Builder:
         net = self.out.network
         load: dict[str, int] = {}
         bits: dict[int, int] = {}
+        mine = {k for k, _ in self.ends}
+        self.channels = {k: c for k, c in self.channels.items() if k in mine}  # the others are bridges' and cores'
         for c in self.channels.values():
             ins = self.ends[(c.id, "SRC" if c.target_rank != HOST_RANK else "SNK")][1]
             bits[c.id] = 8 * ins.fields["bytes"]
@@ -239,7 +259,11 @@ def held(ins: Instruction) -> int:
 
 
 def build(
-    programs: Sequence[DeviceProgram], work: Sequence[Work] = (), unbounded: set[tuple[int, int]] | None = None
+    programs: Sequence[DeviceProgram],
+    work: Sequence[Work] = (),
+    unbounded: set[tuple[int, int]] | None = None,
+    live: bool = False,
 ) -> Timed:
-    """The network of legal programs. unbounded: (program, stream) pairs whose FIFO has no bound."""
-    return _Builder(programs, work, unbounded or set()).run()
+    """The network of legal programs. unbounded: (program, stream) pairs whose FIFO has no bound. live: frames come to
+    the bridges and leave them as the caller says; otherwise at once."""
+    return _Builder(programs, work, unbounded or set(), live).run()

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.isa.program import Instruction
-from compiler.isa.stream.table import CONSTANT, COPY_WORDS, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION
+from compiler.isa.stream.table import BRAM, CONSTANT, COPY_WORDS, LUTRAM, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION, URAM
 from compiler.isa.table import VBIN_ENTRY_BYTES, VPOOL_ENTRY_BYTES, VREQ_ENTRY_BYTES
+
+BRIDGE_LUTRAM_BITS, BRIDGE_URAM_BITS = 1 << 15, 1 << 20  # as for other frame buffers; one URAM holds 288 Kb
 
 
 class Illegal(Exception):
@@ -83,6 +85,27 @@ def _boundary(f: dict[str, int], out: bool) -> Ports:
     size = f["pixels"] * f["channels"] * container_bytes(f["bits"])
     _need(f["bytes"] == size, f"its message has {f['bytes']} bytes, a frame {size}")
     return Ports((), (port,), {}) if out else Ports((port,), (), {})
+
+
+def _bridge(f: dict[str, int], out: bool) -> Ports:
+    _divides(f["pe"], f["channels"], "the channels")
+    _need(min(f["images"], f["in_h"], f["in_w"]) > 0, "an empty tensor")
+    _need(f["frames"] > 1, "fewer than two frame slots")
+    port = Port(f["pe"], f["bits"], bool(f["signed"]), frame_elements(f) // f["pe"])
+    return Ports((), (port,), {}) if out else Ports((port,), (), {})
+
+
+def frame_elements(f: dict[str, int]) -> int:
+    """Elements of a bridge's tensor."""
+    return f["images"] * f["channels"] * f["in_h"] * f["in_w"]
+
+
+def frame_memory(f: dict[str, int], has_uram: bool) -> int:
+    """Where a bridge's frame buffer stands: LUTRAM while it is small, URAM where it is large and there is some."""
+    bits = f["frames"] * frame_elements(f) * f["bits"]
+    if bits <= BRIDGE_LUTRAM_BITS:
+        return LUTRAM
+    return URAM if bits >= BRIDGE_URAM_BITS and has_uram else BRAM
 
 
 def _pad(f: dict[str, int]) -> Ports:
@@ -283,8 +306,11 @@ def _arg(f: dict[str, int]) -> Ports:
 
 _RULES = {
     "SRC": lambda f: _boundary(f, True), "SNK": lambda f: _boundary(f, False), "PAD": _pad, "WIN": _win,
+    "BRI": lambda f: _bridge(f, True), "BRO": lambda f: _bridge(f, False),
     "MVAU": _mvau, "VVAU": _vvau, "REQ": _req, "THR": _thr, "TAB": _tab, "POOL": _pool, "SUM": _sum, "BIN": _bin,
     "CAT": _cat, "DUP": _dup, "DWC": _dwc, "CROP": _crop, "UPS": _ups, "BUF": _buf, "ARG": _arg,
     "ADD": _add,
 }  # fmt: skip
-__all__ = ["Illegal", "Port", "Ports", "container_bytes", "operand", "ports", "value_range"]
+__all__ = [
+    "Illegal", "Port", "Ports", "container_bytes", "frame_elements", "frame_memory", "operand", "ports", "value_range",
+]  # fmt: skip

@@ -24,7 +24,8 @@ class FabricDie:
 
 @dataclass(frozen=True, slots=True)
 class UnitRow:
-    """What a unit belongs to. role "output": its stream (port 0) is `tensor` in the order n, h, w, c of storage4.
+    """What a unit belongs to. role "output": its stream (port 0) is `tensor` in the order n, h, w, c of storage4; of a
+    bridge (role "boundary"), too.
 
     role "piece": it is a box of the tensor that another unit gives as a whole; `axes` are the storage axes of its
     n, c, h, w.
@@ -33,7 +34,7 @@ class UnitRow:
     engine: str  # "u280-0/SLR1/conv1"
     node: str  # ONNX node name
     role: str  # "output" | "piece" | "inner" | "boundary"
-    tensor: str  # "" unless role is output or piece
+    tensor: str  # "" unless role is output or piece, or the unit a bridge
     dtype: str
     shape: tuple[int, ...]  # ONNX shape of the tensor
     task: str = ""  # the slice of the layer, "conv1#0"
@@ -43,7 +44,7 @@ class UnitRow:
 
 @dataclass(slots=True)
 class Fabric:
-    """All streaming engines of one device: `text` holds the units by number, then preloads, streams and RUN."""
+    """All streaming engines of one device. text: the units by number, then preloads, streams, messages and RUN."""
 
     rank: int
     dies: list[FabricDie]
@@ -55,10 +56,14 @@ class Fabric:
 
     def units(self) -> list[Instruction]:
         """Units by number."""
-        return [i for i in self.text if i.op not in ("PRE", "CON", "RUN")]
+        return [i for i in self.text if i.op not in ("PRE", "CON", "MSG", "RUN")]
 
     def streams(self) -> list[Instruction]:
         return [i for i in self.text if i.op == "CON"]
+
+    def messages(self) -> list[Instruction]:
+        """What the bridges send and take a frame, in order."""
+        return [i for i in self.text if i.op == "MSG"]
 
     def preloads(self) -> list[Instruction]:
         return [i for i in self.text if i.op == "PRE"]

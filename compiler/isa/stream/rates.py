@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from compiler.isa.program import Instruction
 from compiler.isa.stream.ports import operand, ports
+from compiler.isa.stream.table import BRIDGES
 
 Ints = NDArray[np.int64]
 
@@ -242,8 +243,19 @@ def _buf(f: dict[str, int]) -> Behaviour:
     return Behaviour(tuple(processes), lines)
 
 
+def _bridge(op: str, words: int) -> Behaviour:
+    """The side of the stream: it begins when the frame is whole and gives its slot back at the end (BRI), or has it
+    whole at the end (BRO). "link" counts frames."""
+    every, whole = _count(words), np.zeros(words, np.int64)
+    whole[-1] = 1
+    if op == "BRI":
+        return _one(op, words, [_reads("link", np.ones(words, np.int64), whole)], [_writes("out0", every)])
+    return _one(op, words, [_reads("in0", every)], [_writes("link", whole)])
+
+
 def behaviour(ins: Instruction) -> Behaviour:
-    """The processes of a unit; SRC and SNK read and write the stream "link". The unit must be legal (`ports`)."""
+    """The processes of a unit; units at a boundary read and write the stream "link". The unit must be legal
+    (`ports`)."""
     f, op = ins.fields, ins.op
     if op == "WIN":
         return _win(f)
@@ -262,6 +274,8 @@ def behaviour(ins: Instruction) -> Behaviour:
         words_in = p.inputs[0].words
         return _reduce(op, words_in, words_in // p.outputs[0].words)
     words = (p.inputs or p.outputs)[0].words
+    if op in BRIDGES:
+        return _bridge(op, words)
     k = _count(words)
     reads = [_reads("link", k)] if op == "SRC" else [_reads(f"in{q}", k) for q in range(len(p.inputs))]
     writes = [_writes("link", k)] if op == "SNK" else [_writes(f"out{q}", k) for q in range(len(p.outputs))]

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 from compiler.isa.program import Instruction
-from compiler.isa.stream.ports import ports
-from compiler.isa.stream.table import BRAM, LUTRAM, MEMORIES, RTL, URAM
+from compiler.isa.stream.ports import frame_elements, ports
+from compiler.isa.stream.table import BRAM, BRIDGES, LUTRAM, MEMORIES, RTL, URAM
 from cost_models.finn import Estimate, estimate
 from cost_models.finn.fifo import fifo_cost
 from cost_models.finn.memory import ladder_bram18, uram288
@@ -23,6 +23,7 @@ FINN_STYLES = ("distributed", "block", "ultra")
 FIFO_STYLES = ("auto", "block", "ultra")
 CONTROL_LUT, CONTROL_FF = 60, 80  # counters and handshake of a unit of ours
 HANDSHAKE_WIRES = 2  # valid and ready
+BRIDGE_PORT_LUT, BRIDGE_PORT_FF = 900, 1300  # a stream of 512 bits aligned to bytes and back: not calibrated
 
 
 def type_name(bits: int, signed: bool) -> str:
@@ -198,6 +199,8 @@ def _cached(op: str, fields: tuple[tuple[str, int], ...], family: str) -> Resour
         # A carry chain a sum and lane; each input is taken into a register, and so is the result.
         lane = (f["inputs"] - 1) * f["y_bits"], f["inputs"] * f["x_bits"] + f["y_bits"]
         return Resources(CONTROL_LUT + f["pe"] * lane[0], CONTROL_FF + f["pe"] * lane[1], 0, 0, 0)
+    if op in BRIDGES:
+        return _bridge(f)
     if op == "CROP":
         width = f["pe"] * f["x_bits"]
         return Resources(CONTROL_LUT + 20, CONTROL_FF + 2 * width, 0, 0, 0)
@@ -259,6 +262,21 @@ def _frames(f: dict[str, int]) -> Resources:
         else:
             lut += width * ceil_div(depth, 64)
     return Resources(lut, CONTROL_FF + 4 * width, bram, uram, 0)
+
+
+def _bridge(f: dict[str, int]) -> Resources:
+    """Its frame buffer, byte by byte on the side of the messages and word by word on that of the stream; two address
+    generators of about 40 LUTs a dimension, the port of the channel (512 bits) with its alignment."""
+    width = f["pe"] * f["bits"]
+    depth = f["frames"] * frame_elements(f) // f["pe"]
+    lut, bram, uram = 2 * 160 + BRIDGE_PORT_LUT, 0, 0
+    if f["memory"] == URAM:
+        uram = uram288(width, depth)
+    elif f["memory"] == BRAM:
+        bram = ladder_bram18(width, depth)
+    else:
+        lut += width * ceil_div(depth, 64)
+    return Resources(CONTROL_LUT + lut, CONTROL_FF + 2 * width + BRIDGE_PORT_FF, bram, uram, 0)
 
 
 def fifo_resources(width_bits: int, depth: int, memory: int, family: str) -> Resources:

@@ -32,6 +32,19 @@ _BOUNDARY = (
     Field("tag", 32),
     Field("bytes", 32, doc="of the message of one frame"),
 )
+_BRIDGE = (
+    _DIE,
+    _PE,
+    Field("bits", 8, doc="bits of an element; messages hold ceil(bits / 8) bytes each"),
+    Field("signed", 1),
+    Field("frames", 8, doc="frame slots of its buffer"),
+    Field("memory", 3, doc="buffer in 0 LUTRAM, 1 BRAM, 2 URAM"),
+    Field("stage", 16, doc="by how many frames its streams lag: one number for all bridges of a region's side"),
+    Field("images", 32, doc="n of the tensor"),
+    _CHANNELS,
+    Field("in_h", 32),
+    Field("in_w", 32),
+)
 _WEIGHTS = (
     Field("w_bits", 8),
     Field("variant", 2, doc="0 hls, 1 rtl"),
@@ -260,6 +273,14 @@ OPS: tuple[Op, ...] = (
         "sum of its inputs word by word, wrapping at y_bits: partial sums of a layer sliced by columns",
     ),
     Op(
+        0x54,
+        "BRI",
+        NET,
+        _BRIDGE,
+        "boxes of a tensor, each a message in storage order, fill a frame buffer; it is read as a stream n, h, w, c",
+    ),
+    Op(0x55, "BRO", NET, _BRIDGE, "a stream n, h, w, c fills a frame buffer; boxes of it leave in storage order"),
+    Op(
         0x60,
         "PRE",
         NET,
@@ -292,10 +313,29 @@ OPS: tuple[Op, ...] = (
         "a stream from a unit to a unit through a FIFO",
     ),
     Op(
+        0x63,
+        "MSG",
+        NET,
+        (
+            Field("unit", 32, doc="BRI or BRO"),
+            Field("rank", 16, doc="the other end: a core, a netlist, or the host"),
+            Field("channel", 16),
+            Field("tag", 32),
+            Field("bytes", 32),
+            Field("stage", 16, doc="as that of the other end"),
+            *(
+                Field(f"{a}{k}", 32, doc=f"half-open storage4 bounds along {a}" if k == 0 else "")
+                for a in "nchw"
+                for k in (0, 1)
+            ),
+        ),
+        "a message of a bridge: a box of its tensor, row-major; they stand in the order in which they pass",
+    ),
+    Op(
         0x62,
         "RUN",
         NET,
-        (Field("units", 32), Field("preloads", 32), Field("streams", 32)),
+        (Field("units", 32), Field("preloads", 32), Field("streams", 32), Field("messages", 32, doc="of bridges")),
         "the netlist is complete: it runs frame after frame",
     ),
 )
@@ -304,6 +344,8 @@ BY_NAME: dict[str, Op] = {op.name: op for op in OPS}
 LAYOUTS: dict[str, OpLayout] = {op.name: layout_of(op) for op in OPS}
 BY_CODE: dict[int, OpLayout] = {op.code: LAYOUTS[op.name] for op in OPS}
 UNITS = tuple(op.name for op in OPS if op.code < 0x60)
+BRIDGES = ("BRI", "BRO")
+BOX = ("n0", "n1", "c0", "c1", "h0", "h1", "w0", "w1")  # of MSG
 
 ONE_POSITION, ONE_CHANNEL, CONSTANT = 1, 2, 4  # BIN's shapes
 LUTRAM, BRAM, URAM, DRAM = 0, 1, 2, 3

@@ -16,7 +16,7 @@ from typing import Any
 
 from compiler.ir.graph import Conv, Graph, HostSegment, Node
 from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction, LinkSpec
-from compiler.isa.stream.ports import Port, container_bytes, ports
+from compiler.isa.stream.ports import Port, container_bytes, frame_memory, ports
 from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
 from compiler.isa.stream.table import LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
@@ -46,6 +46,18 @@ def own_name(layer: str, copy: int) -> str:
     """What a layer of a copy of the net is called among its seats, owners and FIFOs; the first copy's have the layer's
     name. The separator stands in no name that a file of a model shows."""
     return f"{layer}\x1f{copy}" if copy else layer
+
+
+@dataclass(frozen=True, slots=True)
+class Bridging:
+    """How the boundary of a region is built: bridges on one die; their stages and frame slots.
+
+    frames: by (tensor, whether it leaves)."""
+
+    die: int
+    stage: int
+    lag: int
+    frames: Mapping[tuple[str, bool], int]
 
 
 @dataclass(slots=True)
@@ -128,8 +140,10 @@ def engine_id(cluster: Cluster, graph: Graph, layer: str, ref: DieRef, copy: int
 
 
 class _Assembler:
-    def __init__(self, graph: Graph, cluster: Cluster, seats: Mapping[str, Seat]) -> None:
-        self.graph, self.cluster, self.seats = graph, cluster, seats
+    def __init__(
+        self, graph: Graph, cluster: Cluster, seats: Mapping[str, Seat], whole: Graph, bridging: Bridging | None
+    ) -> None:
+        self.graph, self.cluster, self.seats, self.numbered, self.bridging = graph, cluster, seats, whole, bridging
         used = sorted({s.ref.device for s in seats.values()})
         self.nets = {d: Net(d, rank) for rank, d in enumerate(used)}
         self.links: list[Link] = []
@@ -171,7 +185,7 @@ class _Assembler:
         owner = own_name(node.name, self.copy)
         seat = self.seats[owner]
         net = self.nets[seat.ref.device]
-        name = engine_id(self.cluster, self.graph, node.name, seat.ref, self.copy)
+        name = engine_id(self.cluster, self.numbered, node.name, seat.ref, self.copy)
         engine = lower(self.graph, node, seat.fold)
         reads = stream_inputs(self.graph, node)
         wanted = [ports(engine.units[u].instruction()).inputs[p] for u, p in engine.inputs]
@@ -219,14 +233,34 @@ class _Assembler:
         if link is None:
             assert tensor in host_made, tensor
             link = self._link(tensor, HOST, net.device, "", owner)
-        board = self.cluster.devices[net.device].board
-        die = board.pcie_die if link.source == HOST else board.network_die
-        assert die is not None
-        unit = net.add(self._boundary("SRC", link, pe, 0), die, owner, engine, "boundary")
+        unit = self._port(net, "SRC", link, pe, owner, engine)
         net.waiting.append(((unit, 0), (unit, 0), ""))
         self._fan(net, owner, engine, tensor, (unit, 0), [], self._local(net.device, tensor))
 
-    def _boundary(self, op: str, link: Link, pe: int, _: int) -> Draft:
+    def _port(self, net: Net, op: str, link: Link, pe: int, owner: str, engine: str) -> int:
+        """The unit at one end of a link, on the die that has the port, or where the bridges stand."""
+        if self.bridging is not None:
+            t = self.graph.tensors[link.tensor]
+            out = op == "SNK"
+            unit = net.add(self._bridge(link.tensor, pe, out, self.bridging), self.bridging.die, owner, engine, "")
+            net.rows[unit] = UnitRow(engine, owner, "boundary", t.name, t.dtype.value, t.shape)
+            return unit
+        board = self.cluster.devices[net.device].board
+        other = link.source if op == "SRC" else link.target
+        die = board.pcie_die if other == HOST else board.network_die
+        assert die is not None
+        return net.add(self._boundary(op, link, pe), die, owner, engine, "boundary")
+
+    def _bridge(self, tensor: str, pe: int, out: bool, b: Bridging) -> Draft:
+        n, c, h, w = view(self.graph, tensor)
+        e = element(self.graph.tensors[tensor])
+        f = {"pe": pe, "bits": e.bits, "signed": int(e.signed), "frames": b.frames[(tensor, out)]}
+        f |= {"stage": b.stage + (b.lag if out else 0), "images": n, "channels": c, "in_h": h, "in_w": w}
+        device = next(iter(self.nets))
+        f["memory"] = frame_memory(f, self.cluster.devices[device].board.dies[b.die].raw.uram > 0)
+        return Draft("BRO" if out else "BRI", f)
+
+    def _boundary(self, op: str, link: Link, pe: int) -> Draft:
         n, c, h, w = view(self.graph, link.tensor)
         e = element(self.graph.tensors[link.tensor])
         other = link.source if op == "SRC" else link.target
@@ -286,11 +320,8 @@ class _Assembler:
             unit = net.add(Draft("DUP", f), net.dies[end[0]], owner, engine, role)
             net.wire(end, (unit, 0), owner)
             ends = [(unit, k) for k in range(count)]
-        board = self.cluster.devices[net.device].board
         for link, source in zip(links, ends, strict=False):
-            die = board.pcie_die if link.target == HOST else board.network_die
-            assert die is not None
-            unit = net.add(self._boundary("SNK", link, net.port(*source).pe, 0), die, owner, engine, "boundary")
+            unit = self._port(net, "SNK", link, net.port(*source).pe, owner, engine)
             net.wire(source, (unit, 0), owner)
         self.ends[(net.device, tensor)] = ends[len(links) :]
 
@@ -311,12 +342,19 @@ def _network(cluster: Cluster, source: int, target: int) -> tuple[str, ...]:
 
 
 def assemble(
-    graph: Graph, cluster: Cluster, seats: Mapping[str, Seat], measured: Sequence[Sequence[Any]] = ()
+    graph: Graph,
+    cluster: Cluster,
+    seats: Mapping[str, Seat],
+    measured: Sequence[Sequence[Any]] = (),
+    whole: Graph | None = None,
+    bridging: Bridging | None = None,
 ) -> Assembly:
-    """The netlists of a placement, seats by `own_name` of every layer of every copy. measured: see `lower.excess`.
+    """The netlists of a placement, seats by `own_name` of every layer of every copy. measured: see `lower.excess`;
+    whole: the graph that engines are numbered by; bridging: the graph is a region on one device, and its boundary is
+    one of bridges.
 
     Raises FVC214, ValueError if devices are not connected."""
-    out = _Assembler(graph, cluster, seats).run()
+    out = _Assembler(graph, cluster, seats, whole or graph, bridging).run()
     for own in [(n, own_name(n.name, c)) for c in range(out.copies) for n in graph.nodes] if measured else ():
         n, name = own
         seat = seats[name]
@@ -448,6 +486,6 @@ def _host_message(graph: Graph, x: Link) -> HostMessage:
 
 
 __all__ = [
-    "HOST", "Assembly", "Constant", "Link", "Net", "Seat", "Wire", "assemble", "die_path", "engine_id", "fabric_dies",
-    "full_route", "own_name", "programs_of", "stream_inputs",
+    "HOST", "Assembly", "Bridging", "Constant", "Link", "Net", "Seat", "Wire", "assemble", "die_path", "engine_id",
+    "fabric_dies", "full_route", "own_name", "programs_of", "stream_inputs",
 ]  # fmt: skip

@@ -46,7 +46,7 @@ def expanded(graph: Graph, plan: Plan) -> Graph:
 
 
 def seats_of(plan: Plan, cluster: Cluster) -> dict[str, Seat]:
-    """Layer or task of a cut one (`own_name`: of every copy) -> die and fold, as the plan has them."""
+    """Streaming layer or task of a cut one (`own_name`: of every copy) -> die and fold, as the plan has them."""
     dies = {cluster.die_name(ref): ref for ref in cluster.dies}
     return {name: Seat(_ref(dies, e), fold_of(e)) for name, e in engines_of(plan).items()}
 
@@ -61,9 +61,10 @@ def slices_of(plan: Plan, copy: int) -> dict[str, SlicePlan]:
 
 
 def engines_of(plan: Plan) -> dict[str, EnginePlan]:
-    """The engine of every layer or slice of every copy, copy by copy in the order of the expanded graph."""
+    """The engine of every streaming layer or slice of every copy, copy by copy in the order of the expanded graph."""
     engines = {e.id: e for e in plan.engines}
-    return {own_name(n, c): engines[s.engine] for c in range(plan.replicas) for n, s in slices_of(plan, c).items()}
+    parts = [(own_name(n, c), engines[s.engine]) for c in range(plan.replicas) for n, s in slices_of(plan, c).items()]
+    return {name: e for name, e in parts if e.style == "streaming"}
 
 
 def copy_of(seats: dict[str, Seat], graph: Graph, copy: int) -> dict[str, Seat]:

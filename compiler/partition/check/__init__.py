@@ -27,11 +27,24 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
     Broken hardware, layers or channels hide the later rules, which would have nothing to stand on.
     """
     found = Findings()
-    if any(e.style == "streaming" for e in plan.engines):
+    if plan.regions:
+        from compiler.partition.check.mixed import check_netlists, check_regions, tiled_side
+
+        if check_regions(plan, graph, cluster, found):
+            tiled, view = tiled_side(plan, graph, cluster)
+            check_tiled(tiled, view, cluster, found)
+            check_netlists(plan, graph, cluster, found)
+    elif any(e.style == "streaming" for e in plan.engines):
         from compiler.partition.check.streaming import check_streaming
 
         check_streaming(plan, graph, cluster, found)
-        return found.result()
+    else:
+        check_tiled(plan, graph, cluster, found)
+    return found.result()
+
+
+def check_tiled(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> None:
+    """A plan of tiled engines, or the tiled side of one with regions in the tiled view of its graph."""
     sound = check_hardware(plan, cluster, found) and check_layers(plan, graph, cluster, found)
     if sound and check_flow(plan, graph, cluster, found):
         held = holdings(plan, graph)
@@ -40,4 +53,3 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
         if check_loads(plan, times, banks, cluster, found):
             check_numbers(plan, times, banks, cluster, found)
         check_options(plan, cluster, found)
-    return found.result()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.check.findings import Findings
 from compiler.ops import input_boxes, partial_name
+from compiler.ops.region import Region
 from compiler.partition.check.layers import common, count, whole
 from compiler.partition.check.xfer import check_xfer
 from compiler.plan.model import Box, ChannelPlan, LayerPlan, Plan, SlicePlan
@@ -44,7 +45,7 @@ def check_flow(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> b
     if objective not in ("throughput", "latency"):
         found.add("FVC220", f"objective {objective!r} is neither throughput nor latency", "options.objective")
         return False
-    routes = _Routes(plan, cluster)
+    routes = _Routes(plan, cluster, graph)
     left = list(enumerate(plan.channels))
     for replica in range(plan.replicas):
         flow = _walk(plan, graph, replica, objective == "latency", found)
@@ -58,9 +59,10 @@ def check_flow(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> b
 class _Routes:
     """Dies of the engines, and routes between them."""
 
-    def __init__(self, plan: Plan, cluster: Cluster) -> None:
+    def __init__(self, plan: Plan, cluster: Cluster, graph: Graph) -> None:
         self.cluster = cluster
         self.at: dict[str, DieRef | None] = {HOST: None}
+        self.at |= {s.name: s.ref for s in graph.steps if isinstance(s, Region)}
         for e in plan.engines:
             d = next(i for i, x in enumerate(cluster.devices) if x.name == e.device)
             die = next(i for i, x in enumerate(cluster.devices[d].board.dies) if x.name == e.die)
@@ -89,17 +91,19 @@ def _walk(plan: Plan, graph: Graph, replica: int, flat: bool, found: Findings) -
     for step in graph.steps:
         if isinstance(step, HostSegment):
             h = segments[step.name]
+            end, lag = (step.name, step.lag) if isinstance(step, Region) else (HOST, 0)
             for name in step.inputs:
                 root = graph.root(name)
-                _reader(flow, root, whole(graph, root), HOST, h.stage, h.order, f"host segment {h.name}", flat, found)
+                _reader(flow, root, whole(graph, root), end, h.stage, h.order, f"host segment {h.name}", flat, found)
                 if root in graph.tensors:
-                    flow.needed.setdefault((root, HOST), []).append((whole(graph, root), h.stage))
+                    flow.needed.setdefault((root, end), []).append((whole(graph, root), h.stage))
             if h.stage < 0 or (flat and h.stage):
                 found.add("FVC220", f"stage {h.stage}", f"host segment {h.name}")
             for name in step.outputs:
                 root = graph.root(name)
                 if root in graph.tensors or root in graph.host_tensors:
-                    flow.made[root] = [_Made(whole(graph, root), HOST, h.stage, h.order, f"host segment {h.name}")]
+                    made = _Made(whole(graph, root), end, h.stage + lag, h.order, f"host segment {h.name}")
+                    flow.made[root] = [made]
         else:
             own = [s for s in layers[step.name].slices if s.replica == replica]
             _layer(flow, graph, step, own, flat, found)

@@ -44,7 +44,7 @@ def bank_bytes(
         known = graph.tensors.get(c.tensor)
         elem = known.dtype.size_bytes if known is not None else 4
         for end in (c.source, c.target):
-            if end != HOST:
+            if end in bank:
                 out[bank[end]] += burst_bytes(held[end].get(c.tensor, c.box), c.box, elem)
     for layer in plan.layers:
         for s in layer.slices:

@@ -5,9 +5,11 @@ Assembles the netlists anew from the plan's folds, dies and FIFO depths; imports
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from compiler.ir.graph import Graph, HostSegment
+from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.check.findings import Findings
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
@@ -19,10 +21,10 @@ from compiler.ops.stream.planned import depths_of, engines_of, expanded, fold_of
 from compiler.ops.stream.sliced import role_of, task_of
 from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play, sums
 from compiler.partition.check.hardware import check_cluster
-from compiler.plan.model import SCHEMA, EnginePlan, Plan
+from compiler.plan.model import SCHEMA, EnginePlan, Plan, SlicePlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.errors import FvcError
-from device_db.model import Cluster, Resources
+from device_db.model import Cluster, DieRef, Resources
 
 HOST_SEGMENT_NS = 50_000
 DEEPEST_FIFO = 1 << 24
@@ -46,7 +48,7 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
     except (FvcError, TypeError, ValueError) as problem:
         found.add("FVC220", f"no netlist can be made of this plan: {problem}", "layers")
         return
-    if not _fifos(plan, assembly, found):
+    if not check_fifos(engines_of(plan), assembly, found):
         return
     words, memory = depths_of(plan)
     pace = plan.predicted.get("pace_ps")
@@ -54,7 +56,7 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
         found.add("FVC220", f"predicted.pace_ps is {pace!r}", "predicted")
         return
     programs = programs_of(graph, cluster, assembly, pace, words, memory)
-    crossings = _budgets(plan, cluster, programs, assembly, found)
+    crossings = check_budgets(plan, cluster, programs, assembly, {}, found)
     want = channels(graph, cluster, assembly, seats)
     if list(plan.channels) != want:
         wrong = next((c for c, w in zip(plan.channels, want, strict=False) if c != w), None)
@@ -85,44 +87,55 @@ def _engines(plan: Plan, base: Graph, graph: Graph, cluster: Cluster, found: Fin
     order = {step.name: k for k, step in enumerate(graph.steps)}
     every = [(c, node) for c in range(plan.replicas) for node in graph.nodes]
     for e, (copy, node), s in zip(plan.engines, every, slices, strict=True):
-        where = f"engine {e.id} of {node.name}"
         ref = dies.get(f"{e.device}/{e.die}")
-        if ref is None:
-            found.add("FVC220", f"the cluster has no die {e.device}/{e.die}", where)
-            continue
-        if e.style != "streaming" or set(e.fold) != {"pe", "simd"} or set(e.parameters) != _PARAMETERS:
-            found.add("FVC220", f"it is no streaming engine: style {e.style}, fold {e.fold}", where)
-            continue
-        p = e.parameters
-        if (e.id, e.rank, e.replica) != (engine_id(cluster, graph, node.name, ref, copy), ranks[ref.device], copy):
-            found.add("FVC220", f"id, rank {e.rank} or replica {e.replica} are not those of its place", where)
-        if p["clock_khz"] != cluster.die(ref).clock_khz:
-            found.add("FVC220", f"clock {p['clock_khz']} kHz, the die has {cluster.die(ref).clock_khz}", where)
-        if p["variant"] not in VARIANTS or p["memory"] not in MEMORIES:
-            found.add("FVC220", f"variant {p['variant']!r}, memory {p['memory']!r}", where)
-            continue
-        why = legal(graph, node, fold_of(e))
-        if why:
-            found.add("FVC220", why, where)
-            continue
-        cycles = price(graph, node, fold_of(e), cluster.devices[ref.device].board.family).cycles
-        role, box, reduce = role_of(graph, node)
-        told = (s.task, s.engine, s.role, s.box, s.reduce_from, s.reduce_to, s.stage, s.order, s.memory, s.tile)
-        meant: tuple[object, ...] = (
-            task_of(node, copy),
-            e.id,
-            role,
-            box,
-            *reduce,
-            0,
-            order[node.name],
-            p["memory"],
-            {},
-        )
-        if told != meant or s.cycles != cycles or s.replica != copy:
-            found.add("FVC220", f"slice {told} with {s.cycles} cycles, {meant} with {cycles} expected", where)
+        rank = -1 if ref is None else ranks[ref.device]
+        check_engine(graph, cluster, node, e, s, Station(ref, rank, 0, order[node.name], copy), found)
     _segments(plan, graph, order, found)
     return len(found.kept) == before
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where a layer's engine must stand and when it works: die (None: there is none), rank, stage, order, copy."""
+
+    ref: DieRef | None
+    rank: int
+    stage: int
+    order: int
+    copy: int = 0
+
+
+def check_engine(
+    graph: Graph, cluster: Cluster, node: Node, e: EnginePlan, s: SlicePlan, at: Station, found: Findings
+) -> None:
+    """FVC220: one layer's engine and slice."""
+    where = f"engine {e.id} of {node.name}"
+    if at.ref is None:
+        found.add("FVC220", f"the cluster has no die {e.device}/{e.die}", where)
+        return
+    if e.style != "streaming" or set(e.fold) != {"pe", "simd"} or set(e.parameters) != _PARAMETERS:
+        found.add("FVC220", f"it is no streaming engine: style {e.style}, fold {e.fold}", where)
+        return
+    p = e.parameters
+    if (e.id, e.rank, e.replica) != (engine_id(cluster, graph, node.name, at.ref, at.copy), at.rank, at.copy):
+        found.add("FVC220", f"id, rank {e.rank} or replica {e.replica} are not those of its place", where)
+    if p["clock_khz"] != cluster.die(at.ref).clock_khz:
+        found.add("FVC220", f"clock {p['clock_khz']} kHz, the die has {cluster.die(at.ref).clock_khz}", where)
+    if p["variant"] not in VARIANTS or p["memory"] not in MEMORIES:
+        found.add("FVC220", f"variant {p['variant']!r}, memory {p['memory']!r}", where)
+        return
+    why = legal(graph, node, fold_of(e))
+    if why:
+        found.add("FVC220", why, where)
+        return
+    cycles = price(graph, node, fold_of(e), cluster.devices[at.ref.device].board.family).cycles
+    role, box, reduce = role_of(graph, node)
+    told = (s.task, s.engine, s.role, s.box, s.reduce_from, s.reduce_to, s.stage, s.order, s.memory, s.tile)
+    meant: tuple[object, ...] = (
+        task_of(node, at.copy), e.id, role, box, *reduce, at.stage, at.order, p["memory"], {},
+    )  # fmt: skip
+    if told != meant or s.cycles != cycles or s.replica != at.copy:
+        found.add("FVC220", f"slice {told} with {s.cycles} cycles, {meant} with {cycles} expected", where)
 
 
 def _segments(plan: Plan, graph: Graph, order: dict[str, int], found: Findings) -> None:
@@ -137,10 +150,10 @@ def _segments(plan: Plan, graph: Graph, order: dict[str, int], found: Findings) 
         found.add("FVC220", "the host segments or their times are not those of the graph", "host_segments")
 
 
-def _fifos(plan: Plan, assembly: Assembly, found: Findings) -> bool:
-    """A depth and a memory for every stream that a layer's engine reads."""
+def check_fifos(engines: Mapping[str, EnginePlan], assembly: Assembly, found: Findings) -> bool:
+    """A depth and a memory for every stream that a layer's engine reads. engines: by layer and copy."""
     before = len(found.kept)
-    for name, e in engines_of(plan).items():
+    for name, e in engines.items():
         count = len(assembly.wires_of(name))
         depths, memories = e.parameters["fifo_depths"], e.parameters["fifo_memories"]
         whole = isinstance(depths, list | tuple) and isinstance(memories, list | tuple)
@@ -152,10 +165,16 @@ def _fifos(plan: Plan, assembly: Assembly, found: Findings) -> bool:
     return len(found.kept) == before
 
 
-def _budgets(
-    plan: Plan, cluster: Cluster, programs: list[DeviceProgram], assembly: Assembly, found: Findings
+def check_budgets(
+    plan: Plan,
+    cluster: Cluster,
+    programs: list[DeviceProgram],
+    assembly: Assembly,
+    others: Mapping[tuple[str, int], int],
+    found: Findings,
 ) -> dict[str, dict[str, int]]:
-    """Judges resources and wires; gives the wires by boundary."""
+    """Judges resources and wires; gives the wires by boundary. others: (device, die) -> wires to the next die that
+    tiled engines and messages take."""
     use = sums(programs)
     numbers = {d.name: k for k, d in enumerate(cluster.devices)}
     more: dict[tuple[str, int], Resources] = {}
@@ -167,7 +186,7 @@ def _budgets(
             ref = assembly.dies[name]
             place = (cluster.devices[ref.device].name, ref.die)
             more[place] = more.get(place, Resources()) + excess
-    for e in plan.engines:
+    for e in (e for e in plan.engines if e.style == "streaming"):
         told, meant = [getattr(e.resources, t) for t in TYPES], [use.engines[e.id][t] for t in TYPES]
         if told != meant:
             found.add("FVC220", f"resources {told}, its units and FIFOs take {meant}", f"engine {e.id}")
@@ -185,6 +204,7 @@ def _budgets(
         name = f"{device}/{board.dies[a].name}>{board.dies[b].name}"
         crossings[name] = {"wires": wires}
         limit = board.sll_wires[min(a, b)] if min(a, b) < len(board.sll_wires) else 0
+        limit -= others.get((device, min(a, b)), 0)
         if wires > limit:
             found.add("FVC209", f"SLL wires over budget on {name}: {wires:,} needed, {limit:,} there", name)
     return crossings

@@ -70,7 +70,7 @@ def credits_ps(
             continue
         elem = 4 if tensor is None else tensor.dtype.size_bytes
         ends = tuple(
-            stored[e][c.tensor] if e != HOST else whole_box(storage4(graph.tensors[c.tensor].shape))
+            stored[e][c.tensor] if e in stored else whole_box(storage4(graph.tensors[c.tensor].shape))
             for e in (c.source, c.target)
         )
         latency_ps = 1000 * sum(links[k][1] for k in c.route)

@@ -117,11 +117,11 @@ class Messages:
             chunks.append(
                 _Chunk(index, frame, part, k == count - 1, chunks[-CHUNKS] if k >= CHUNKS else None, ready_ps)
             )
-        if c.source != HOST:
+        if c.source in self.tx_ps:
             self._outgoing[c.source].extend(chunks)
-        if c.target != HOST:
+        if c.target in self.tx_ps:
             self._incoming[c.target].extend(chunks)
-        for m in chunks if HOST in (c.source, c.target) else chunks[:1]:
+        for m in chunks[:1] if c.source in self.tx_ps and c.target in self.tx_ps else chunks:
             self._offer(m)
         if not self.meeting:  # queues alone decide: the global order gives the same times as that of time
             self.play(((index, frame),))
@@ -154,12 +154,12 @@ class Messages:
         its RX queue, where it is too large for the channel and where the host, which sends what the receiver takes, is
         its source."""
         c = self.channels[m.channel]
-        if m.end_ps >= 0 or (c.source != HOST and self._outgoing[c.source][0] is not m):
+        if m.end_ps >= 0 or (c.source in self.tx_ps and self._outgoing[c.source][0] is not m):
             return
         if m.place is not None and m.place.arrived_ps < 0:
             return
-        tied = c.source == HOST or m.bytes > CHUNKS * CHUNK_BYTES
-        if tied and c.target != HOST and self._incoming[c.target][0] is not m:
+        tied = c.source not in self.tx_ps or m.bytes > CHUNKS * CHUNK_BYTES
+        if tied and c.target in self.tx_ps and self._incoming[c.target][0] is not m:
             return
         self._serial += 1
         heappush(self._heap, (self._earliest(m), self._serial, m))
@@ -180,26 +180,26 @@ class Messages:
         size = m.bytes
         moving_ps = transfer_ps(size, rate) if rate else 0
         m.moving_ps = max([moving_ps, *(ps * size // max(1, total) for ps in self.ends.of(m.channel).values())])
-        begin = 0 if c.target == HOST else max(self.rx_ps[c.target], self._room(m))
-        m.start_ps = max(self._earliest(m), begin - latency if c.source == HOST else 0)
+        begin = 0 if c.target not in self.tx_ps else max(self.rx_ps[c.target], self._room(m))
+        m.start_ps = max(self._earliest(m), begin - latency if c.source not in self.tx_ps else 0)
         m.end_ps = m.start_ps + m.moving_ps
         if self.meeting:
             for link in c.route:
                 taken = self._busy[link].take(m.start_ps, transfer_ps(size, self.links[link][0]))
                 m.end_ps = max(m.end_ps, taken)
         m.end_ps = self._beside(c.source, m, m.start_ps, m.end_ps)
-        if size > CHUNKS * CHUNK_BYTES and c.target != HOST:
+        if size > CHUNKS * CHUNK_BYTES and c.target in self.tx_ps:
             first = max(begin, m.start_ps + latency)
             m.end_ps = max(m.end_ps, first + m.moving_ps - m.moving_ps * CHUNKS * CHUNK_BYTES // size)
         if m.last:
             self.sent[(m.channel, m.frame)] = m.end_ps
-        if c.source != HOST:
+        if c.source in self.tx_ps:
             self.tx_ps[c.source] = m.end_ps
             queue = self._outgoing[c.source]
             queue.popleft()
             if queue:
                 self._offer(queue[0])
-        if c.target == HOST:
+        if c.target not in self.tx_ps:
             self._arrive(m, m.end_ps + latency)
         else:
             self._receive(c.target)
@@ -244,7 +244,7 @@ class Messages:
 
     def _beside(self, engine: str, m: _Chunk, begin: int, end: int) -> int:
         """When one half of a chunk, over by `end` if alone, is over beside the tasks of that engine."""
-        if self.usage is None or engine == HOST:
+        if self.usage is None or engine not in self.tx_ps:
             return end
         sending = engine == self.channels[m.channel].source
         part = m.bytes / max(1, self._ways[m.channel][2])

@@ -16,6 +16,7 @@ from compiler.isa.table import HOST_RANK
 from compiler.ops import registry
 from compiler.ops.base import TaskTimeline
 from compiler.ops.boxes import bounding, burst_bytes, intersect
+from compiler.ops.region import Region
 from compiler.partition.pieces import HOST
 from compiler.partition.prediction.credits import credits_ps
 from compiler.partition.prediction.loads import Loads, limiting
@@ -53,6 +54,8 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     least_ps = max(loads.longest_ps, loads.queue_ps(specs, timelines, plan), loads.barrier_ps(specs, timelines, plan))
     stored = stored_boxes(plan, {n.name: n for n in graph.nodes})
     least_ps = max(least_ps, credits_ps(plan, graph, links, stored, together))
+    least_ps = max([least_ps, *(x.pace_ps for x in graph.steps if isinstance(x, Region))])
+    frame_ps = max(frame_ps, least_ps) if any(isinstance(x, Region) for x in graph.steps) else frame_ps
     staged = any(e.stage for e in events)
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps, messages=staged))
@@ -141,7 +144,7 @@ def stored_boxes(plan: Plan, nodes: Mapping[str, Node]) -> dict[str, dict[str, B
             made = registry.partial_name(layer.name, k) if s.role == "partial" else nodes[layer.name].y
             stored[s.engine][made] = bounding(stored[s.engine].get(made), s.box)
     for c in plan.channels:
-        if c.target != HOST:
+        if c.target in stored:
             stored[c.target][c.tensor] = bounding(stored[c.target].get(c.tensor), c.box)
     return stored
 
@@ -152,7 +155,7 @@ def message_bytes(plan: Plan, graph: Graph) -> list[dict[str, int]]:
     out: list[dict[str, int]] = []
     for c in plan.channels:
         elem = graph.tensors[c.tensor].dtype.size_bytes if c.tensor in graph.tensors else PARTIAL_BYTES
-        out.append({e: burst_bytes(stored[e][c.tensor], c.box, elem) for e in (c.source, c.target) if e != HOST})
+        out.append({e: burst_bytes(stored[e][c.tensor], c.box, elem) for e in (c.source, c.target) if e in stored})
     return out
 
 
@@ -234,18 +237,21 @@ def events_of(plan: Plan, graph: Graph) -> list[Event]:
             writers.setdefault((made, s.engine, s.replica), []).append((s.order, e, s.box))
     for h in plan.host_segments:
         segment = next(x for x in graph.steps if isinstance(x, HostSegment) and x.name == h.name)
+        region = segment if isinstance(segment, Region) else None
+        end = HOST if region is None else region.name
         for replica in range(plan.replicas):
-            e = Event(h.order, h.stage, replica, None, h)
+            e = Event(h.order, h.stage, replica, None, h, region=region)
             events.append(e)
             for t in segment.inputs:
-                e.inputs += into.get((graph.root(t), HOST, replica), [])
+                e.inputs += into.get((graph.root(t), end, replica), [])
             for t in segment.outputs:
-                writers.setdefault((graph.root(t), HOST, replica), []).append((h.order, e, None))
+                writers.setdefault((graph.root(t), end, replica), []).append((h.order, e, None))
     for i, c in enumerate(plan.channels):
         own = [w for w in writers.get((c.tensor, c.source, c.replica), []) if w[2] is None or intersect(w[2], c.box)]
         if own:
             max(own, key=lambda w: w[0])[1].sends.append(i)
     rank = {e.id: e.rank for e in plan.engines} | {HOST: HOST_RANK}
+    rank |= {x.name: x.rank for x in graph.steps if isinstance(x, Region)}
     for e in events:  # as the scheduler's queues have them
         e.sends.sort(key=lambda i: (plan.channels[i].tensor, rank[plan.channels[i].target], plan.channels[i].box))
     return events

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
+from compiler.ops.region import Region
 from compiler.partition.prediction.messages import HOST, Calendar, Key, Messages
 from compiler.partition.prediction.passing import Group, Queues, Running
 from compiler.partition.prediction.recurrence import Core, Result, Steps
@@ -36,6 +37,7 @@ class Event:
     segment: HostSegmentPlan | None
     inputs: list[int] = field(default_factory=list)  # channels it waits for (indices)
     sends: list[int] = field(default_factory=list)  # channels that it completes (last writer)
+    region: Region | None = None  # of streaming engines, which `segment` stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Machine:
         for g in together:
             self.layer_groups.setdefault(_layer_of(g), []).append(g)
         self.event_of = {e.task.task: e for e in self.events if e.task is not None}
-        self.deepest = max([e.stage for e in self.events] + [c.target_stage for c in plan.channels] + [0])
+        stages = [e.stage + (0 if e.region is None else e.region.lag) for e in self.events]
+        self.deepest = max(stages + [c.target_stage for c in plan.channels] + [0])
 
     def play(self, frames: int) -> Times:
         """Plays `frames` frames through the empty machine."""
@@ -110,6 +113,8 @@ class _Run:
         plan = machine.plan
         self.cores = {k: Core(khz) for k, khz in machine.clock.items()}
         self.host = Calendar()
+        self.regions: dict[str, int] = {}  # when each took its last frame
+        self.made: dict[tuple[str, int], int] = {}  # when a region will have made something of a frame
         # In one frame, or without stages, many messages set out together.
         meeting = frames == 1 or machine.deepest == 0
         self.messages = Messages(plan.channels, self.cores, machine.links, machine.crowd, machine.ends, meeting)
@@ -138,7 +143,9 @@ class _Run:
             frame = iteration - e.stage
             real = 0 <= frame < self.frames
             if e.segment is not None:
-                if real:
+                if e.region is not None:
+                    self._region(e, e.region, iteration, frame, real)
+                elif real:
                     self._segment(e, iteration, frame)
                 continue
             assert e.task is not None
@@ -185,7 +192,7 @@ class _Run:
     def _send(self, index: int, iteration: int, frame: int, ready_ps: int) -> None:
         """A message, now in the queues of both its ends."""
         target = self.m.plan.channels[index].target
-        if target != HOST:
+        if target in self.received:
             self.received[target].append(((iteration, self.m.place[index]), (index, frame)))
         self.messages.send(index, frame, ready_ps)
 
@@ -266,6 +273,18 @@ class _Run:
         key = received[behind - 1][1]
         self.messages.play((key,))
         return self.messages.arrived[key]
+
+    def _region(self, e: Event, region: Region, iteration: int, frame: int, real: bool) -> None:
+        """Frames follow one another at the region's pace, each as late as all of its input; what is made of a frame is
+        sent `lag` iterations after that in which it was taken."""
+        if real:
+            earliest = self.regions.get(region.name, -region.pace_ps) + region.pace_ps
+            self.regions[region.name] = start = max(self._ready(e, frame), earliest)
+            self.made[(region.name, frame)] = start + region.latency_ps
+        end_ps = self.made.pop((region.name, frame - region.lag), None)
+        if end_ps is not None:
+            for i in e.sends:
+                self._send(i, iteration, frame - region.lag, end_ps)
 
     def _segment(self, e: Event, iteration: int, frame: int) -> None:
         assert e.segment is not None

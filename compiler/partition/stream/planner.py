@@ -14,6 +14,7 @@ from compiler.isa.stream.network import Work, cycle_ps
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import (
     Assembly,
+    Seat,
     assemble,
     engine_id,
     fabric_dies,
@@ -205,13 +206,13 @@ def _plan(
         pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), host_ps)
         depths = derive(graph, cluster, assembly, pace, work)
         programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
-        over = _over(cluster, programs)
+        over = over_budget(cluster, programs)
         if not over:
             proved = _sharper(problem, proved, pace)
             return _assembled(
                 whole, graph, cluster, options, found, assembly, depths, programs, work, pace, proved, any_ps
             )
-        _hold_back(problem, found, programs, over, held, turn)
+        hold_back(problem, found.seats, programs, over, held, turn)
         budgets = [
             [have - less for have, less in zip(b, h, strict=True)] for b, h in zip(problem.budgets, held, strict=True)
         ]
@@ -248,7 +249,7 @@ class Over:
     have: int
 
 
-def _over(cluster: Cluster, programs: list[DeviceProgram]) -> list[Over]:
+def over_budget(cluster: Cluster, programs: list[DeviceProgram]) -> list[Over]:
     """Every budget that is not kept."""
     out = []
     for p in programs:
@@ -267,21 +268,28 @@ def _over(cluster: Cluster, programs: list[DeviceProgram]) -> list[Over]:
     return out
 
 
-def _hold_back(
-    p: Problem, found: Placement, programs: list[DeviceProgram], over: list[Over], held: list[list[int]], turn: int
+def hold_back(
+    p: Problem,
+    seats: dict[str, Seat],
+    programs: list[DeviceProgram],
+    over: list[Over],
+    held: list[list[int]],
+    turn: int,
 ) -> None:
     """Takes off the budgets what joins layers (FIFOs, converters, duplicators, boundary units), as the last netlist had
     it; a die that is over again gives up more."""
-    names = {(p.devices[p.refs[k].device], d.name): k for k, d in enumerate(p.dies)}
+    names = {(p.devices[r.device], d.name): k for k, (r, d) in enumerate(zip(p.refs, p.dies, strict=True))}
     chosen = [[0] * len(TYPES) for _ in p.refs]
     for name, layer in zip(p.names, p.options, strict=True):
-        seat = found.seats[name]
+        seat = seats[name]
         option = next(o for o in layer if o.fold == seat.fold)
         k = p.refs.index(seat.ref)
         chosen[k] = [a + b for a, b in zip(chosen[k], amounts(option), strict=True)]
     for program in programs:
         assert program.fabric is not None
         for die, used in zip(program.fabric.dies, die_use(program), strict=True):
+            if (program.name, die.name) not in names:
+                continue
             k = names[(program.name, die.name)]
             for r, t in enumerate(TYPES):
                 own = getattr(used, t) + p.budgets[k][r] - getattr(die, t) - chosen[k][r]
