@@ -184,7 +184,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC340": (
         "malformed netlist",
-        "Units, preloads, streams and RUN of a streaming binary are out of order or miscounted, or its table of units does not match.",
+        "Units, preloads, streams, messages and RUN of a streaming binary are out of order or miscounted, or its table of units does not match.",
     ),
     "FVC341": (
         "impossible unit",
@@ -208,7 +208,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC346": (
         "boundary of a netlist",
-        "SRC and SNK do not stand at both ends of a channel, move other frames, or the host's message is not the whole tensor.",
+        "SRC and SNK do not stand at both ends of a channel, move other frames, or the host's message is not the whole tensor; beside cores: a bridge's boxes are not its tensor, or its stages and slots are not those that its messages need.",
     ),
     "FVC347": ("outputs of netlists", "A tensor is made twice, or an output of the graph never reaches the host."),
     "FVC313": (
