@@ -119,6 +119,7 @@ def channels(graph: Graph, cluster: Cluster, assembly: Assembly, seats: Mapping[
         own_name(n.name, c): engine_id(cluster, graph, n.name, seats[own_name(n.name, c)].ref, c)
         for c in range(assembly.copies)
         for n in graph.nodes
+        if own_name(n.name, c) in seats  # others stand on tiled engines
     } | {"": "host"}
     copies = {own_name(n.name, c): c for c in range(assembly.copies) for n in graph.nodes}
     whole = {n.layer: n.y for n in graph.nodes if isinstance(n, Join)}
