@@ -104,14 +104,18 @@ class Live:
                 self._forget(k, f)
 
     def _forget(self, k: int, f: int) -> None:
-        """Times that no rule reaches back to."""
+        """Times that no rule reaches back to, once both ends of a stream are past the frame: a reader may end before
+        the last words, that no window reaches, are written."""
         net, none = self.net, np.zeros(0, np.int64)
         a = net.actors[k]
         a.starts[f] = none
-        for i in a.inputs:
-            net.streams[i.stream].written[f] = none
-        for o in a.outputs:
-            s = net.streams[o.stream]
-            old = f - 2 - (0 if s.depth is None else s.depth // max(1, s.words) + 1)
+        for stream in [i.stream for i in a.inputs] + [o.stream for o in a.outputs]:
+            s = net.streams[stream]
+            ends = [self.frame[e] for e in (s.producer, s.consumer) if e >= 0]
+            last = min(ends) - 1  # the frame that both have done
+            if last < 0:
+                continue
+            s.written[last] = none
+            old = last - 2 - (0 if s.depth is None else s.depth // max(1, s.words) + 1)
             if old >= 0:
                 s.freed[old] = none
