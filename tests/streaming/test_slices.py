@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from compiler.ops.stream.sliced import Cut, Part, as_cuts, bounds, expand, legal
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
+from compiler.partition.stream.slicing import refuted
 from compiler.plan.io import parse_plan, write_plan
 from compiler.schedule import schedule
 from compiler.simulator import host_tasks, simulate
@@ -187,6 +189,61 @@ def test_a_factor_larger_than_the_dimension(factors: tuple, code: str, exit_code
         partition(digits(), load_cluster("u280"), PartitionOptions(style="streaming", force_split=factors))
     assert (caught.value.code, caught.value.exit_code) == (code, exit_code)
     assert caught.value.help
+
+
+SMALL = Path(__file__).parents[1] / "data" / "boards" / "small.toml"  # two dies, of which none holds these layers
+DENSE = {
+    "fc": quantised("QLinearConv", (1, 320, 1, 1), (517, 320, 1, 1), 517),
+    "conv": quantised("QLinearConv", (1, 128, 6, 6), (129, 128, 3, 3), 129, pads=[1, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_a_layer_too_large_for_a_die_is_cut(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "layer.onnx"
+    onnx.save(DENSE[name], path)
+    graph, cluster = load_model(path, ImportOptions()), load_cluster(str(SMALL))
+    plan = partition(graph, cluster, PartitionOptions(style="streaming", time_limit_s=4.0))
+    assert check_plan(plan, graph, cluster) == []
+    (layer,) = plan.layers
+    assert layer.strategy != "whole" and len({e.die for e in plan.engines}) == 2
+    assert any("fits no die" in n for n in plan.solver.notes)
+    assert 0 < plan.solver.bound <= plan.solver.objective
+    found = [read_device(write_device(p)) for p in schedule(graph, plan, cluster)]
+    assert check_programs(found) == []
+    assert verify_programs(found, graph.model, {s.name: s.model for s in graph.host_segments}, frames=2).passed
+    # A bound over whole layers and cuts is none if a plan of any of its cuts is below it.
+    for factors in ((("Pm", 4),), (("Pn", 4),), (("Pm", 3),)):
+        try:
+            other = partition(
+                graph, cluster, PartitionOptions(style="streaming", time_limit_s=4.0, force_split=factors)
+            )
+        except FvcError as refusal:
+            assert refusal.exit_code == 1
+            continue
+        if any(f"{f}={n}" in plan.solver.notes[-1] for f, n in factors):
+            assert other.solver.objective >= plan.solver.bound
+
+
+def refuted_by_trial(groups: list, total: np.ndarray) -> bool:  # type: ignore[type-arg]
+    """Every way and option of every layer tried."""
+    choices = [[sum(pick) for way in ways if way is not None for pick in product(*way)] for ways in groups]
+    return not any((sum(pick) <= total).all() for pick in product(*choices))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_prices_refute_fits_in_no_way(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = [
+        [
+            None if rng.random() < 0.1 else [rng.integers(0, 9, (int(rng.integers(1, 4)), 3)) for _ in range(parts)]
+            for parts in (1, 2, 3)[: int(rng.integers(1, 4))]
+        ]
+        for _ in range(3)
+    ]
+    total = rng.integers(3, 20, 3)
+    if refuted(groups, total):
+        assert refuted_by_trial(groups, total)
 
 
 def test_pieces_that_overlap_or_that_nothing_joins() -> None:

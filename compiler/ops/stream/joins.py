@@ -28,7 +28,7 @@ def fifo(width_bits: int, family: str) -> Resources:
 
 
 @lru_cache(maxsize=64)
-def _readers(graph: Graph) -> dict[str, int]:
+def readers(graph: Graph) -> dict[str, int]:
     """Tensor -> streams that leave its maker: layers that read it, and the host once."""
     out: dict[str, int] = {}
     for n in graph.nodes:
@@ -42,7 +42,7 @@ def _readers(graph: Graph) -> dict[str, int]:
 
 def handed_on(graph: Graph, node: Node, word: Port, family: str, devices: int) -> Resources:
     """What the streams that leave an engine take at least, converters apart. word: of its result."""
-    count = _readers(graph).get(node.y, 0)
+    count = readers(graph).get(node.y, 0)
     total = fifo(word.width_bits, family)
     if count < 2:
         return total

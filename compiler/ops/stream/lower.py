@@ -15,7 +15,7 @@ from compiler.isa.stream.table import LUTRAM, MEMORIES, VARIANTS
 from compiler.ops.stream import combine, conv, simple
 from compiler.ops.stream.joins import LEAST_DEPTH, handed_on
 from compiler.ops.stream.parts import Engine, Fold, divisors, refuse, view
-from compiler.ops.stream.sliced import Join
+from compiler.ops.stream.sliced import Join, Part
 from cost_models.finn import CaseError
 from device_db.errors import FvcError
 from device_db.model import Resources
@@ -98,6 +98,14 @@ def price(graph: Graph, node: Node, fold: Fold, family: str, joined: int = 0) ->
     if joined:
         total = total + handed_on(graph, node, gives, family, joined)
     return Option(fold, cycles, total, reads, gives)
+
+
+def signature(graph: Graph, node: Part) -> object:
+    """Parts with the same have the same options: their units differ in no field at one fold, nor in what is cropped."""
+    folds = tuple(legal_folds(graph, node, True))
+    units = lower(graph, node, folds[-1]).units
+    fields = tuple((u.op, tuple(sorted((k, v) for k, v in u.fields.items() if k != "fill"))) for u in units)
+    return node.layer, folds, node.first, node.of, fields
 
 
 def excess(graph: Graph, node: Node, fold: Fold, family: str, measured: Iterable[Sequence[Any]]) -> Resources:

@@ -148,12 +148,14 @@ def expand(graph: Graph, cuts: Cuts) -> Graph:
         assert isinstance(step, Conv) and legal(step, cut), step.name
         parts, made = _parts(graph, step, cut)
         tensors |= made
-        steps += [*parts, _join(step, cut, parts)]
+        steps += parts
     assert not wanted, wanted
     return replace(graph, steps=tuple(steps), tensors=tensors)
 
 
-def _parts(graph: Graph, node: Conv, cut: Cut) -> tuple[list[Part], dict[str, Tensor]]:
+@lru_cache(maxsize=256)
+def _parts(graph: Graph, node: Conv, cut: Cut) -> tuple[tuple[Conv, ...], dict[str, Tensor]]:
+    """Parts and join of a layer, and the tensors between: the same objects in every expanded graph."""
     unit = node.weight.shape[0] // node.groups  # rows that stay together
     per_group = node.weight.shape[1]
     rows = bounds(node.groups if node.groups > 1 else unit, cut.rows)
@@ -195,7 +197,7 @@ def _parts(graph: Graph, node: Conv, cut: Cut) -> tuple[list[Part], dict[str, Te
         (n0, n1, c0, c1, h0, h1, w0, w1) = box
         place: Box = (n0, n1, c0, c1, h0, h1, w0, w1)
         parts.append(Part(**base | own, layer=node.name, first=first, of=node.x_shape[1], box=place, reduce=reduce))
-    return parts, made
+    return (*parts, _join(node, cut, parts)), made
 
 
 def _join(node: Conv, cut: Cut, parts: list[Part]) -> Join:

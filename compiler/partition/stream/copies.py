@@ -8,7 +8,7 @@ sets the pace of all; they are asked for the same interval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.floorplan.prices import decide
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Graph, Node
 from compiler.ops.stream.assemble import Seat, own_name
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.joint import Bound, bound, choose
@@ -45,9 +45,10 @@ class Arrangement:
     """The search for seats of all copies of one problem, as often as budgets change."""
 
     def __init__(
-        self, graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int, floor_ps: int
-    ) -> None:
-        self.problem = make_problem(graph, cluster, options, devices, copies)
+        self, graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int, floor_ps: int,
+        home: Callable[[Node], Graph] | None = None,
+    ) -> None:  # fmt: skip
+        self.problem = make_problem(graph, cluster, options, devices, copies, home)
         self.floor_ps = floor_ps
         parts = gcd(devices, copies)
         boards = {cluster.devices[d].board.name for d in range(devices)}
@@ -55,7 +56,7 @@ class Arrangement:
         self.parts = 1 if wishes or len(boards) > 1 else parts
         self.part = None
         if self.parts > 1:
-            self.part = make_problem(graph, cluster, options, devices // self.parts, copies // self.parts)
+            self.part = make_problem(graph, cluster, options, devices // self.parts, copies // self.parts, home)
         self.whole = self.part is None  # look for seats in one problem
 
     def first(self) -> tuple[Placement | None, Bound | None]:

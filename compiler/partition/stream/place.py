@@ -7,7 +7,7 @@ plans are looked for from there upward by bisection, and the last one is improve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricDie
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Seat, fabric_dies, own_name, stream_inputs
-from compiler.ops.stream.lower import Option, excess, legal_folds, price, priced, undominated
-from compiler.ops.stream.sliced import layer_of
+from compiler.ops.stream.lower import Option, excess, legal_folds, price, priced, signature, undominated
+from compiler.ops.stream.sliced import Part, layer_of
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
 from device_db.errors import FvcError
@@ -77,8 +77,16 @@ def amounts(option: Option) -> tuple[int, ...]:
     return tuple(getattr(option.resources, t) for t in TYPES)
 
 
-def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int = 1) -> Problem:
-    """The problem of so many copies of the net on the first `devices` of a cluster. Raises FVC206, FVC214, FVC218."""
+def make_problem(
+    graph: Graph,
+    cluster: Cluster,
+    options: PartitionOptions,
+    devices: int,
+    copies: int = 1,
+    home: Callable[[Node], Graph] | None = None,
+) -> Problem:
+    """The problem of so many copies of the net on the first `devices` of a cluster. home: the graph in which a node is
+    priced, `graph` unless said otherwise. Raises FVC206, FVC214, FVC218."""
     refs, dies = [], []
     for d in range(devices):
         for k, die in enumerate(fabric_dies(cluster, d)):
@@ -90,12 +98,18 @@ def make_problem(graph: Graph, cluster: Cluster, options: PartitionOptions, devi
     uram = any(d.uram for d in dies)
     wanted = {"bram": (0, 1), "uram": (0, 2)}.get(options.memory)
     every: list[tuple[Option, ...]] = []
+    known: dict[object, tuple[Option, ...]] = {}
     given = {f[0]: f for f in options.folds}
     for n in graph.nodes:
         if n.name in given:
             every.append(_given(graph, n, given[n.name], family, uram, options.measured, devices))
             continue
-        whole = priced(graph, n, family, uram, tuple(m for m in options.measured if m[0] == n.name), devices)
+        own = graph if home is None else home(n)
+        alike = signature(own, n) if isinstance(n, Part) else None
+        if alike not in known or alike is None:
+            measured = tuple(m for m in options.measured if m[0] == n.name)
+            known[alike] = priced(own, n, family, uram, measured, devices)
+        whole = known[alike]
         all_of = tuple(o for o in whole if wanted is None or o.fold.memory in wanted)
         every.append(all_of or whole)
     number = {n.name: k for k, n in enumerate(graph.nodes)}

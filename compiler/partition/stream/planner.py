@@ -7,6 +7,7 @@ netlist that with all its FIFOs and converters is over a die's budget goes back 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
@@ -35,6 +36,7 @@ from compiler.partition.stream.forced import forced, notes_of
 from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.place import TYPES, Placement, Problem, amounts, does_not_fit, make_problem
+from compiler.partition.stream.slicing import homes, make_menu
 from compiler.plan.model import (
     SCHEMA,
     EnginePlan,
@@ -49,6 +51,10 @@ from cost_models.primitives import ceil_div, ps_cycles
 from device_db.errors import FvcError
 from device_db.model import Cluster, Resources
 
+SEARCHES = 4  # with cuts
+WORTH_CUTTING = 0.03  # the gap of a plan of whole layers that is left as it is
+BY_MENU = "prices on the merged die, cuts included"
+OFFERED = "layers whole, or cut as the notes name"
 ROUNDS = 9  # of holding more back where a die came out over its budget
 SHARES = 200  # of a die, one more each round for what is short
 SLL_WIRES = "SLL wires"
@@ -117,7 +123,7 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     from compiler.partition.check import check_plan
     from compiler.partition.infeasible import refused
 
-    plan = _best(graph, forced(graph, options), cluster, options, devices)
+    plan = _searched(graph, cluster, options, devices)
     check_limits(plan, graph, cluster, options, search=False)
     findings = check_plan(plan, graph, cluster)
     if findings:
@@ -125,11 +131,57 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     return plan
 
 
+def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
+    """The best plan of whole layers, or with cuts where they are needed or may help; then the bound is over all cuts
+    that were on offer. Several copies of the net are of whole layers, or cut as asked."""
+    if options.force_split or options.replicas != 1:
+        return _best(base, forced(base, options), cluster, options, devices)
+    menu = make_menu(base, cluster, options, devices)
+    work = work_of(base, options)
+    best: Plan | None = None
+    taken: Cuts = ()
+    error: FvcError | None = None
+
+    def attempt(cuts: Cuts) -> None:
+        nonlocal best, taken, error
+        try:
+            plan = _best(base, cuts, cluster, options, devices)
+        except FvcError as refusal:
+            if refusal.exit_code != 1:
+                raise
+            error = error or refusal
+            return
+        if best is None or plan.predicted["interval_ns"] < best.predicted["interval_ns"]:
+            best, taken = plan, cuts
+
+    def known_ps() -> int | None:
+        return None if best is None else int(best.predicted["pace_ps"])
+
+    if not menu.must():
+        attempt(())
+    if best is None or best.solver.gap > WORTH_CUTTING:
+        floor = max(sum(w.time_ps for w in work), (options.interval or 0) * menu.whole.cycle(), 1)
+        for cuts in islice(menu.proposals(floor, known_ps), SEARCHES):
+            attempt(cuts)
+        if best is not None and menu.tried:
+            proved_ps = menu.bound_ps(floor)
+            assert proved_ps is not None
+            solver = _solver(Bound(proved_ps, BY_MENU), best.predicted, cluster, options, work, 1, None, OFFERED)
+            best = replace(best, solver=replace(solver, notes=(*solver.notes, *menu.notes(taken))))
+            best.predicted["replicas_auto"] = {
+                "replicas": 1,
+                "fps": best.predicted["fps"],
+            }  # copies are of whole layers
+    if best is None:
+        raise error or does_not_fit(menu.whole)
+    return best
+
+
 def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
     """The plan with the number of copies asked for, or with as many as give the most frames a second: the numbers are
     tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give."""
     graph = expand(base, cuts)
-    one = make_problem(graph, cluster, options, devices)
+    one = make_problem(graph, cluster, options, devices, home=homes(base, cuts))
     host_ps = sum(w.time_ps for w in work_of(graph, options))
     offered = rates(one, host_ps)
     ranked = most_first(offered)
@@ -193,7 +245,7 @@ def _plan(
     host_ps = copies * sum(w.time_ps for w in work)
     slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
     floor = max(host_ps, copies * (options.interval or 0) * slowest, 1)
-    seats = Arrangement(graph, cluster, options, devices, copies, floor)
+    seats = Arrangement(graph, cluster, options, devices, copies, floor, homes(*whole))
     problem = seats.problem
     found, proved = seats.first()
     if proved is None or found is None:
@@ -366,6 +418,7 @@ def _assembled(
         if isinstance(s, HostSegment)
     )
     predicted = predict(programs, cluster, engines, names, work, assembly.copies)
+    told = f"{len(cuts)} layers cut as --force-split asks, the others whole" if cuts else "layers whole"
     predicted["pace_ps"] = pace_ps
     predicted["fifo_interval_ps"] = depths.interval_ps
     return Plan(
@@ -373,7 +426,7 @@ def _assembled(
         model={"name": graph.name},
         cluster={"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]},
         options=options.as_json(),
-        solver=_solver(proved, predicted, cluster, options, work, assembly.copies, any_ps, cuts),
+        solver=_solver(proved, predicted, cluster, options, work, assembly.copies, any_ps, told),
         engines=tuple(engines),
         layers=tuple(layers),
         channels=tuple(channels(graph, cluster, assembly, seats)),
@@ -392,7 +445,7 @@ def _solver(
     work: list[Work],
     copies: int,
     any_ps: int | None,
-    cuts: Cuts,
+    layers: str,
 ) -> SolverPlan:
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     slowest_ps = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
@@ -415,11 +468,10 @@ def _solver(
     scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
     if options.folds:
         scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
-    kept = f"{len(cuts)} layers cut as --force-split asks, the others whole" if cuts else "layers whole"
     if any_ps is not None:
-        told = f"{kept}, any number of copies up to {MOST_COPIES}, frames dealt out in turn"
+        told = f"{layers}, any number of copies up to {MOST_COPIES}, frames dealt out in turn"
     else:
-        told = f"{kept}, " + (
+        told = f"{layers}, " + (
             "one copy of each" if copies == 1 else f"{copies} copies of each, frames dealt out in turn"
         )
     scope = (*scope, "every die that the anchors allow", told, SHORTEST_FIFOS)
