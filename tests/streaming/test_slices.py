@@ -91,14 +91,16 @@ def test_a_layer_cut_anyhow_on_any_dies_computes_the_same(name: str, tmp_path) -
     onnx.save(LAYERS[name], path)
     graph = load_model(path, ImportOptions())
     sliced = 0
-    for seed in range(4):
+    for seed in (0, 1):
         cut = cut_anyhow(graph, seed)
         sliced += any(isinstance(n, Part) for n in cut.nodes)
         exact(graph, cut, seed)
-    assert sliced >= 2
+    assert sliced
 
 
-@pytest.mark.parametrize("path", LOW_BIT, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=[pytest.mark.slow] if k else [], id=p.stem) for k, p in enumerate(LOW_BIT)]
+)
 def test_low_bit_nets_cut_anyhow_are_computed_exactly(path) -> None:  # type: ignore[no-untyped-def]
     graph = load_model(path, ImportOptions())
     exact(graph, cut_anyhow(graph, 3), 3)
