@@ -1,4 +1,4 @@
-"""Broken binaries: `python -m benchmarks.mutation` judges seeded mutants of three bundles and counts who caught them.
+"""Broken binaries: `python -m benchmarks.mutation` judges seeded mutants of four bundles and counts who caught them.
 
 The bundles are the shipped example on clusters of unlike shape (tests/mutation). Mutants are judged in chunks; a chunk
 that the very same sources have judged is not judged again, so an interrupted run goes on where it stopped.
@@ -23,7 +23,7 @@ from tests.mutation.judges import JUDGES
 
 RESULTS = ROOT / "benchmarks" / "results" / "mutation.json"
 STATE = ROOT / "out" / "mutation"
-BUNDLES = ("sliced", "u280x2", "pynq-z2x2")
+BUNDLES = ("sliced", "u280x2", "pynq-z2x2", "streaming")
 CHUNK = 100
 LEFT = ("equivalent", "survivor")
 

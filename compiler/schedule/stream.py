@@ -60,6 +60,7 @@ def complete(
                 "variant": e.parameters["variant"],
                 "memory": e.parameters["memory"],
                 "fifo_depths": list(e.parameters["fifo_depths"]),
+                "fifo_memories": list(e.parameters["fifo_memories"]),
                 "cycles": cycles[e.id],
                 **_proof(graph, node, seats[name]),
             }

@@ -13,7 +13,8 @@ import numpy as np
 from compiler.executor.verify import verify_programs
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
-from compiler.isa.fingerprint import compare_hardware
+from compiler.isa.fingerprint import compare_fabric, compare_hardware
+from compiler.isa.stream.program import FabricDie
 from device_db.errors import FvcError
 from tests.mutation.equivalent import same_results
 from tests.mutation.mutants import KINDS, Kind, Programs, Unchanged, mutate
@@ -39,9 +40,12 @@ class Verdict:
 class Bench:
     """The judges over one bundle: its model, host segments and stress inputs (all-minimum, all-maximum, random)."""
 
-    def __init__(self, programs: Programs, model: bytes, host: dict[str, bytes], frames: int = 8) -> None:
-        self.programs, self.model, self.host, self.frames = programs, model, host, frames
+    def __init__(
+        self, programs: Programs, model: bytes, host: dict[str, bytes], frames: int = 8, kinds: tuple[Kind, ...] = KINDS
+    ) -> None:
+        self.programs, self.model, self.host, self.frames, self.kinds = programs, model, host, frames, kinds
         self.hardware = [c.engine for p in programs for c in p.cores]
+        self.dies = _dies(programs)
         self.original = [write_device(p) for p in programs]
         findings = check_programs(programs)
         assert not findings, findings
@@ -78,12 +82,12 @@ class Bench:
     def judge(
         self,
         seed: int,
-        kinds: tuple[Kind, ...] = KINDS,
+        kinds: tuple[Kind, ...] | None = None,
         orders: tuple[int | None, ...] = (None,),
         checker: bool = True,
     ) -> Verdict:
         """Without the checker, the executor has to judge what the checker would have refused."""
-        kind, what, files = self.mutant(seed, kinds)
+        kind, what, files = self.mutant(seed, kinds or self.kinds)
         digest = sha256(b"".join(files)).hexdigest()
 
         def by(judge: str, code: str = "", equal: bool = False) -> Verdict:
@@ -96,7 +100,7 @@ class Bench:
         if checker and (findings := check_programs(programs)):
             return by("checker", findings[0].code)
         found = [c.engine for p in programs for c in p.cores]
-        if compare_hardware(self.hardware, found):
+        if compare_hardware(self.hardware, found) or compare_fabric(self.dies, _dies(programs)):
             return by("device")
         equal = True
         for order in orders:
@@ -108,3 +112,7 @@ class Bench:
                 return by("comparison")
             equal = equal and accumulators == self.accumulators
         return by("equivalent" if equal and same_results(self.programs, programs) else "survivor", equal=equal)
+
+
+def _dies(programs: Programs) -> list[FabricDie]:
+    return [d for p in programs if p.fabric is not None for d in p.fabric.dies]

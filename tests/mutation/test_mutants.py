@@ -15,29 +15,43 @@ from compiler.isa.table import MODE_FIXED, Queue
 from compiler.schedule import schedule
 from device_db import load_cluster
 from tests.bundles import digits, make_bundle
+from tests.mutation import netlists
 from tests.mutation.equivalent import same_results
 from tests.mutation.judges import JUDGES, Bench, Verdict
 from tests.mutation.mutants import KINDS, LOOSENING, Kind, Programs
 from tests.schedule.toy import SMALL, Toy
+from tests.streaming.helpers import SPREAD, binaries
 
 FAST, MANY = 112, 1200
 
 
 @cache
 def bench(name: str) -> Bench:
-    """ "sliced": layers cut in two over three cores of two devices; else the planner's own bundle for that cluster."""
+    """ "sliced": layers cut in two over three cores of two devices; "streaming": netlists on three dies of two devices;
+    else the planner's own bundle for that cluster."""
     graph = digits()
     if name == "sliced":
         cores = [("u280-0", "SLR0"), ("u280-0", "SLR1"), ("u280-1", "SLR0")]
         programs = schedule(graph, Toy(graph, SMALL, cores, pm=2).plan(), load_cluster("u280x2"))
         files: tuple[bytes, ...] = tuple(write_device(p) for p in programs)
+    elif name == "streaming":
+        files = binaries("u280x2", 3000, SPREAD)
     else:
         files, _ = make_bundle(name)
-    return Bench([read_device(f) for f in files], graph.model, {s.name: s.model for s in graph.host_segments})
+    return Bench(
+        [read_device(f) for f in files],
+        graph.model,
+        {s.name: s.model for s in graph.host_segments},
+        kinds=netlists.KINDS if name == "streaming" else KINDS,
+    )
 
 
 def run(
-    name: str, seeds: range, kinds: tuple[Kind, ...], orders: tuple[int | None, ...], out: pytest.CaptureFixture[str]
+    name: str,
+    seeds: range,
+    kinds: tuple[Kind, ...] | None,
+    orders: tuple[int | None, ...],
+    out: pytest.CaptureFixture[str],
 ) -> list[Verdict]:
     """Judges the mutants, prints the counts, and gives the survivors; each must have every accumulator equal."""
     every = {v.digest: v for v in (bench(name).judge(seed, kinds, orders) for seed in seeds)}
@@ -46,7 +60,7 @@ def run(
     count = Counter((v.kind, v.judge) for v in judged)
     with out.disabled():
         print(f"\n{len(judged)} mutants of digits, {name}\n{'':20}" + "".join(f"{j:>11}" for j in JUDGES))
-        for kind in dict.fromkeys(k.__name__ for k in kinds):
+        for kind in dict.fromkeys(k.__name__ for k in kinds or bench(name).kinds):
             print(f"{kind:20}" + "".join(f"{count[kind, j]:11}" for j in JUDGES))
         print(f"{'all':20}" + "".join(f"{sum(v.judge == j for v in judged):11}" for j in JUDGES))
         for v in survivors:
@@ -59,10 +73,14 @@ def test_a_hundred_mutants_are_caught(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(run("sliced", range(FAST), KINDS, (None,), capsys)) <= FAST // 100
 
 
+def test_a_hundred_mutants_of_netlists_are_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(run("streaming", range(FAST), None, (None,), capsys)) <= FAST // 100
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sliced", "u280x2", "pynq-z2x2"])
+@pytest.mark.parametrize("name", ["sliced", "u280x2", "pynq-z2x2", "streaming"])
 def test_a_thousand_mutants_are_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(run(name, range(FAST, FAST + MANY), KINDS, (None,), capsys)) <= MANY // 100
+    assert len(run(name, range(FAST, FAST + MANY), None, (None,), capsys)) <= MANY // 100
 
 
 def changed_constants(name: str, symbol: str, at: int, bit: int) -> tuple[Programs, Programs]:

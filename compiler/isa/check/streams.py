@@ -11,6 +11,7 @@ from math import prod
 
 from compiler.ir.graph import storage4
 from compiler.isa.check.findings import Findings
+from compiler.isa.check.metadata import check_metadata
 from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction
 from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.flow import Stuck
@@ -60,6 +61,10 @@ def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel
         check_outputs(programs, findings)
     if not findings.kept:
         check_halts(programs, findings)
+    if not findings.kept:
+        for p in programs:
+            assert p.fabric is not None
+            check_metadata(p.name, p.fabric, findings)
 
 
 def check_netlist(device: str, fabric: Fabric, findings: Findings) -> bool:

@@ -283,7 +283,7 @@ def fifo_resources(width_bits: int, depth: int, memory: int, family: str) -> Res
     """A stream's FIFO; memory LUTRAM lets the depth decide between shift registers and LUTRAM."""
     padded = ceil_div(width_bits, 8) * 8
     lut, bram, uram = fifo_cost(
-        depth, padded, "distributed" if memory == LUTRAM else FIFO_STYLES[memory], family == "versal"
+        depth, padded, "distributed" if memory == LUTRAM else FIFO_STYLES[min(memory, URAM)], family == "versal"
     )
     return Resources(lut, padded + 20, bram, uram, 0)
 
