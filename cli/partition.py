@@ -275,7 +275,7 @@ def _host_profile(path: Path | None) -> dict[str, int]:
         content = json.loads(path.read_text("utf-8"))
     except OSError as problem:
         raise FvcError("FVC002", f"cannot read the host profile: {problem.strerror}", where=(str(path),)) from None
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise FvcError("FVC007", f"the host profile is not JSON: {problem}", where=(str(path),)) from None
     times = content.get("segments_ns") if isinstance(content, dict) else None
     if not isinstance(times, dict) or not all(type(v) is int and v >= 0 for v in times.values()):

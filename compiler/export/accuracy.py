@@ -59,7 +59,7 @@ def evaluate(model: Path, graph: Graph, data: Path) -> Accuracy:
     """Runs both models on every sample of `data`; labels, if there, are the array "labels".
 
     The first graph output gives the answer: the index of its greatest element, or its value if it is one integer.
-    Raises FVC002 and FVC007.
+    Raises FVC002 and FVC007, and FVC005 for a model that ONNX Runtime has not all operators of (QONNX, FINN).
     """
     from compiler.executor.host import session
 
@@ -106,7 +106,15 @@ def _session(model: Path) -> Any:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    try:
+        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # ONNX Runtime's own classes share no base
+        raise FvcError(
+            "FVC005",
+            f"--eval runs the model as it came too, and ONNX Runtime cannot: {str(problem)[:200]}",
+            where=(str(model),),
+            help=("leave out --eval: `fvc verify` compares the binaries with the integer model",),
+        ) from None
 
 
 def _answer(value: Array) -> int:

@@ -87,7 +87,7 @@ def parse_plan(text: str, where: str = "plan.json") -> Plan:
     """A Plan from JSON text; raises FVC280 with the place of every (at most five) problem."""
     try:
         raw = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # ValueError: also a number of thousands of digits
         raise FvcError("FVC280", f"the plan is not JSON: {problem}", where=(where,)) from None
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if schema != SCHEMA:

@@ -153,6 +153,18 @@ def test_a_measured_time_of_no_host_segment(folder: Path) -> None:
     refused(partition(DIGITS, "--host-profile", folder / "profile.toml"), folder, families="0", says="host7")
 
 
+def test_a_host_profile_nested_beyond_reason(folder: Path) -> None:
+    (folder / "profile.toml").write_text("[" * 100_000)
+    refused(partition(DIGITS, "--host-profile", folder / "profile.toml"), folder, families="0", says="not JSON")
+
+
+def test_accuracy_of_a_model_that_onnx_runtime_cannot_run(folder: Path) -> None:
+    np.savez(folder / "data.npz", x=np.zeros((1, 3, 8, 8), np.float32))
+    model = ROOT / "tests" / "data" / "qonnx" / "conv_w1a2.onnx"
+    found = partition(model, "--style", "streaming", "--eval", folder / "data.npz")
+    assert refused(found, folder, says="Quant") == "FVC005"
+
+
 @pytest.mark.parametrize("options", [("--target-fps", "1e12"), ("--max-latency-ms", "0.0000001")])
 def test_demands_that_cannot_be_met_are_an_infeasibility_report(folder: Path, options: tuple[str, ...]) -> None:
     refused(partition(DIGITS, *options), folder, code=1, families="2")

@@ -64,6 +64,7 @@ def _edited(**changes: object) -> str:
     [
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
+        ("1" * 5000, "not JSON"),
         ("[]", "schema is None"),
         ('{"schema": "fvc.plan/2"}', "schema is 'fvc.plan/2'"),
         (_edited(replicas="two"), "replicas"),

@@ -175,6 +175,15 @@ def unseen_output(p: DeviceProgram) -> None:
     p.outputs["more"] = next(r.tensor for r in p.fabric.rows if r.role == "output")
 
 
+def tell(**values: object):
+    """Changes the folding metadata of the first layer."""
+
+    def act(p: DeviceProgram) -> None:
+        p.fabric.folding[0].update(values)
+
+    return act
+
+
 BROKEN = [
     (edit("RUN", units=3), "FVC340"), (other_tensor, "FVC340"), (edit("MVAU", pe=3), "FVC341"),
     (edit("WIN", depth=3), "FVC341"), (edit("MVAU", die=9), "FVC341"), (edit("CON", bits=7), "FVC342"),
@@ -182,7 +191,9 @@ BROKEN = [
     (edit("CON", hops=2), "FVC342"),
     (lose_a_preload, "FVC343"), (edit("PRE", bytes=3), "FVC343"), (small_die, "FVC344"), (shallow_branch, "FVC345"),
     (edit("SRC", channel=1), "FVC346"), (edit("SRC", tag=9), "FVC346"), (wrong_host, "FVC346"),
-    (unseen_output, "FVC347"),
+    (unseen_output, "FVC347"), (edit("CON", memory=7), "FVC342"), (tell(pe=99), "FVC340"), (tell(pe=[{}]), "FVC340"),
+    (tell(memory={}), "FVC340"), (tell(cycles=[]), "FVC340"), (tell(fifo_depths=None), "FVC340"),
+    (tell(requantiser={"mode": [[]]}), "FVC340"),
 ]  # fmt: skip
 
 

@@ -84,14 +84,14 @@ def _folding(device: str, fabric: Fabric, findings: Findings) -> None:
                     wrong.append(f"{said} of a unit that is {have}")
         if told.get("fifo_memories") != memories:
             wrong.append(f"FIFO memories {told.get('fifo_memories')}, there are {memories}")
-        stores = {MEMORIES[i.fields["memory"]] for i in own if i.fields.get("memory", len(MEMORIES)) < len(MEMORIES)}
-        if told.get("memory") not in stores | {"lutram"}:
+        stores = [MEMORIES[i.fields["memory"]] for i in own if i.fields.get("memory", len(MEMORIES)) < len(MEMORIES)]
+        if told.get("memory") not in [*stores, "lutram"]:  # lists: what the file says may be anything, also unhashable
             wrong.append(f"memory {told.get('memory')}, which no unit has")
         if told.get("simd") != 1 and not any(i.op in _WEIGHTED for i in own):
             wrong.append(f"simd {told.get('simd')} without weights")
-        if own and told.get("pe") not in {i.fields.get("pe") for i in own}:
+        if own and told.get("pe") not in [i.fields.get("pe") for i in own]:
             wrong.append(f"pe {told.get('pe')}, which no unit has")
-        if own and told.get("cycles") not in {unit_cycles(i) for i in own}:
+        if own and told.get("cycles") not in [unit_cycles(i) for i in own]:
             wrong.append(f"{told.get('cycles')} cycles, which no unit takes")
         wrong += [w for k, i in enumerate(fabric.units()) if i.op == "REQ" and fabric.rows[k].engine == engine
                   for w in _entries(fabric, k, told.get("requantiser"))]  # fmt: skip
