@@ -37,14 +37,19 @@ def floorplan(
     config: ConfigOption = None,
 ) -> int:
     """Solves every case; exit code 1 when one of them has no placement, after the others were written."""
+    from math import isfinite
+
     from cli.show import output
     from compiler.floorplan.budget import Settings
     from compiler.floorplan.read import read_problem
     from compiler.floorplan.solve import SCHEMA, as_json, solve
 
+    if not isfinite(time_limit):
+        raise FvcError("FVC001", f"--time-limit {time_limit} is no number of seconds", help=("fvc floorplan --help",))
     cases, several = read_problem(problem)
-    if out is not None and out.is_dir():
-        raise FvcError("FVC003", f"cannot write the answers: '{out}' is a folder", where=(str(out),))
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        why = f"'{out}' is a folder" if out.is_dir() else f"there is no folder '{out.parent}'"
+        raise FvcError("FVC003", f"cannot write the answers: {why}", where=(str(out),))
     settings = Settings(time_limit, seed, workers)
     if workers > 1:
         output.warning("--workers beyond 1: another run may give another answer")

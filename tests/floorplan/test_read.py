@@ -100,6 +100,20 @@ def test_the_command_writes_what_it_says(tmp_path: Path) -> None:
     assert found.document["assignment"][2][0] == 8
 
 
+@pytest.mark.parametrize("limit", ["inf", "nan"])
+def test_a_time_limit_that_never_comes(limit: str, tmp_path: Path) -> None:
+    path, out = tmp_path / "p.json", tmp_path / "out.json"
+    path.write_text(json.dumps(fixed()))
+    found = fvc("floorplan", path, "-o", out, "--time-limit", limit)
+    assert (found.code, found.error_code, found.out, out.exists()) == (2, "FVC001", "", False)
+
+
+def test_a_missing_folder_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps(fixed()))
+    found = fvc("floorplan", tmp_path / "p.json", "-o", tmp_path / "none" / "out.json")
+    assert (found.code, found.error_code, found.out) == (2, "FVC003", "")
+
+
 def test_a_file_of_several_keeps_its_shape(tmp_path: Path) -> None:
     path, out = tmp_path / "p.json", tmp_path / "out.json"
     path.write_text(json.dumps({"cases": [fixed(), joint()]}))
