@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from compiler.frontend import ImportOptions
 
 
+LONGEST_NS = 10**12  # of a host segment; times are also kept in picoseconds, in 64 bits
+
+
 class Style(StrEnum):
     auto = "auto"
     tiled = "tiled"
@@ -70,7 +73,7 @@ ActivationsOption = Annotated[
 PerChannelOption = Annotated[
     bool, typer.Option("--per-channel/--per-tensor", help="Weight scales when a float model is quantized.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of the solver and of all random data.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Of the solver and of all random data.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -190,7 +193,7 @@ def partition(
             style="streaming" if style is Style.streaming else "tiled",
             replicas=_replicas(replicas),
             cores=cores,
-            anchors=tuple(_pair("--anchor", a) for a in anchor or ()),
+            anchors=_anchors(anchor or []),
             force_split=tuple(
                 (k, _whole("--force-split", v))
                 for k, v in (_pair("--force-split", part) for s in force_split or () for part in s.split(","))
@@ -251,6 +254,14 @@ def _pair(option: str, text: str) -> tuple[str, str]:
     return name, value
 
 
+def _anchors(texts: list[str]) -> tuple[tuple[str, str], ...]:
+    pairs = [_pair("--anchor", t) for t in texts]
+    for k, (layer, place) in enumerate(pairs):
+        if any(one == layer and other != place for one, other in pairs[:k]):
+            raise FvcError("FVC001", f"--anchor fixes '{layer}' to two places", help=("fvc partition --help",))
+    return tuple(pairs)
+
+
 def _whole(option: str, text: str) -> int:
     try:
         value = int(text)
@@ -278,9 +289,12 @@ def _host_profile(path: Path | None) -> dict[str, int]:
     except (ValueError, RecursionError) as problem:
         raise FvcError("FVC007", f"the host profile is not JSON: {problem}", where=(str(path),)) from None
     times = content.get("segments_ns") if isinstance(content, dict) else None
-    if not isinstance(times, dict) or not all(type(v) is int and v >= 0 for v in times.values()):
+    if not isinstance(times, dict) or not all(type(v) is int and 0 <= v <= LONGEST_NS for v in times.values()):
         help = '{"schema": "fvc.host-profile/1", "segments_ns": {"host0": 120000}} is what it looks like'
         raise FvcError(
-            "FVC007", "the host profile has no whole nanoseconds in segments_ns", where=(str(path),), help=(help,)
+            "FVC007",
+            f"the host profile has no whole nanoseconds up to {LONGEST_NS} in segments_ns",
+            where=(str(path),),
+            help=(help,),
         )
     return dict(times)

@@ -140,6 +140,8 @@ def test_calibration_and_evaluation_files_that_do_not_fit(folder: Path) -> None:
         ("--target-fps", "nan"),
         ("--max-latency-ms", "inf"),
         ("--seed", "-1"),
+        ("--seed", "99999999999999999999"),
+        ("--anchor", "/conv1=u280-0/SLR0", "--anchor", "/conv1=u280-0/SLR1"),
         ("--clock", "9999999"),
         ("--clock", "inf"),
     ],
@@ -154,8 +156,9 @@ def test_a_measured_time_of_no_host_segment(folder: Path) -> None:
 
 
 def test_a_host_profile_nested_beyond_reason(folder: Path) -> None:
-    (folder / "profile.toml").write_text("[" * 100_000)
-    refused(partition(DIGITS, "--host-profile", folder / "profile.toml"), folder, families="0", says="not JSON")
+    for text, says in (("[" * 100_000, "not JSON"), ('{"segments_ns": {"host0": 1' + 30 * "0" + "}}", "up to")):
+        (folder / "profile.toml").write_text(text)
+        refused(partition(DIGITS, "--host-profile", folder / "profile.toml"), folder, families="0", says=says)
 
 
 def test_accuracy_of_a_model_that_onnx_runtime_cannot_run(folder: Path) -> None:
