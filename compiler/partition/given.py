@@ -59,7 +59,8 @@ def _try(make: Callable[[], Plan]) -> tuple[Plan | None, FvcError | None]:
 
 
 def _order(plan: Plan) -> tuple[int, int]:
-    return plan.predicted["interval_ns"], plan.predicted["latency_ns"]
+    order = plan.predicted["interval_ns"], plan.predicted["latency_ns"]
+    return order if plan.options.get("objective") != "latency" else order[::-1]
 
 
 def _facts(plan: Plan | None, problem: FvcError | None) -> dict[str, Any]:

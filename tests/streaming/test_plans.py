@@ -87,7 +87,6 @@ def test_every_number_of_a_plan_that_means_something_is_held_to_it() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"objective": "latency"},
         {"replicas": 65},
         {"cores": 2},
         {"force_split": (("Pr", 2),)},

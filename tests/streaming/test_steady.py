@@ -11,7 +11,7 @@ from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.flow import Network, Stuck
 from compiler.isa.stream.network import build
 from compiler.isa.stream.steady import Steady, broken, busiest_ps, steady
-from tests.streaming.helpers import SPREAD, programs
+from tests.streaming.helpers import SPREAD, plan_of, programs
 from tests.streaming.test_timing import chain, fork
 
 CASES = [("u280", None, ()), ("u280x2", 3000, SPREAD), ("pynq-z2", None, ())]
@@ -74,9 +74,9 @@ def test_depths_that_are_given_are_kept_or_there_is_no_schedule() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c[0])
 def test_binaries_play_no_later_than_their_schedule(case: tuple) -> None:
-    """The depths in the bytes suffice for the pace of the busiest unit: found from them, played, and kept."""
+    """The depths in the bytes suffice for the pace of the plan: found from them, played, and kept."""
     net = build(programs(*case)).network
-    found = steady(net, busiest_ps(net))
+    found = steady(net, plan_of(*case).predicted["pace_ps"])
     assert found is not None and broken(net, found) == []
     ends = []
     for f in range(12):
@@ -88,7 +88,7 @@ def test_binaries_play_no_later_than_their_schedule(case: tuple) -> None:
 
 
 def test_a_schedule_that_breaks_a_rule_is_found_out() -> None:
-    net = build(programs("u280")).network
+    net = build(programs("u280", 1)).network
     found = steady(net, busiest_ps(net))
     assert found is not None
 
@@ -107,7 +107,7 @@ def test_a_schedule_that_breaks_a_rule_is_found_out() -> None:
 
 def test_a_fifo_too_short_for_its_branch_has_no_schedule_and_halts() -> None:
     """The deepest FIFO of the example waits for the other branch: with a tenth of it the netlist stands still."""
-    parts: list[DeviceProgram] = programs("u280")
+    parts: list[DeviceProgram] = programs("u280", 1)
     fabric = parts[0].fabric
     assert fabric is not None
     deepest = max(fabric.streams(), key=lambda con: con.fields["depth"])

@@ -34,7 +34,7 @@ from compiler.partition.mixed.part import (
 from compiler.partition.options import PartitionOptions
 from compiler.partition.planner import plan_on
 from compiler.partition.prediction.predict import number
-from compiler.partition.stream.planner import over_budget
+from compiler.partition.stream.over import over_budget
 from compiler.plan.model import (
     ChannelPlan,
     EnginePlan,

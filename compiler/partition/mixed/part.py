@@ -20,8 +20,9 @@ from compiler.ops.stream.regions import bridges, fabrics, groups, joined, region
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.depths import Depths, derive
 from compiler.partition.stream.joint import choose
+from compiler.partition.stream.over import hold_back, over_budget
 from compiler.partition.stream.place import TYPES, Problem
-from compiler.partition.stream.planner import ROUNDS, hold_back, over_budget
+from compiler.partition.stream.planner import ROUNDS
 from compiler.plan.model import RegionPlan
 from cost_models.primitives import ceil_div
 from device_db.errors import FvcError

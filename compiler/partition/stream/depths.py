@@ -9,7 +9,7 @@ shrinks to what it held.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Graph
 from compiler.isa.stream.flow import Stuck
@@ -28,11 +28,13 @@ SETTLE_FRAMES, MOST_FRAMES = 2, 24
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """Words and memory of every FIFO, by the layer that owns it; the interval that they give."""
+    """Words and memory of every FIFO, by the layer that owns it; the interval that they give. steady: a steady schedule
+    proves it, else it was played."""
 
     words: dict[str, list[int]]
     memory: dict[str, list[int]]
     interval_ps: int
+    steady: bool = True
 
 
 def fifo_memory(depth: int, width_bits: int) -> int:
@@ -86,7 +88,7 @@ def derive(graph: Graph, cluster: Cluster, assembly: Assembly, target_ps: int, w
     for p, i, w in wires:
         most = timed.network.occupancy(timed.streams[(p, i)])
         given[(p, i)] = max(LEAST_DEPTH, most + 1) if w.joins else least_depth(w, min(depth, max(LEAST_DEPTH, most)))
-    return _collect(wires, given, interval)
+    return replace(_collect(wires, given, interval), steady=False)
 
 
 def _steady(

@@ -1,65 +1,45 @@
 """The streaming partitioner on one page: graph + cluster + options -> Plan.
 
-Folds and dies from `place`, the netlist from `compiler.ops.stream.assemble`, FIFO depths from its timing, figures; a
-netlist that with all its FIFOs and converters is over a die's budget goes back with more held back for them.
+Folds and dies from `place`, the netlist from `compiler.ops.stream.assemble`, FIFO depths from its timing; a netlist
+that with all its FIFOs and converters is over a die's budget goes back with more held back for them. One that fits has
+its layers made quicker (`quicken`) and is told as a plan (`told`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
-from compiler.ir.graph import Graph, HostSegment
-from compiler.isa.program import DeviceProgram
+from compiler.ir.graph import Graph
 from compiler.isa.stream.network import Work, cycle_ps
-from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import (
-    Assembly,
-    Seat,
-    assemble,
-    engine_id,
-    fabric_dies,
-    own_name,
-    programs_of,
-)
-from compiler.ops.stream.joins import LEAST_DEPTH
-from compiler.ops.stream.lower import price
-from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, die_use, engine_use, link_ps
-from compiler.ops.stream.sliced import WHOLE, Cuts, expand, layer_of, role_of, task_of
+from compiler.ops.stream.assemble import Seat, assemble, programs_of
+from compiler.ops.stream.measure import busy_ps, link_ps
+from compiler.ops.stream.sliced import Cuts, expand
 from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.prediction.predict import number
 from compiler.partition.stream.copies import MOST_COPIES, Arrangement, most_first, rates
-from compiler.partition.stream.depths import Depths, derive
-from compiler.partition.stream.figures import predict
-from compiler.partition.stream.forced import forced, notes_of
+from compiler.partition.stream.depths import derive
+from compiler.partition.stream.forced import forced
 from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
-from compiler.partition.stream.place import TYPES, Placement, Problem, amounts, does_not_fit, make_problem
+from compiler.partition.stream.over import Over, hold_back, over_budget
+from compiler.partition.stream.place import TYPES, Problem, does_not_fit, make_problem
+from compiler.partition.stream.quicken import Quickening, limits
 from compiler.partition.stream.slicing import homes, make_menu
-from compiler.plan.model import (
-    SCHEMA,
-    EnginePlan,
-    HostSegmentPlan,
-    LayerPlan,
-    Plan,
-    ResourcePlan,
-    SlicePlan,
-    SolverPlan,
-)
-from cost_models.primitives import ceil_div, ps_cycles
+from compiler.partition.stream.told import Built, solver_of_plan, told
+from compiler.plan.model import Plan
+from cost_models.primitives import PS_PER_SECOND
 from device_db.errors import FvcError
-from device_db.model import Cluster, Resources
+from device_db.model import Cluster
 
 SEARCHES = 4  # with cuts
 WORTH_CUTTING = 0.03  # the gap of a plan of whole layers that is left as it is
 BY_MENU = "prices on the merged die, cuts included"
 OFFERED = "layers whole, or cut as the notes name"
 ROUNDS = 9  # of holding more back where a die came out over its budget
-SHARES = 200  # of a die, one more each round for what is short
-SLL_WIRES = "SLL wires"
-SHORTEST_FIFOS = f"FIFOs of {LEAST_DEPTH} words or more"
 TRIES = 3  # numbers of copies for which --replicas auto makes plans
+SLOWER_PERMILLE = (1500, 2250, 3400)  # of the least interval: tried where the latency needs more room
 WORTH_PERMILLE = 980  # another number is tried where its bound is below this share of the interval reached
 
 
@@ -69,8 +49,6 @@ def validate(options: PartitionOptions) -> None:
     def bad(what: str, help: str) -> None:
         raise FvcError("FVC201", f"--style streaming: {what}", help=(help,), exit_code=2)
 
-    if options.objective != "throughput":
-        bad("only the throughput objective is there", "use --objective throughput, or --style tiled")
     if options.replicas > MOST_COPIES:
         bad(f"{options.replicas} copies of the net", f"use --replicas {MOST_COPIES} or fewer")
     if options.cores is not None:
@@ -151,7 +129,9 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
                 raise
             error = error or refusal
             return
-        if best is None or plan.predicted["interval_ns"] < best.predicted["interval_ns"]:
+        first = "latency_ns" if options.objective == "latency" else "interval_ns"
+        late = not _in_time(plan, options)
+        if best is None or (late, plan.predicted[first]) < (not _in_time(best, options), best.predicted[first]):
             best, taken = plan, cuts
 
     def known_ps() -> int | None:
@@ -159,14 +139,17 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
 
     if not menu.must():
         attempt(())
-    if best is None or best.solver.gap > WORTH_CUTTING:
+    # The gap of a latency says nothing of what cuts would give.
+    if best is None or (options.objective != "latency" and best.solver.gap > WORTH_CUTTING):
         floor = max(sum(w.time_ps for w in work), (options.interval or 0) * menu.whole.cycle(), 1)
         for cuts in islice(menu.proposals(floor, known_ps), SEARCHES):
             attempt(cuts)
         if best is not None and menu.tried:
             proved_ps = menu.bound_ps(floor)
             assert proved_ps is not None
-            solver = _solver(Bound(proved_ps, BY_MENU), best.predicted, cluster, options, work, 1, None, OFFERED)
+            solver = solver_of_plan(
+                base, Bound(proved_ps, BY_MENU), best.predicted, cluster, options, work, 1, None, OFFERED
+            )
             best = replace(best, solver=replace(solver, notes=(*solver.notes, *menu.notes(taken))))
             best.predicted["replicas_auto"] = {
                 "replicas": 1,
@@ -185,6 +168,8 @@ def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, 
     host_ps = sum(w.time_ps for w in work_of(graph, options))
     offered = rates(one, host_ps)
     ranked = most_first(offered)
+    if options.objective == "latency":  # copies make no frame quicker: the fewest that keep --target-fps
+        ranked.sort(key=lambda r: r.copies)
     bounds = {r.copies: r.frame_ps for r in offered}
     if options.replicas:
         plan = _plan((base, cuts), cluster, options, devices, options.replicas, None)
@@ -202,7 +187,10 @@ def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, 
     tried, least = 0, MOST_COPIES + 1
     for r in ranked:
         reached = best.predicted["interval_ns"] * 1000 if best is not None else 0
-        if best is not None and (tried >= TRIES or r.frame_ps * 1000 >= reached * WORTH_PERMILLE):
+        if best is not None and options.objective == "latency":
+            if best.predicted["fps"] >= (options.target_fps or 0):
+                break
+        elif best is not None and (tried >= TRIES or r.frame_ps * 1000 >= reached * WORTH_PERMILLE):
             break
         if r.copies >= least:  # what joins layers is in no bound: where so many did not fit, more will not
             continue
@@ -223,6 +211,9 @@ def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, 
 
 
 def _told(plan: Plan, auto: int, fps: float) -> Plan:
+    """Copies are for the frames a second: of a plan for the latency nothing is told."""
+    if plan.options["objective"] == "latency":
+        auto, fps = plan.replicas, float(plan.predicted["fps"])
     plan.predicted["replicas_auto"] = {"replicas": auto, "fps": number(fps)}
     if auto == plan.replicas:
         return plan
@@ -238,48 +229,139 @@ def _plan(
     copies: int,
     any_ps: int | None,
 ) -> Plan:
-    """whole: the graph with the layers that are cut. any_ps: where the number of copies was free, what bounds the
-    interval with any number."""
-    graph = expand(*whole)
-    work = work_of(graph, options)
-    host_ps = copies * sum(w.time_ps for w in work)
-    slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
-    floor = max(host_ps, copies * (options.interval or 0) * slowest, 1)
-    seats = Arrangement(graph, cluster, options, devices, copies, floor, homes(*whole))
-    problem = seats.problem
-    found, proved = seats.first()
-    if proved is None or found is None:
-        raise does_not_fit(problem)
-    held = [[0] * len(TYPES) for _ in problem.refs]
-    over: list[Over] = []
-    for turn in range(ROUNDS):
-        assembly = assemble(graph, cluster, found.seats, options.measured)
-        bare = programs_of(graph, cluster, assembly, found.interval_ps, {}, {})
-        pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), host_ps)
-        depths = derive(graph, cluster, assembly, pace, work)
-        programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
-        over = over_budget(cluster, programs)
-        if not over:
-            proved = _sharper(problem, proved, pace)
-            return _assembled(
-                whole, graph, cluster, options, found, assembly, depths, programs, work, pace, proved, any_ps
-            )
-        hold_back(problem, found.seats, programs, over, held, turn)
-        budgets = [
-            [have - less for have, less in zip(b, h, strict=True)] for b, h in zip(problem.budgets, held, strict=True)
-        ]
-        found = seats.again(budgets)
-        if found is None:
+    """The plan of so many copies. whole: the graph with the layers that are cut. any_ps: where the number of copies was
+    free, what bounds the interval with any number.
+
+    Where the latency comes first, or is over its limit, longer intervals are tried as well: they leave more room."""
+    job = _Job(whole, cluster, options, devices, copies, any_ps)
+    best = job.plan(None)
+    pace_ps = int(best.predicted["pace_ps"])
+    for permille in SLOWER_PERMILLE:
+        if options.objective != "latency" and _in_time(best, options):
             break
-    worst = over[0]
-    fewer = ("fewer --replicas",) if copies > 1 else ()
-    raise FvcError(
-        "FVC203",
-        f"{worst.what} over budget on {worst.device}/{worst.die}: {worst.need:,} needed, {worst.have:,} usable",
-        where=("constraint: resources",),
-        help=(*fewer, "add a device", "--interval CYCLES gives up speed for area"),
-        exit_code=1,
-    )
+        floor_ps = pace_ps * permille // 1000
+        if options.target_fps is not None and floor_ps * options.target_fps > copies * PS_PER_SECOND:
+            break
+        try:
+            other = job.plan(floor_ps)
+        except FvcError as error:
+            if error.exit_code != 1:
+                raise
+            break
+        slow = options.target_fps is not None and other.predicted["fps"] < options.target_fps
+        if not slow and other.predicted["latency_ns"] < best.predicted["latency_ns"]:
+            best = other
+    return best
+
+
+def _in_time(plan: Plan, options: PartitionOptions) -> bool:
+    return options.max_latency_ms is None or float(plan.predicted["latency_ms"]) <= options.max_latency_ms
+
+
+class _Job:
+    """Plans of one number of copies, at the least interval and at longer ones; what is proved of the first holds."""
+
+    def __init__(
+        self,
+        whole: tuple[Graph, Cuts],
+        cluster: Cluster,
+        options: PartitionOptions,
+        devices: int,
+        copies: int,
+        any_ps: int | None,
+    ) -> None:
+        self.whole, self.cluster, self.options = whole, cluster, options
+        self.devices, self.copies, self.any_ps = devices, copies, any_ps
+        self.graph = expand(*whole)
+        self.work = work_of(self.graph, options)
+        self.host_ps = copies * sum(w.time_ps for w in self.work)
+        slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
+        self.floor_ps = max(self.host_ps, copies * (options.interval or 0) * slowest, 1)
+        self.proved: Bound | None = None
+
+    def plan(self, floor_ps: int | None) -> Plan:
+        """The plan of the least interval found; floor_ps: no shorter one is looked for. Raises FVC203."""
+        graph, cluster, options = self.graph, self.cluster, self.options
+        floor = max(self.floor_ps, floor_ps or 0)
+        seats = Arrangement(graph, cluster, options, self.devices, self.copies, floor, homes(*self.whole))
+        problem = seats.problem
+        if floor_ps is None:
+            found, self.proved = seats.first()
+        else:
+            found = seats.again(problem.budgets)
+        if self.proved is None or found is None:
+            raise does_not_fit(problem)
+        held = [[0] * len(TYPES) for _ in problem.refs]
+        over: list[Over] = []
+        for turn in range(ROUNDS):
+            built = self._built(found.seats, found.interval_ps)
+            over = over_budget(cluster, built.programs)
+            if not over:
+                if floor_ps is None:
+                    self.proved = _sharper(problem, self.proved, built.pace_ps)
+                return self._quick(problem, built)
+            hold_back(problem, found.seats, built.programs, over, held, turn)
+            budgets = [
+                [have - less for have, less in zip(b, h, strict=True)]
+                for b, h in zip(problem.budgets, held, strict=True)
+            ]
+            found = seats.again(budgets)
+            if found is None:
+                break
+        worst = over[0]
+        fewer = ("fewer --replicas",) if self.copies > 1 else ()
+        raise FvcError(
+            "FVC203",
+            f"{worst.what} over budget on {worst.device}/{worst.die}: {worst.need:,} needed, {worst.have:,} usable",
+            where=("constraint: resources",),
+            help=(*fewer, "add a device", "--interval CYCLES gives up speed for area"),
+            exit_code=1,
+        )
+
+    def _built(self, seats: dict[str, Seat], interval_ps: int) -> Built:
+        """The netlists of seats with their FIFOs."""
+        graph, cluster = self.graph, self.cluster
+        assembly = assemble(graph, cluster, seats, self.options.measured)
+        bare = programs_of(graph, cluster, assembly, interval_ps, {}, {})
+        pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), self.host_ps)
+        depths = derive(graph, cluster, assembly, pace, self.work)
+        programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
+        return Built(seats, assembly, depths, programs, pace)
+
+    def _quick(self, problem: Problem, built: Built) -> Plan:
+        """The plan of a netlist that fits, its layers made quicker: as far as leaves the clock alone; with all that is
+        left where the latency comes first or is over its limit. --interval asks for area, so without such a wish none
+        is spent."""
+        options = self.options
+        first = options.objective == "latency"
+        plan: Plan | None = None
+        if options.interval and not first:
+            plan = self._told(built)
+            if _in_time(plan, options):
+                return plan
+        for all_of_it in (True,) if first else (False, True):
+            plan = self._told(self._quicker(problem, built, all_of_it))
+            if _in_time(plan, options):
+                break
+        assert plan is not None
+        return plan
+
+    def _quicker(self, problem: Problem, built: Built, all_of_it: bool) -> Built:
+        """The netlist of the quickest seats found that fit with their FIFOs."""
+        search = Quickening(self.graph, self.cluster, self.options, problem, self.work, built.pace_ps)
+        most = limits(problem, self.cluster, built.programs, all_of_it)
+        steps = search.steps(built.seats, built.programs, most)
+        for step in steps[:0:-1][:TRIES]:
+            other = self._built(step.seats, built.pace_ps)
+            slow = other.pace_ps > built.pace_ps or other.depths.interval_ps > built.depths.interval_ps
+            unproved = built.depths.steady and not other.depths.steady
+            if not slow and not unproved and not over_budget(self.cluster, other.programs):
+                return other
+        return built
+
+    def _told(self, built: Built) -> Plan:
+        assert self.proved is not None
+        return told(self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps)
 
 
 def _sharper(p: Problem, proved: Bound, pace_ps: int) -> Bound:
@@ -288,191 +370,3 @@ def _sharper(p: Problem, proved: Bound, pace_ps: int) -> Bound:
         return proved
     higher = raised(p, proved.interval_ps, pace_ps)
     return Bound(higher, PROVED_BY) if higher > proved.interval_ps else proved
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """A budget that the netlists with their FIFOs do not keep; `what` is a resource or "SLL wires" to the next die."""
-
-    device: str
-    die: str
-    what: str
-    need: int
-    have: int
-
-
-def over_budget(cluster: Cluster, programs: list[DeviceProgram]) -> list[Over]:
-    """Every budget that is not kept."""
-    out = []
-    for p in programs:
-        assert p.fabric is not None
-        used = die_use(p)
-        for k, die in enumerate(p.fabric.dies):
-            for t in TYPES:
-                if getattr(used[k], t) > getattr(die, t):
-                    out.append(Over(p.name, die.name, t.upper(), getattr(used[k], t), getattr(die, t)))
-    for name, wires in crossing_wires(programs).items():
-        device, pair = name.split("/")
-        dies = next(p.fabric.dies for p in programs if p.name == device and p.fabric)
-        low = min(next(k for k, d in enumerate(dies) if d.name == x) for x in pair.split(">"))
-        if wires > dies[low].wires:
-            out.append(Over(device, dies[low].name, SLL_WIRES, wires, dies[low].wires))
-    return out
-
-
-def hold_back(
-    p: Problem,
-    seats: dict[str, Seat],
-    programs: list[DeviceProgram],
-    over: list[Over],
-    held: list[list[int]],
-    turn: int,
-) -> None:
-    """Takes off the budgets what joins layers (FIFOs, converters, duplicators, boundary units), as the last netlist had
-    it; a die that is over again gives up more."""
-    names = {(p.devices[r.device], d.name): k for k, (r, d) in enumerate(zip(p.refs, p.dies, strict=True))}
-    chosen = [[0] * len(TYPES) for _ in p.refs]
-    for name, layer in zip(p.names, p.options, strict=True):
-        seat = seats[name]
-        option = next(o for o in layer if o.fold == seat.fold)
-        k = p.refs.index(seat.ref)
-        chosen[k] = [a + b for a, b in zip(chosen[k], amounts(option), strict=True)]
-    for program in programs:
-        assert program.fabric is not None
-        for die, used in zip(program.fabric.dies, die_use(program), strict=True):
-            if (program.name, die.name) not in names:
-                continue
-            k = names[(program.name, die.name)]
-            for r, t in enumerate(TYPES):
-                own = getattr(used, t) + p.budgets[k][r] - getattr(die, t) - chosen[k][r]
-                held[k][r] = max(held[k][r], own)
-    short: set[int] = set()
-    for x in over:
-        k = names[(x.device, x.die)]
-        if x.what == SLL_WIRES:
-            p.wires[k] = max(0, p.wires[k] - 2 * (x.need - x.have))
-        elif turn:  # another placement joins others: what is short anywhere is kept back everywhere
-            r = TYPES.index(x.what.lower())
-            held[k][r] += ceil_div(turn * (x.need - x.have), 2)
-            short.add(r)
-    for k, budget in enumerate(p.budgets):
-        for r in short:
-            held[k][r] += budget[r] * turn // SHARES
-
-
-def _assembled(
-    whole: tuple[Graph, Cuts],
-    graph: Graph,
-    cluster: Cluster,
-    options: PartitionOptions,
-    found: Placement,
-    assembly: Assembly,
-    depths: Depths,
-    programs: list[DeviceProgram],
-    work: list[Work],
-    pace_ps: int,
-    proved: Bound,
-    any_ps: int | None,
-) -> Plan:
-    """The plan of a netlist; graph: that of `whole` with its cuts."""
-    base, cuts = whole
-    seats = found.seats
-    use = {k: v for p in programs for k, v in engine_use(p).items()}
-    ranks = {n.device: n.rank for n in assembly.nets}
-    engines: list[EnginePlan] = []
-    names: dict[str, str] = {}
-    parts: dict[str, list[SlicePlan]] = {}
-    order = {step.name: k for k, step in enumerate(graph.steps)}
-    for copy, node in [(c, n) for c in range(assembly.copies) for n in graph.nodes]:
-        own = own_name(node.name, copy)
-        seat = seats[own]
-        name = engine_id(cluster, graph, node.name, seat.ref, copy)
-        names[name] = layer_of(node)
-        r = use[name] + assembly.excess.get(own, Resources())
-        die = cluster.die(seat.ref)
-        parameters = {
-            "clock_khz": die.clock_khz,
-            "variant": VARIANTS[seat.fold.variant],
-            "memory": MEMORIES[seat.fold.memory],
-            "fifo_depths": depths.words.get(own, []),
-            "fifo_memories": [MEMORIES[m] for m in depths.memory.get(own, [])],
-        }
-        engines.append(
-            EnginePlan(
-                name, ranks[seat.ref.device], cluster.devices[seat.ref.device].name, die.name, "streaming",
-                {"pe": seat.fold.pe, "simd": seat.fold.simd}, parameters,
-                ResourcePlan(r.lut, r.ff, r.bram18, r.uram, r.dsp), copy,
-            )
-        )  # fmt: skip
-        cycles = price(graph, node, seat.fold, fabric_dies(cluster, seat.ref.device)[0].family).cycles
-        role, box, (low, high) = role_of(graph, node)
-        memory, at = MEMORIES[seat.fold.memory], order[node.name]
-        parts.setdefault(layer_of(node), []).append(
-            SlicePlan(task_of(node, copy), name, role, box, low, high, 0, at, memory, {}, cycles, copy)
-        )
-    cut = dict(cuts)
-    layers = [LayerPlan(n.name, n.op, cut.get(n.name, WHOLE).name, tuple(parts[n.name])) for n in base.nodes]
-    hosts = tuple(
-        HostSegmentPlan(s.name, s.nodes, s.reason, 0, order[s.name], host_time_ns(s.name, options))
-        for s in graph.steps
-        if isinstance(s, HostSegment)
-    )
-    predicted = predict(programs, cluster, engines, names, work, assembly.copies)
-    told = f"{len(cuts)} layers cut as --force-split asks, the others whole" if cuts else "layers whole"
-    predicted["pace_ps"] = pace_ps
-    predicted["fifo_interval_ps"] = depths.interval_ps
-    return Plan(
-        schema=SCHEMA,
-        model={"name": graph.name},
-        cluster={"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]},
-        options=options.as_json(),
-        solver=_solver(proved, predicted, cluster, options, work, assembly.copies, any_ps, told),
-        engines=tuple(engines),
-        layers=tuple(layers),
-        channels=tuple(channels(graph, cluster, assembly, seats)),
-        host_segments=hosts,
-        predicted=predicted,
-        replicas=assembly.copies,
-        fallbacks=(*graph.fallbacks, *notes_of(base, cuts, options)),
-    )
-
-
-def _solver(
-    proved: Bound,
-    predicted: dict[str, object],
-    cluster: Cluster,
-    options: PartitionOptions,
-    work: list[Work],
-    copies: int,
-    any_ps: int | None,
-    layers: str,
-) -> SolverPlan:
-    ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
-    slowest_ps = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
-    objective = int(str(predicted["interval_cycles"]))
-    host = sum(w.time_ps for w in work)
-    least = ceil_div(proved.interval_ps, copies)
-    by = proved.proved_by
-    if any_ps is not None and any_ps < least:
-        least, by = any_ps, f"prices of all dies as one, each number of copies up to {MOST_COPIES}"
-    by_host = bool(work) and least < host + slowest_ps  # the search counts whole cycles
-    bound = min(objective, ps_cycles(host if by_host else least, ref_khz))
-    by = "the host's own time a frame" if by_host else by
-    if options.interval and not by_host and least <= options.interval * slowest_ps:
-        by = "--interval: no shorter one was looked for"
-    status = "OPTIMAL" if objective <= bound else "FEASIBLE"
-    gap = round((objective - bound) / objective, 6) if objective else 0.0
-    notes = (f"{options.workers} workers: the plan may differ from run to run",) if options.workers > 1 else ()
-    if copies > 1:
-        notes = (f"{copies} copies of the net: frame f goes to copy f mod {copies}", *notes)
-    scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
-    if options.folds:
-        scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
-    if any_ps is not None:
-        told = f"{layers}, any number of copies up to {MOST_COPIES}, frames dealt out in turn"
-    else:
-        told = f"{layers}, " + (
-            "one copy of each" if copies == 1 else f"{copies} copies of each, frames dealt out in turn"
-        )
-    scope = (*scope, "every die that the anchors allow", told, SHORTEST_FIFOS)
-    return SolverPlan(status, objective, bound, gap, by, scope, options.seed, options.workers, notes)
