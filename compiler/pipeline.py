@@ -80,7 +80,6 @@ def compile_model(
     from compiler.bundle import check_target, write_bundle
     from compiler.executor.verify import verify_programs
     from compiler.export.accuracy import evaluate
-    from compiler.export.finn import refuse_slices
     from compiler.frontend import ImportOptions, load_model
     from compiler.isa.check import check_programs
     from compiler.isa.container import write_device
@@ -144,6 +143,8 @@ def compile_model(
         refuse(check_plan(plan, graph, cluster), "the plan is not legal")
         check_limits(plan, graph, cluster, asked)
         if options.export_finn:
+            from compiler.export.finn import refuse_slices
+
             refuse_slices(plan)
     with step("schedule"):
         programs = schedule(graph, plan, cluster)

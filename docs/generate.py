@@ -1,11 +1,12 @@
 """Writes what is generated: docs/errors.md from the catalogue, docs/commands.md from the commands' own help,
-docs/operators.md from the importer, the plan schema.
+docs/operators.md from the importer, the schemas of plans, boards and clusters.
 
 make docs          a test fails if what is committed differs
 """
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
 
@@ -104,6 +105,7 @@ def pages() -> dict[Path, str]:
     """Every generated file with what it must hold."""
     from compiler.isa.reference import page as isa_page
     from compiler.plan.schema import SCHEMA_FILE, schema_text
+    from device_db.schema import json_schema
 
     return {
         DOCS / "errors.md": errors_page(),
@@ -111,6 +113,13 @@ def pages() -> dict[Path, str]:
         DOCS / "isa.md": isa_page(),
         DOCS / "operators.md": operators_page(),
         SCHEMA_FILE: schema_text(),
+        **{
+            DOCS.parent / "device_db" / "schema" / f"{kind}.schema.json": json.dumps(
+                json_schema(kind), indent=1, sort_keys=True
+            )
+            + "\n"
+            for kind in ("board", "cluster")
+        },
     }
 
 

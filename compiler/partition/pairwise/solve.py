@@ -63,7 +63,10 @@ def knotted(problem: Pairwise, effort: Effort) -> Answer:
         return Answer((), 0, bound, inner.proved_by)
     found = part.extend(dict(zip(order.left, inner.chosen, strict=True)))
     chosen = tuple(found[v] for v in range(len(problem.costs)))
-    return Answer(chosen, problem.value(chosen), bound, inner.proved_by)
+    value = problem.value(chosen)
+    if value >= FORBIDDEN:  # what was taken out before may have no choice that is allowed, whatever is left
+        return Answer((), 0, bound, inner.proved_by)
+    return Answer(chosen, value, bound, inner.proved_by)
 
 
 def core_of(problem: Pairwise, part: Eliminated, left: tuple[int, ...]) -> Pairwise:
