@@ -1,4 +1,4 @@
-"""`python -m benchmarks.floorplan [FILE.json …]`: `fvc floorplan` on each case as a command of its own.
+"""`python -m benchmarks.floorplan [FILE.json[.gz] …]`: `fvc floorplan` on each case as a command of its own.
 
 Without files: the published cases kept in tests/data. Writes benchmarks/results/floorplan.json and the table at the
 end of docs/floorplan.md: status, objective, bound, gap and seconds of the whole command (wall and processor time:
@@ -7,6 +7,7 @@ machines are shared), beside what the case file says that others reached. What t
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "floorplan.json"
 DATA = ROOT / "tests" / "data" / "floorplan"
 PAGE = ROOT / "docs" / "floorplan.md"
+CASES = ("floorplan_cases.json", "joint_cases.json", "joint_cases_500.json.gz")
 MARK = "<!-- written by benchmarks.floorplan from here on -->"
 OTHERS = ("peer", "reference", "prototype")
 
@@ -86,13 +88,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(files: list[str]) -> int:
     """Every case of every file, results stored after each; answers come from the command, which judges each one."""
-    paths = [Path(f) for f in files] or [DATA / "floorplan_cases.json", DATA / "joint_cases.json"]
+    paths = [Path(f) for f in files] or [DATA / name for name in CASES]
     digest = source_digest()
     old = {r["name"]: r for r in json.loads(RESULTS.read_text())["cases"]} if RESULTS.exists() else {}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for path in paths:
-            document = json.loads(path.read_text("utf-8"))
+            content = path.read_bytes()
+            document = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
             for case in document.get("cases", [document]):
                 known = old.get(case["name"])
                 fresh = known is not None and known.get("sources") == digest
