@@ -59,8 +59,7 @@ def places(value: object, at: tuple = ()):
 # What a judge cannot derive: how long was solved, and prose; and what reports say of use beside the interval.
 # A FIFO a word deeper is another legal plan.
 FREE = {"fifo_depths", "options", "proved_by", "proved_scope", "notes", "seed", "workers", "fallbacks", "model"}
-DESCRIBING = {"dies", "links", "banks", "host", "limiting", "energy_mj", "clock_mhz", "latency_ms", "fifo_interval_ps",
-              "pace_ps", "fps", "replicas_auto"}  # fmt: skip
+DESCRIBING = {"dies", "links", "banks", "host", "limiting", "fifo_interval_ps", "pace_ps", "replicas_auto"}
 
 
 def test_every_number_of_a_plan_that_means_something_is_held_to_it() -> None:
@@ -82,6 +81,21 @@ def test_every_number_of_a_plan_that_means_something_is_held_to_it() -> None:
         if not check_plan(edited, digits(), load_cluster("u280x2")):
             passed.append(path)
     assert passed == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["fps", "latency_ms", "energy_mj", "clock_mhz", "dies", "links", "host", "limiting", "interval_ns"],
+)
+@pytest.mark.parametrize("value", [None, "x", 0, -1, 10**30, [], {}, {"u280-0/SLR0": 3}])
+def test_a_figure_that_is_none_is_a_finding(key: str, value: object) -> None:
+    document = json.loads(write_plan(plan_of("u280x2", 3000, SPREAD)))
+    document["predicted"][key] = value
+    try:
+        edited = parse_plan(json.dumps(document))
+    except FvcError:
+        return
+    assert check_plan(edited, digits(), load_cluster("u280x2"))
 
 
 @pytest.mark.parametrize(

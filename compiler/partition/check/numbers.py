@@ -21,18 +21,24 @@ def check_numbers(
     plan: Plan, times: Mapping[str, TaskTimeline], banks: Mapping[str, int], cluster: Cluster, found: Findings
 ) -> None:
     """Predicted figures and the solver's claim."""
+    if not check_times(plan, cluster, found):
+        return
+    _solver(plan, found)
+    _tasks(plan, times, found)
+    _shares(plan, banks, cluster, found)
+    check_limiting(plan, found)
+
+
+def check_times(plan: Plan, cluster: Cluster, found: Findings) -> bool:
+    """The figures of the whole plan against each other; False where they are no numbers to go on with."""
     p = plan.predicted
     bad = [k for k in WHOLE if type(p.get(k)) is not int or p[k] <= 0]
     bad += [k for k in REAL if not isinstance(p.get(k), int | float) or p[k] <= 0]
     for key in bad:
         found.add("FVC220", f"{key} is {p.get(key)!r}", f"predicted.{key}")
-    if bad:
-        return
-    _time(plan, cluster, found)
-    _solver(plan, found)
-    _tasks(plan, times, found)
-    _shares(plan, banks, cluster, found)
-    _limiting(plan, found)
+    if not bad:
+        _time(plan, cluster, found)
+    return not bad
 
 
 def _near(found: Findings, key: str, have: float, want: float, slack: float) -> None:
@@ -140,10 +146,11 @@ def _shares(plan: Plan, banks: Mapping[str, int], cluster: Cluster, found: Findi
         found.add("FVC220", f"{host}, the segments make it {want}", "predicted.host")
 
 
-def _limiting(plan: Plan, found: Findings) -> None:
+def check_limiting(plan: Plan, found: Findings) -> None:
     """What is said to limit the plan is a thing of the plan."""
     p = plan.predicted
-    row = p.get("limiting", {})
+    row = p.get("limiting")
+    row = row if isinstance(row, dict) else {}
     known = {
         "engine": {e.id for e in plan.engines},
         "link": set(p.get("links", {})),
@@ -151,5 +158,9 @@ def _limiting(plan: Plan, found: Findings) -> None:
         "host": {"host"},
         "order": {"messages"},
     }
-    if row.get("where") not in known.get(str(row.get("kind")), set()) or not row.get("text") or not row.get("relief"):
+    if (
+        str(row.get("where")) not in known.get(str(row.get("kind")), set())
+        or not row.get("text")
+        or not row.get("relief")
+    ):
         found.add("FVC220", f"{row} names nothing of the plan", "predicted.limiting")

@@ -21,6 +21,8 @@ from compiler.ops.stream.planned import depths_of, engines_of, expanded, fold_of
 from compiler.ops.stream.sliced import role_of, task_of
 from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play, sums
 from compiler.partition.check.hardware import check_cluster
+from compiler.partition.check.loads import link_bits
+from compiler.partition.check.numbers import check_limiting, check_times
 from compiler.plan.model import SCHEMA, EnginePlan, Plan, SlicePlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.errors import FvcError
@@ -63,7 +65,30 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
         where = f"channel of {wrong.tensor} to {wrong.target}" if wrong else "channels"
         found.add("FVC220", f"{len(plan.channels)} channels that are not the {len(want)} of the netlists", where)
     _numbers(plan, graph, cluster, programs, crossings, found)
-    _options(plan, found)
+    if check_times(plan, cluster, found):
+        _options(plan, found)
+    _places(plan, found)
+
+
+def _places(plan: Plan, found: Findings) -> None:
+    """What is told of dies, links and host is of those that the plan uses, and counts what stands and passes there."""
+    engines: dict[str, int] = {}
+    for e in plan.engines:
+        engines[f"{e.device}/{e.die}"] = engines.get(f"{e.device}/{e.die}", 0) + 1
+    # SLLs stand in `crossings`: wires, not bits.
+    bits = {k: ceil_div(b, plan.replicas) for k, b in link_bits(plan).items() if "/" not in k}
+    for key, unit, want in (("dies", "engines", engines), ("links", "bits_per_frame", bits)):
+        told = plan.predicted.get(key)
+        have = {k: v.get(unit) for k, v in told.items() if isinstance(v, dict)} if isinstance(told, dict) else told
+        if have != want:
+            found.add("FVC220", f"{unit} are {have}, the plan has {want}", f"predicted.{key}")
+    host = plan.predicted.get("host")
+    if not isinstance(host, dict) or host.get("segments") != len(plan.host_segments):
+        found.add("FVC220", f"{host}, the plan has {len(plan.host_segments)} segments", "predicted.host")
+    for key in ("dies", "links", "banks"):
+        if not isinstance(plan.predicted.get(key), dict):
+            return
+    check_limiting(plan, found)
 
 
 def _engines(plan: Plan, base: Graph, graph: Graph, cluster: Cluster, found: Findings) -> bool:
