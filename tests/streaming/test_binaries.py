@@ -211,6 +211,14 @@ def test_wires_of_a_boundary() -> None:
     assert {f.code for f in check_programs(found)} == {"FVC344"}
 
 
+@pytest.mark.parametrize("links", [(), ("u280-1>u280-0",), ("u280-0>u280-1", "u280-1>host")])
+def test_the_way_of_a_channel(links: tuple[str, ...]) -> None:
+    found = programs("u280x2", 3000, SPREAD)
+    for p in found:
+        p.channels[:] = [replace(c, links=links) if (c.source_rank, c.target_rank) == (0, 1) else c for c in p.channels]
+    assert "FVC331" in {f.code for f in check_programs(found)}
+
+
 def test_a_single_bit_anywhere_is_found() -> None:
     """The hashes repaired, every flip is refused by reader or checker, stops the machine, or is a mismatch."""
     data = binaries("u280", 3000)[0]

@@ -69,6 +69,7 @@ def check_programs(programs: Sequence[DeviceProgram]) -> list[Finding]:
         if not findings.kept:
             from compiler.isa.check.streams import check_fabrics
 
+            check_routes(programs, findings)
             check_fabrics(programs, channels, findings)
         return findings.result()
     if views is None:
