@@ -11,22 +11,16 @@ import pytest
 from compiler.executor.faults import MachineError
 from compiler.executor.verify import verify_programs
 from compiler.frontend import ImportOptions, load_model
-from compiler.ir.graph import Graph
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
 from compiler.isa.file import read_file, repair_hashes, write_file
 from compiler.isa.program import DeviceProgram
 from compiler.isa.sections import FABRIC_SECTIONS, SectionType
 from compiler.isa.stream.words import decode, encode
-from compiler.ops.stream.assemble import Seat, assemble, programs_of
-from compiler.ops.stream.lower import legal_folds
-from compiler.schedule.stream import _fill, aliases_of
 from compiler.simulator import host_tasks, simulate
-from device_db import load_cluster
 from device_db.errors import FvcError
-from device_db.model import DieRef
 from tests.bundles import digits
-from tests.streaming.helpers import FAST_HOST, SPREAD, binaries, plan_of, programs
+from tests.streaming.helpers import FAST_HOST, SPREAD, anyhow, binaries, plan_of, programs
 
 LOW_BIT = sorted((Path(__file__).parents[1] / "data" / "qonnx").glob("*.onnx"))
 CASES = [("u280", None, ()), ("u280x2", 3000, SPREAD), ("pynq-z2", None, ())]
@@ -48,23 +42,6 @@ def test_the_example_is_computed_exactly(case: tuple) -> None:
 def test_the_order_of_units_makes_no_difference() -> None:
     for seed in (1, 2):
         assert verify(programs("u280x2", 3000, SPREAD), frames=3, order_seed=seed).passed
-
-
-def anyhow(graph: Graph, seed: int) -> list[DeviceProgram]:
-    """Every layer with some legal fold on some die of two boards."""
-    cluster, draw = load_cluster("u250+u50"), random.Random(seed)
-    seats = {}
-    for n in graph.nodes:
-        device = draw.randrange(2)
-        die = draw.randrange(len(cluster.devices[device].board.dies))
-        seats[n.name] = Seat(DieRef(device, die), draw.choice(legal_folds(graph, n, True)))
-    assembly = assemble(graph, cluster, seats)
-    found = []
-    for net, p in zip(assembly.nets, programs_of(graph, cluster, assembly, 10**9, {}, {}), strict=True):
-        _fill(p.fabric, net)
-        whole = replace(p, outputs={n: graph.root(n) for n in graph.outputs}, aliases=aliases_of(graph))
-        found.append(read_device(write_device(whole)))
-    return found
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import random
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -17,12 +16,9 @@ from compiler.export.finn import finn_files
 from compiler.export.network import network_files
 from compiler.floorplan.budget import Clock, Settings
 from compiler.floorplan.joint import start
-from compiler.ir.graph import Graph
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
 from compiler.isa.program import DeviceProgram
-from compiler.ops.stream.assemble import Seat, assemble, own_name, programs_of
-from compiler.ops.stream.lower import legal_folds
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
@@ -32,12 +28,11 @@ from compiler.partition.stream.place import make_problem
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from compiler.schedule import schedule
-from compiler.schedule.stream import _fill, aliases_of
 from compiler.simulator import host_tasks, simulate
 from device_db import load_cluster
 from device_db.errors import FvcError
-from device_db.model import DieRef
 from tests.bundles import digits
+from tests.streaming.helpers import anyhow
 
 QUICK_HOST = {"host0": 5, "host1": 5}
 CASES = [("u280", 2), ("u280x2", 3)]
@@ -109,24 +104,6 @@ def test_prices_bound_what_the_search_finds() -> None:
         p = make_problem(graph, cluster, options, 1, copies)
         merged = start(as_case(p, p.budgets, 1), Clock(Settings(5.0, 0, 1)))
         assert merged is not None and found[copies - 1].round_ps <= merged.merged * p.cycle()
-
-
-def anyhow(graph: Graph, seed: int, copies: int) -> list[DeviceProgram]:
-    """Every layer of every copy with some legal fold on some die of two boards."""
-    cluster, draw = load_cluster("u250+u50"), random.Random(seed)
-    seats = {}
-    for n in [own_name(n.name, c) for c in range(copies) for n in graph.nodes]:
-        node = next(x for x in graph.nodes if x.name == n.partition("\x1f")[0])
-        device = draw.randrange(2)
-        die = draw.randrange(len(cluster.devices[device].board.dies))
-        seats[n] = Seat(DieRef(device, die), draw.choice(legal_folds(graph, node, True)))
-    assembly = assemble(graph, cluster, seats)
-    found = []
-    for net, p in zip(assembly.nets, programs_of(graph, cluster, assembly, 10**9, {}, {}), strict=True):
-        _fill(p.fabric, net)
-        whole = replace(p, outputs={n: graph.root(n) for n in graph.outputs}, aliases=aliases_of(graph))
-        found.append(read_device(write_device(whole)))
-    return found
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -23,12 +23,12 @@ from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play
 from compiler.partition.check.hardware import check_cluster
 from compiler.partition.check.loads import link_bits
 from compiler.partition.check.numbers import check_limiting, check_times
+from compiler.partition.check.options import HOST_SEGMENT_NS
 from compiler.plan.model import SCHEMA, EnginePlan, Plan, SlicePlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
 from device_db.errors import FvcError
 from device_db.model import Cluster, DieRef, Resources
 
-HOST_SEGMENT_NS = 50_000
 DEEPEST_FIFO = 1 << 24
 MOST_COPIES = 64
 _PARAMETERS = {"clock_khz", "variant", "memory", "fifo_depths", "fifo_memories"}

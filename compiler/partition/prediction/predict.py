@@ -7,7 +7,7 @@ frame through the empty machine. With R replicas the interval is a replica's div
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from compiler.ir.graph import Graph, HostSegment, Node
@@ -24,8 +24,8 @@ from compiler.partition.prediction.passing import groups_of
 from compiler.partition.prediction.recurrence import Steps
 from compiler.partition.prediction.timing import Event, Machine, Times
 from compiler.partition.prediction.usage import Ends
-from compiler.plan.model import Box, LayerPlan, Plan, SlicePlan
-from cost_models.primitives import ceil_div, ps_cycles, transfer_ps
+from compiler.plan.model import Box, EnginePlan, LayerPlan, Plan, SlicePlan
+from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles, transfer_ps
 from device_db.model import Cluster
 from device_db.topology import link_specs
 
@@ -67,22 +67,8 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, taken, together).play(1)
     latency_ps = max(alone.done_ps, default=0)
     interval_ps = ceil_div(frame_ps, plan.replicas)
-    ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
-    interval_ns = ceil_div(interval_ps, 1000)
-    seconds = interval_ps / 1e12
-    used = {e.device for e in plan.engines}
-    watts = sum(d.board.power_w for d in cluster.devices if d.name in used)
     busy = {e: t // frames for e, t in times.engine_busy_ps.items()}
-    out: dict[str, Any] = {
-        "interval_ns": interval_ns,
-        "latency_ns": ceil_div(latency_ps, 1000),
-        "interval_cycles": ps_cycles(interval_ps, ref_khz),
-        "latency_cycles": ps_cycles(latency_ps, ref_khz),
-        "clock_mhz": number(ref_khz / 1000),
-        "fps": number(round(1 / seconds, 3)),
-        "latency_ms": number(round(latency_ps / 1e9, 6)),
-        "energy_mj": number(round(watts * seconds * 1000, 3)),
-    }
+    out = headline(interval_ps, latency_ps, cluster, plan.engines)
     clock = {e: s.clock_khz for e, s in specs.items()}
     out["tasks"] = {
         t: {
@@ -91,11 +77,8 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
         }
         for t, e in sorted((s.task, s.engine) for layer in plan.layers for s in layer.slices)
     }
-    out.update(
-        loads.utilisation(
-            plan, interval_ns * 1000 * plan.replicas, {t: row["steady_cycles"] for t, row in out["tasks"].items()}
-        )
-    )
+    steady = {t: row["steady_cycles"] for t, row in out["tasks"].items()}
+    out.update(loads.utilisation(plan, out["interval_ns"] * 1000 * plan.replicas, steady))
     out["limiting"] = limiting(plan, loads, busy, frame_ps)
     return out
 
@@ -109,6 +92,25 @@ def latency_ps(plan: Plan, graph: Graph, cluster: Cluster) -> int:
     steps = steps_of(plan, specs, timelines, {})
     alone = Machine(plan, steps, events_of(plan, graph), link_specs(cluster), {}, taken, groups_of(plan, graph))
     return max(alone.play(1).done_ps, default=0)
+
+
+def headline(interval_ps: int, latency_ps: int, cluster: Cluster, engines: Iterable[EnginePlan]) -> dict[str, Any]:
+    """Interval and latency in every unit that a plan gives them in, with what follows: cycles are those of the quickest
+    clock; the energy is that of one interval of all boards with an engine, at the power that their files state."""
+    ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+    seconds = interval_ps / PS_PER_SECOND
+    used = {e.device for e in engines}
+    watts = sum(d.board.power_w for d in cluster.devices if d.name in used)
+    return {
+        "interval_ns": ceil_div(interval_ps, 1000),
+        "latency_ns": ceil_div(latency_ps, 1000),
+        "interval_cycles": ps_cycles(interval_ps, ref_khz),
+        "latency_cycles": ps_cycles(latency_ps, ref_khz),
+        "clock_mhz": number(ref_khz / 1000),
+        "fps": number(round(1 / seconds, 3)),
+        "latency_ms": number(round(latency_ps / 1e9, 6)),
+        "energy_mj": number(round(watts * seconds * 1000, 3)),
+    }
 
 
 def number(value: float) -> float | int:

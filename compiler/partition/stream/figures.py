@@ -12,9 +12,9 @@ from typing import Any
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
 from compiler.ops.stream.measure import busy_ps, compute_ps, crossing_wires, latency_ps, link_ps
-from compiler.partition.prediction.predict import number
+from compiler.partition.prediction.predict import headline
 from compiler.plan.model import EnginePlan
-from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles
+from cost_models.primitives import ceil_div
 from device_db.model import Cluster
 
 
@@ -37,9 +37,6 @@ def predict(
     kind, where, turn = max(things, key=lambda t: (t[2], t[0] == "engine", works.get(t[1], 0), t[1]))
     interval = ceil_div(turn, copies)
     latency = latency_ps(programs, work)
-    ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
-    seconds = interval / PS_PER_SECOND
-    watts = sum(d.board.power_w for d in cluster.devices if d.name in {e.device for e in engines})
 
     def permille(ps: int) -> int:
         return min(1000, ceil_div(ps * 1000, turn))
@@ -50,14 +47,7 @@ def predict(
         row["busy_permille"] = max(row["busy_permille"], permille(busy[e.id]))
         row["engines"] += 1
     return {
-        "interval_ns": ceil_div(interval, 1000),
-        "latency_ns": ceil_div(latency, 1000),
-        "interval_cycles": ps_cycles(interval, ref_khz),
-        "latency_cycles": ps_cycles(latency, ref_khz),
-        "clock_mhz": number(ref_khz / 1000),
-        "fps": number(round(1 / seconds, 3)),
-        "latency_ms": number(round(latency / 1e9, 6)),
-        "energy_mj": number(round(watts * seconds * 1000, 3)),
+        **headline(interval, latency, cluster, engines),
         "dies": dict(sorted(dies.items())),
         "links": {
             k: {"bits_per_frame": ceil_div(b, copies), "utilisation_permille": permille(ps)}
