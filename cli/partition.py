@@ -94,7 +94,7 @@ def partition(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="The bundle [default: MODEL.bundle].")
     ] = None,
-    style: Annotated[Style, typer.Option("--style", help="Style of the engines.")] = Style.auto,
+    style: Annotated[Style, typer.Option("--style", help="Style of the engines; auto: the best of all.")] = Style.tiled,
     objective: Annotated[Objective, typer.Option("--objective", help="What to optimise first.")] = Objective.throughput,
     batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Frames that come as one.")] = 1,
     clock: Annotated[
@@ -190,7 +190,7 @@ def partition(
         importing=import_options(shape, calibrate, activations, per_channel, seed),
         partition=PartitionOptions(
             objective=objective.value,
-            style="streaming" if style is Style.streaming else "tiled",
+            style=style.value,
             replicas=_replicas(replicas),
             cores=cores,
             anchors=_anchors(anchor or []),

@@ -93,17 +93,17 @@ def compile_model(
 
     step = _Steps(progress)
     options.partition.validate()
-    if options.export_finn and options.partition.style != "streaming":
+    if options.export_finn and options.partition.style == "tiled":
         raise FvcError("FVC201", "--export finn writes out streaming engines", help=("use --style streaming",))
     if output is not None:
         check_target(output)
     cluster = load_cluster(options.devices, topology=options.topology, clock_khz=_khz(options.clock_mhz))
 
-    one_clock: list[str] = []
+    told_first: list[str] = []
     if options.partition.uniform:
         from compiler.partition.uniform import slowest_clock
 
-        cluster, one_clock = slowest_clock(cluster)
+        cluster, told_first = slowest_clock(cluster)
 
     with step("import"):
         graph = load_model(model, options.importing or ImportOptions())
@@ -112,9 +112,12 @@ def compile_model(
         with step("evaluate"):
             accuracy = evaluate(model, graph, options.evaluate)
     measured(options.partition.host_ns, graph)
-    given, notes = from_files(model, options, graph, cluster)
-    notes += one_clock
     asked = options.partition
+    if options.export_finn and asked.style == "auto":
+        asked = replace(asked, style="streaming")
+        told_first.append("--export finn writes out streaming engines: --style auto looked at streaming plans alone")
+    given, notes = from_files(model, replace(options, partition=asked), graph, cluster)
+    notes += told_first
     if options.measured is not None:
         from compiler.partition.measured import with_clocks
 
@@ -194,7 +197,7 @@ def _files(
         files["verify.json"] = canonical_json(facts).encode()
     markdown, page = report(plan, cluster, programs, facts, accuracy)
     files |= {"report.md": markdown.encode(), "report.html": page.encode()}
-    if plan.options.get("style") == "streaming":
+    if all(e.style == "streaming" for e in plan.engines):
         from compiler.export.finn import finn_files, sliced
         from compiler.export.network import network_files
         from compiler.frontend.origin import finn_front
@@ -219,10 +222,11 @@ def from_files(
     from compiler.partition.finn.read import anchors_from, folds_from
 
     name = "--floorplan-from" if options.fold_from is None else "--fold-from"
-    if asked.style != "streaming":
-        raise FvcError("FVC201", f"{name} is about streaming engines", help=("use --style streaming",))
+    if asked.style == "tiled":
+        raise FvcError("FVC201", f"{name} is about streaming engines", help=("use --style streaming or auto",))
     if options.locked is not None:
         raise FvcError("FVC201", f"{name} and --locked exclude each other", help=("give one of them",))
+    asked = replace(asked, style="streaming")  # what is given is judged as such, the search beside it runs as asked
     front = finn_front(model) or 0
     if options.fold_from is not None:
         folds, told = folds_from(graph, options.fold_from, front)

@@ -36,6 +36,7 @@ def as_json(result: CompileResult, target: Path) -> dict[str, Any]:
 
 def as_text(result: CompileResult, target: Path) -> str:
     """The summary of a compile, for a person."""
+    from compiler.partition.auto.figures import lines as lines_of_styles
     from compiler.partition.given import lines as lines_of_given
     from compiler.plan.diff import limiting
 
@@ -71,7 +72,7 @@ def as_text(result: CompileResult, target: Path) -> str:
     limit = thing.get("text") if isinstance(thing, dict) else limiting(plan)
     if limit:
         lines.append(f"  limited by   {limit}")
-    lines += [f"  {what:<13}{line}" for what, line in lines_of_given(p)]
+    lines += [f"  {what:<13}{line}" for what, line in (*lines_of_styles(p), *lines_of_given(p))]
     s = plan.solver
     lines.append(f"  solver       {s.status}, gap {100 * s.gap:.2f} % ({s.proved_by})")
     for segment in plan.host_segments:

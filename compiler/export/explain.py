@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compiler.partition.auto.figures import lines
 from compiler.plan.diff import limiting
 from compiler.plan.model import Plan
 from device_db.errors import FvcError
@@ -23,6 +24,7 @@ def explain_plan(plan: Plan) -> dict[str, str]:
         facts["limited by"] = str(thing.get("text") or facts["limited by"])
         for k, lever in enumerate(thing.get("relief", ()), 1):
             facts[f"relief {k}"] = str(lever)
+    facts |= {f"style {style}": text for style, text in lines(p)}
     for segment in plan.host_segments:
         facts[f"on the host: {segment.name}"] = f"{segment.reason}; {segment.time_ns:,} ns a frame"
     return facts

@@ -59,6 +59,7 @@ def compose(
     blocks: list[Block] = [Heading(_title(plan), 1), *_speed(plan), *_truth(verification, accuracy)]
     if plan.fallbacks:
         blocks += [Heading("Fallbacks"), Bullets(plan.fallbacks)]
+    blocks += _styles(plan)
     blocks += _given(plan)
     blocks += _placement(plan, cluster)
     blocks += _traffic(plan)
@@ -95,6 +96,15 @@ def _speed(plan: Plan) -> list[Block]:
             )
         )
     return blocks
+
+
+def _styles(plan: Plan) -> list[Block]:
+    """What each style would give, where all were looked at (--style auto)."""
+    if "styles" not in plan.predicted:
+        return []
+    from compiler.partition.auto.figures import lines
+
+    return [Heading("Styles"), Table(("style", "gives"), tuple(lines(plan.predicted)))]
 
 
 def _given(plan: Plan) -> list[Block]:

@@ -25,6 +25,10 @@ def partition(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Plan
         from compiler.partition.stream.planner import partition_streaming
 
         return partition_streaming(graph, cluster, options)
+    if options.style == "auto":
+        from compiler.partition.auto.planner import partition_auto
+
+        return partition_auto(graph, cluster, options)
     from compiler.partition.planner import partition as plan
 
     return plan(graph, cluster, options)

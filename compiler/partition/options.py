@@ -16,6 +16,7 @@ HOST_SEGMENT_NS = 50_000
 class PartitionOptions:
     """Options of `partition`; every default is the documented one.
 
+    style: "tiled", "streaming", or "auto", the best of both and of plans that have both.
     objective: "throughput" (interval, then latency, then crossings) or "latency" (latency, then resources).
     replicas: copies of the whole pipeline; 0 means auto (the number with the best throughput is taken).
     cores: engines a device, None: one a die. anchors: (layer name, "u280-0/SLR1").
@@ -62,11 +63,11 @@ class PartitionOptions:
         if self.objective not in ("throughput", "latency"):
             bad(f"unknown objective '{self.objective}'", "use throughput or latency")
         if self.style not in ("tiled", "auto", "streaming"):
-            bad(f"unknown style '{self.style}'", "use tiled or streaming")
-        if self.folds and self.style != "streaming":
-            bad("--fold-from folds streaming engines", "use --style streaming")
-        if self.measured and self.style != "streaming":
-            bad("--measured measures layers of streaming engines", "use --style streaming")
+            bad(f"unknown style '{self.style}'", "use tiled, streaming or auto")
+        if self.folds and self.style == "tiled":
+            bad("--fold-from folds streaming engines", "use --style streaming or auto")
+        if self.measured and self.style == "tiled":
+            bad("--measured measures layers of streaming engines", "use --style streaming or auto")
         if self.memory not in ("auto", "external", "bram", "uram"):
             bad(f"unknown memory style '{self.memory}'", "use auto, bram, uram or external")
         if self.xfer not in ("auto", "always", "never"):

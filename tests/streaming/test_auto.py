@@ -1,0 +1,155 @@
+"""`--style auto`: never worse than a style asked for by name; what a style cannot do is a reason, not an error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compiler.partition import partition
+from compiler.partition.auto.figures import Tried, area_permille, lines, order
+from compiler.partition.check import check_plan
+from compiler.partition.options import PartitionOptions
+from compiler.plan.model import Plan
+from device_db import load_cluster
+from device_db.errors import FvcError
+from tests.bundles import EXAMPLES, digits
+from tests.cli.commands import fvc
+from tests.streaming.helpers import FAST_HOST
+
+DATA = Path(__file__).parents[1] / "data"
+DIGITS = (EXAMPLES / "digits.onnx", "--calibrate", EXAMPLES / "digits_calibration.npz")
+
+
+@cache
+def plan_of(style: str, **options: Any) -> Plan:
+    asked = PartitionOptions(style=style, host_ns=FAST_HOST, time_limit_s=1.0, **options)
+    return partition(digits(), load_cluster("u280"), asked)
+
+
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
+def test_auto_is_never_worse_than_a_style_asked_for_by_name(objective: str) -> None:
+    plan = plan_of("auto", objective=objective)
+    first, second = ("interval_ns", "latency_ns") if objective == "throughput" else ("latency_ns", "interval_ns")
+    ours = plan.predicted[first], plan.predicted[second]
+    for style in ("tiled", "streaming"):
+        other = plan_of(style, objective=objective)
+        assert ours <= (other.predicted[first], other.predicted[second])
+        told = plan.predicted["styles"][style]
+        assert (told["interval_ns"], told["latency_ns"]) == (
+            other.predicted["interval_ns"],
+            other.predicted["latency_ns"],
+        )
+        assert plan.solver.bound <= other.solver.objective
+    assert plan.options["style"] == "auto" and check_plan(plan, digits(), load_cluster("u280")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"uniform": True}, "--uniform"), ({"cores": 3}, "--cores"), ({"force_split": (("Pr", 2),)}, "Pm")],
+    ids=("uniform", "cores", "rows"),
+)
+def test_options_of_tiled_engines_leave_the_tiled_plan(options: dict[str, Any], why: str) -> None:
+    plan = plan_of("auto", **options)
+    told = plan.predicted["styles"]
+    assert told["taken"] == "tiled" and not told["streaming"]["fits"] and why in told["streaming"]["why"]
+    assert plan.engines == plan_of("tiled", **options).engines
+
+
+def test_a_limit_that_one_style_keeps_is_kept_and_one_that_none_keeps_is_refused() -> None:
+    slow, quick = sorted((plan_of("tiled"), plan_of("streaming")), key=lambda p: p.predicted["fps"])
+    between = (slow.predicted["fps"] + quick.predicted["fps"]) / 2
+    told = plan_of("auto", target_fps=between).predicted["styles"]
+    assert [told[s]["fits"] for s in ("tiled", "streaming")].count(True) == 1
+    with pytest.raises(FvcError) as caught:
+        plan_of("auto", target_fps=2e9)
+    assert (caught.value.code, caught.value.exit_code) == ("FVC204", 1)
+    assert any(w.startswith("streaming: ") for w in caught.value.where)
+
+
+def test_a_wish_that_is_none_of_the_model_is_an_error() -> None:
+    with pytest.raises(FvcError) as caught:
+        plan_of("auto", anchors=(("nothing", "u280-0"),))
+    assert (caught.value.code, caught.value.exit_code) == ("FVC206", 2)
+
+
+def test_defects_are_no_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Plan:
+        raise FvcError("FVC290", "a defect", exit_code=70)
+
+    monkeypatch.setattr("compiler.partition.stream.planner.partition_streaming", broken)
+    with pytest.raises(FvcError, match="a defect"):
+        partition(digits(), load_cluster("u280"), PartitionOptions(style="auto", time_limit_s=1.0))
+
+
+def test_the_order_of_plans() -> None:
+    cluster = load_cluster("u280")
+    tiled, streaming = plan_of("tiled"), plan_of("streaming")
+    small, large = sorted((tiled, streaming), key=lambda p: area_permille(p, cluster))
+    asked = PartitionOptions(interval=10**6)  # both keep it: the one with less hardware
+    assert order(small, cluster, asked) < order(large, cluster, asked)
+    two = replace(tiled, engines=(*tiled.engines, replace(tiled.engines[0], device="u280-1")))
+    assert order(tiled, cluster, PartitionOptions()) == order(two, cluster, PartitionOptions())
+    assert order(tiled, cluster, PartitionOptions(min_devices=True)) < order(
+        two, cluster, PartitionOptions(min_devices=True)
+    )
+
+
+def test_a_style_without_a_plan_reads_well() -> None:
+    facts = {"taken": "tiled", "tiled": Tried(plan_of("tiled")).facts()}
+    facts["streaming"] = Tried(refusal=FvcError("FVC214", "no unit for 'x'")).facts()
+    assert lines({"styles": facts})[1] == ("streaming", "no plan: no unit for 'x' (FVC214)")
+    assert lines({}) == []
+
+
+@pytest.mark.parametrize("change", [{"taken": "mixed"}, {"taken": "other"}, None, {"figures": 1}])
+def test_edited_styles_are_found(change: dict[str, Any] | None) -> None:
+    plan = plan_of("auto")
+    styles: Any = plan.predicted["styles"]
+    if change is None:
+        styles = "tiled"
+    elif "taken" in change:
+        styles = styles | change
+    else:
+        own = styles["taken"]
+        styles = styles | {own: styles[own] | {"interval_ns": styles[own]["interval_ns"] - 1}}
+    found = check_plan(replace(plan, predicted=plan.predicted | {"styles": styles}), digits(), load_cluster("u280"))
+    assert [f.where for f in found] == [("predicted.styles",)]
+
+
+def test_the_command_says_what_each_style_gives(tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    found = fvc("partition", *DIGITS, "--devices", "u280", "--style", "auto", "-o", out, "--time-limit", "1")
+    assert found.code == 0, found.err
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["options"]["style"] == "auto"
+    assert "  tiled        interval" in found.out and "(taken)" in found.out
+    assert "## Styles" in (out / "report.md").read_text()
+    streams = {e["style"] for e in plan["engines"]} == {"streaming"}
+    assert (out / "export" / "finn").exists() == streams
+    assert "style streaming: interval" in fvc("explain", out).out
+    for command in ("check", "verify", "simulate"):
+        assert fvc(command, out).code == 0
+
+
+def test_files_of_finn_under_auto(tmp_path: Path) -> None:
+    out, model = tmp_path / "b", DATA / "qonnx" / "conv_w1a2.onnx"
+    auto = ("--devices", "u280", "--style", "auto", "--time-limit", "1", "-o", out)
+    found = fvc("partition", model, *auto, "--export", "finn")
+    assert found.code == 0 and "looked at streaming plans alone" in found.err
+    folding = out / "export" / "finn" / "folding_config.json"
+    found = fvc("partition", model, *auto[:-1], tmp_path / "c", "--fold-from", folding)
+    assert found.code == 0, found.err
+    predicted = json.loads((tmp_path / "c" / "plan.json").read_text())["predicted"]
+    assert predicted["given"]["fits"] and predicted["found"]["fits"]
+
+
+def test_without_the_option_plans_are_tiled(tmp_path: Path) -> None:
+    assert fvc("partition", *DIGITS, "--devices", "u280", "-o", tmp_path / "b", "--no-verify").code == 0
+    plan = json.loads((tmp_path / "b" / "plan.json").read_text())
+    assert plan["options"]["style"] == "tiled" and {e["style"] for e in plan["engines"]} == {"tiled"}
+    assert "styles" not in plan["predicted"]
