@@ -210,6 +210,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "boundary of a netlist",
         "SRC and SNK do not stand at both ends of a channel, move other frames, or the host's message is not the whole tensor; beside cores: a bridge's boxes are not its tensor, or its stages and slots are not those that its messages need.",
     ),
+    "FVC348": (
+        "weights of netlists in DRAM",
+        "A reader names a memory bank that is not there or too small, stands on another die than its port, overlaps another one's weights, or its stream does not go to the unit that multiplies with them.",
+    ),
     "FVC347": ("outputs of netlists", "A tensor is made twice, or an output of the graph never reaches the host."),
     "FVC313": (
         "link map does not fit",

@@ -18,7 +18,7 @@ from compiler.ir.graph import Conv, Graph, Node
 from compiler.isa.program import Instruction
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import FINN_STYLES, finn_node, type_name
-from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.isa.stream.table import DRAM, MEMORIES, URAM, VARIANTS
 from compiler.ops.stream.assemble import Assembly, Net, Seat, assemble, own_name
 from compiler.ops.stream.parts import Fold, divisors, element, view
 from compiler.ops.stream.planned import copy_of, depths_of, seats_of
@@ -27,9 +27,10 @@ from compiler.partition.finn.read import OWN
 from compiler.plan.model import Plan
 from cost_models.finn import estimate
 from device_db.errors import FvcError
-from device_db.model import Cluster, DieRef
+from device_db.model import Cluster, DieRef, MemoryBank
 
 SCHEMA = "fvc.finn-estimates/1"
+HBM_GROUP = 8  # pseudo-channels of a bank of the device database
 _KEPT = {
     "MVAU": ("PE", "SIMD", "resType", "mem_mode", "ram_style"),
     "VVAU": ("PE", "SIMD", "resType", "mem_mode", "ram_style"),
@@ -59,18 +60,20 @@ def finn_files(graph: Graph, plan: Plan, cluster: Cluster, front: int | None) ->
     first there, the k-th of the others in export/finn/copy<k>/. The plan's layers must be whole (`sliced`)."""
     seats = seats_of(plan, cluster)
     words, _ = depths_of(plan)
+    read = banks_read(assemble(graph, cluster, seats), cluster)
     files: dict[str, bytes] = {}
     cycles = plan.predicted["interval_cycles"] * plan.replicas
     for copy in range(plan.replicas):
         folder = f"export/finn/copy{copy}" if copy else "export/finn"
         own = {n.name: words[own_name(n.name, copy)] for n in graph.nodes}
-        files |= _copy(graph, cluster, copy_of(seats, graph, copy), own, cycles, front, folder)
+        banks = {n.name: read[k] for n in graph.nodes if (k := own_name(n.name, copy)) in read}
+        files |= _copy(graph, cluster, copy_of(seats, graph, copy), own, cycles, front, folder, banks)
     return files
 
 
 def _copy(
     graph: Graph, cluster: Cluster, seats: dict[str, Seat], words: dict[str, list[int]], cycles: int,
-    front: int | None, folder: str,
+    front: int | None, folder: str, stored: dict[str, MemoryBank],
 ) -> dict[str, bytes]:  # fmt: skip
     """The files of one copy. words: FIFO depths by layer. cycles: between two frames of this copy."""
     if front is None:
@@ -82,6 +85,7 @@ def _copy(
         names = numbered([f"{n.kind}_{n.variant}" for n in nodes])
         general = numbered([n.kind for n in nodes])
     parts = partitions(graph, seats)
+    ports = {layer: memory_port(bank) for layer, bank in stored.items()}
     own = {} if front is None else {OWN: [{n: _fold(seats[n].fold) for n in seats}, [OWN]]}
     folding: dict[str, Any] = {"Defaults": own} | {a: n.attributes for a, n in zip(names, nodes, strict=True)}
     styles = {a: {"preferred_impl_style": n.variant} for a, n in zip(general, nodes, strict=True) if n.variant}
@@ -92,7 +96,8 @@ def _copy(
     device = {}
     for name, n in zip(names, nodes, strict=True):
         ref = seats[n.layer].ref
-        floor[name] = {"slr": ref.die, "partition_id": parts[n.layer], "device_id": ref.device, "mem_port": ""}
+        port = ports.get(n.layer, "") if front is None or n.kind in ("MVAU", "VVAU") else ""
+        floor[name] = {"slr": ref.die, "partition_id": parts[n.layer], "device_id": ref.device, "mem_port": port}
         device[name] = ref.device
     files = {
         f"{folder}/folding_config.json": _json(folding),
@@ -106,6 +111,27 @@ def _copy(
         told = {"schema": SCHEMA, "interval_cycles": estimates[slowest]["cycles"], "slowest": slowest}
         files[f"{folder}/estimates.json"] = _json(told | {"nodes": estimates})
     return files
+
+
+def banks_read(assembly: Assembly, cluster: Cluster) -> dict[str, MemoryBank]:
+    """Layer (`own_name`) -> the bank that its weights are read from."""
+    return {
+        owner: cluster.devices[net.device].board.banks[draft.fields["bank"]]
+        for net in assembly.nets
+        for draft, owner in zip(net.drafts, net.owners, strict=True)
+        if draft.op == "MEM"
+    }
+
+
+def memory_port(bank: MemoryBank) -> str:
+    """A bank in a `sp=` line of v++: DDR[1]; a group of eight pseudo-channels of HBM is HBM[8:15]."""
+    found = re.fullmatch(r"([A-Za-z]+)([0-9]+)", bank.name)
+    if found is None:
+        return bank.name
+    kind, number = found[1], int(found[2])
+    if kind == "HBM":
+        return f"HBM[{HBM_GROUP * number}:{HBM_GROUP * number + HBM_GROUP - 1}]"
+    return f"{kind}[{number}]"
 
 
 def sliced(plan: Plan) -> list[str]:
@@ -171,7 +197,11 @@ def _layer(node: Node, seat: Seat) -> Exported:
     f = seat.fold
     attributes: dict[str, Any] = {"PE": f.pe}
     if isinstance(node, Conv):
-        attributes |= {"SIMD": f.simd, "ram_style": FINN_STYLES[f.memory], "mem_mode": "internal_decoupled"}
+        attributes |= {
+            "SIMD": f.simd,
+            "ram_style": FINN_STYLES[min(f.memory, URAM)],
+            "mem_mode": "external" if f.memory == DRAM else "internal_decoupled",
+        }
         attributes |= {"resType": "dsp" if VARIANTS[f.variant] == "rtl" else "lut"}
         attributes |= {"preferred_impl_style": VARIANTS[f.variant]}
     return Exported("", VARIANTS[f.variant] if isinstance(node, Conv) else "", node.name, attributes)
@@ -279,4 +309,4 @@ def _front(graph: Graph, cycles: int, reader: str) -> tuple[int, int]:
     return next((d for d in divisors(c) if elements // d <= cycles), c), elements
 
 
-__all__ = ["finn_files", "partitions", "refuse_slices", "sliced"]
+__all__ = ["banks_read", "finn_files", "memory_port", "partitions", "refuse_slices", "sliced"]

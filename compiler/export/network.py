@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.export.finn import partitions
+from compiler.export.finn import banks_read, memory_port, partitions
 from compiler.ir.graph import Graph
 from compiler.isa.program import Channel, DeviceProgram
 from compiler.isa.table import HOST_RANK
@@ -22,7 +22,7 @@ from compiler.ops.stream.planned import copy_of, expanded, seats_of
 from compiler.plan.io import canonical_json
 from compiler.plan.model import Plan
 from cost_models.network import HEADER_BYTES, PAYLOAD_BYTES, packets, wire_bytes
-from device_db.model import SWITCH, Cluster
+from device_db.model import SWITCH, Cluster, MemoryBank
 from device_db.topology import device_neighbours, device_path
 
 SCHEMA = "fvc.network/1"
@@ -57,12 +57,14 @@ def network_files(graph: Graph, plan: Plan, cluster: Cluster, programs: Sequence
     ways = [_way(cluster, x) for x in assembly.links if HOST not in (x.source, x.target)]
     channels = {c.id: c for p in programs for c in p.channels}
     files = {"export/network.json": canonical_json(_tables(plan, cluster, ranks, ways, channels)).encode()}
+    read = banks_read(assembly, cluster)
     kernels = _kernels(graph, seats, plan.replicas)
     for net in assembly.nets:
         inside = sorted({p for layer, p in kernels.items() if seats[layer].ref.device == net.device})
         dies = {kernels[layer]: cluster.die(s.ref).name for layer, s in seats.items() if kernels[layer] in inside}
         streams = _streams(graph, kernels, inside)
-        text = _connectivity(cluster, net.device, dies, streams, ways, assembly.links, kernels)
+        text = _connectivity(cluster, net.device, dies, streams, ways, assembly.links, kernels,
+                             {k: b for k, b in read.items() if kernels[k] in inside})  # fmt: skip
         files[f"export/vitis/{cluster.devices[net.device].name}.cfg"] = text.encode()
     return files
 
@@ -169,7 +171,7 @@ def _streams(graph: Graph, kernels: dict[str, int], inside: Sequence[int]) -> li
 
 def _connectivity(
     cluster: Cluster, device: int, dies: dict[int, str], streams: Sequence[tuple[int, int]], ways: Sequence[Way],
-    links: Sequence[Link], kernels: dict[str, int],
+    links: Sequence[Link], kernels: dict[str, int], read: dict[str, MemoryBank],
 ) -> str:  # fmt: skip
     """The text of a card's connectivity file. Kernels number their stream ports in the order in which they appear."""
     board = cluster.devices[device].board
@@ -223,4 +225,11 @@ def _connectivity(
     for number, x in enumerate(x for x in links if x.target == HOST and x.source == device):
         cu(f"odma{number}", f"odma{number}", host_die)
         wires.append(f"stream_connect={end(sdp(kernels[x.source_owner]), 'm_axis')}:odma{number}.s_axis_0")
-    return "\n".join(["[connectivity]", *nk, "", *slr, "", *wires]) + "\n"
+    first = sum(1 for x in links if x.source == HOST and x.target == device)
+    sp = []
+    for number, (layer, bank) in enumerate(read.items(), first):  # as FINN's Vitis flow reads external weights
+        cu(f"idma{number}", f"idma{number}", board.dies[bank.die].name)
+        sp.append(f"sp=idma{number}.m_axi_gmem0:{memory_port(bank)}")
+        wires.append(f"stream_connect=idma{number}.m_axis_0:{end(sdp(kernels[layer]), 's_axis')}")
+    blocks = [nk, slr, sp, wires] if sp else [nk, slr, wires]
+    return "\n".join(["[connectivity]", *"\n\n".join("\n".join(b) for b in blocks).split("\n")]) + "\n"

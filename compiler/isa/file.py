@@ -22,6 +22,7 @@ from compiler.isa.sections import (
     MAGIC,
     MAX_SECTIONS,
     OPTIONAL,
+    WHERE_NEEDED,
     SectionType,
     alignment_of,
 )
@@ -180,6 +181,7 @@ def read_file(data: bytes) -> tuple[Header, dict[SectionType, memoryview]]:
             raise FvcError("FVC303", f"section {section.name}: wrong flags or alignment")
         found[section] = payload
     absent = FABRIC_SECTIONS if SectionType.FABRIC not in found and SectionType.NETLIST not in found else frozenset()
+    absent |= WHERE_NEEDED
     for section in SectionType:
         if section not in found and section not in OPTIONAL and section not in absent:
             raise FvcError("FVC304", f"section {section.name} is missing")

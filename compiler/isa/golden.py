@@ -27,6 +27,7 @@ METADATA_SECTIONS = (
     SectionType.FABRIC_SYMBOLS,
     SectionType.FABRIC_UNITS,
     SectionType.FABRIC_FOLDING,
+    SectionType.FABRIC_BANKS,
 )
 
 

@@ -47,6 +47,7 @@ class SectionType(IntEnum):
     FABRIC_SYMBOLS = 25
     FABRIC_UNITS = 26
     FABRIC_FOLDING = 27
+    FABRIC_BANKS = 28
 
 
 OPTIONAL = frozenset({SectionType.FOLDING, SectionType.NOTE, SectionType.DEBUG, SectionType.FABRIC_FOLDING})
@@ -61,6 +62,8 @@ FABRIC_SECTIONS = frozenset(
         SectionType.FABRIC_UNITS,
     }
 )
+# Critical too, and only where streaming engines read weights from DRAM.
+WHERE_NEEDED = frozenset({SectionType.FABRIC_BANKS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,13 @@ TABLES: dict[SectionType, tuple[Column, ...]] = {
         "dsp u64",
         "wires u64 | SLL wires a direction to the die of the next row",
         "family str",
+    ),
+    SectionType.FABRIC_BANKS: _columns(
+        "name str | one row a memory bank; the section is there where weights stand in DRAM",
+        "die u64 | row of FABRIC_DIES that has its port",
+        "bytes_per_second u64 | what long bursts reach",
+        "capacity_bytes u64",
+        "port_bits u64",
     ),
     SectionType.FABRIC_SYMBOLS: _columns("name str", "offset u64 | into FABRIC_CONSTANTS", "bytes u64"),
     SectionType.FABRIC_UNITS: _columns(

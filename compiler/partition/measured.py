@@ -18,7 +18,7 @@ from pathlib import Path
 
 from compiler.ir.graph import Graph, Node
 from compiler.isa.stream.resources import unit_resources
-from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
 from compiler.ops.stream.lower import legal_folds, lower
 from compiler.ops.stream.parts import Fold
 from compiler.partition.finn.names import Peer, numbered, peers
@@ -251,7 +251,7 @@ def first_fold(graph: Graph, node: Node, asked: FoldAsked) -> Fold:
     _, pe, simd, memory, variant = asked
     return next(
         f
-        for f in legal_folds(graph, node, True)
+        for f in legal_folds(graph, node, True, memory == MEMORIES[DRAM])
         if (f.pe, f.simd) == (pe, simd) and memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from compiler.isa.program import DeviceProgram
+from compiler.isa.stream.banks import frame_bytes, readers
 from compiler.isa.stream.flow import Actor, Network, Stuck
 from compiler.isa.stream.network import Timed, Work, build
 from compiler.isa.stream.program import UnitRow
@@ -112,6 +113,8 @@ def _tasks(
         assert fabric is not None
         row = fabric.rows[unit]
         for k in actors:
+            if timed.network.actors[k].prefetches:  # weights are read ahead of any frame
+                continue
             found.setdefault(row.engine, []).append((*once[k], steady[k], row, fabric.rank))
     out = []
     for engine, rows in found.items():
@@ -132,13 +135,15 @@ def _queues(timed: Timed) -> tuple[QueueTime, ...]:
 
 
 def _utilisation(programs: Sequence[DeviceProgram], timed: Timed, interval_ps: int) -> tuple[Utilisation, ...]:
-    """Engines by the picoseconds that their busiest unit works, links by their bytes."""
+    """Engines by the picoseconds that their busiest unit works, links and memory banks by their bytes."""
     busy: dict[str, int] = {}
     for (p, unit), actors in timed.units.items():
         fabric = programs[p].fabric
         assert fabric is not None
         engine = fabric.rows[unit].engine
-        busy[engine] = max(busy.get(engine, 0), *(int(timed.network.actors[k].cost_ps.sum()) for k in actors))
+        own = [timed.network.actors[k] for k in actors]
+        working = [int(a.cost_ps.sum()) for a in own if not a.prefetches]
+        busy[engine] = max(busy.get(engine, 0), *working, 0)
     out = [Utilisation("engine", engine, ps, interval_ps) for engine, ps in busy.items()]
     rate = {x.id: x.bits_per_second for p in programs for x in p.links}
     load = dict.fromkeys(sorted(rate), 0)
@@ -146,6 +151,13 @@ def _utilisation(programs: Sequence[DeviceProgram], timed: Timed, interval_ps: i
         for name in c.links:
             load[name] += c.max_bytes
     out += [Utilisation("link", name, size, rate[name] * interval_ps // (8 * 10**12)) for name, size in load.items()]
+    for program in programs:
+        fabric = program.fabric
+        for number, units in sorted(readers(fabric).items()) if fabric is not None else ():
+            assert fabric is not None
+            bank, size = fabric.banks[number], sum(frame_bytes(u.fields) for u in units)
+            room = bank.bytes_per_second * interval_ps // 10**12
+            out.append(Utilisation("bank", f"{program.name}/{bank.name}", size, room))
     return tuple(out)
 
 

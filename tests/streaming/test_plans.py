@@ -104,7 +104,6 @@ def test_a_figure_that_is_none_is_a_finding(key: str, value: object) -> None:
         {"replicas": 65},
         {"cores": 2},
         {"force_split": (("Pr", 2),)},
-        {"memory": "external"},
     ],
     ids=lambda o: next(iter(o)),
 )

@@ -16,7 +16,7 @@ from compiler.executor.exact import binary_table
 from compiler.executor.faults import ILLEGAL, Fault
 from compiler.isa.program import Instruction
 from compiler.isa.stream.ports import container_bytes, operand
-from compiler.isa.stream.table import CONSTANT, COPY_WORDS, MAX_DIMS
+from compiler.isa.stream.table import CONSTANT, COPY_WORDS, DRAM, MAX_DIMS
 from compiler.isa.table import MODE_FIXED, MODE_FP32, MODE_THRESHOLD
 
 Array = NDArray[Any]
@@ -69,24 +69,63 @@ def _win(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
 
 
 def _weights(f: dict[str, int], slots: dict[int, bytes], shape: tuple[int, ...], rows: int) -> tuple[Array, Array]:
-    w = np.frombuffer(slots[0], f"<i{container_bytes(f['w_bits'])}").reshape(shape).astype(I64)
+    w = np.zeros(shape, I64)  # out of DRAM: with the frame
+    if f["memory"] != DRAM:
+        w = np.frombuffer(slots[0], f"<i{container_bytes(f['w_bits'])}").reshape(shape).astype(I64)
+        _held(f, w)
+    start = np.frombuffer(slots[1], "<i4").astype(I64) if f["bias"] else np.zeros(rows, I64)
+    return w, start
+
+
+def _held(f: dict[str, int], w: Array) -> None:
+    """Raises Fault for weights that are none of `w_bits` bits."""
     low, high = value_range(f["w_bits"], True)
     if w.size and (int(w.min()) < low or int(w.max()) > high or (f["w_bits"] == 1 and not w.all())):
         raise Fault(ILLEGAL, f"has weights that do not fit {f['w_bits']} bits")
-    start = np.frombuffer(slots[1], "<i4").astype(I64) if f["bias"] else np.zeros(rows, I64)
-    return w, start
+
+
+def _turn(f: dict[str, int], words: Array, lanes: int) -> Array:
+    """The weights of one turn out of those of a frame, (turns, weights): every turn must bring the same."""
+    if words.ndim != 2 or words.shape[0] != f["pixels"] or words.shape[1] % lanes:
+        raise Fault(ILLEGAL, f"takes weights of {f['pixels']} turns, {words.shape} came")
+    if words.strides[0] and (words != words[:1]).any():
+        raise Fault(ILLEGAL, "takes weights that change within a frame")
+    _held(f, words[0])
+    turn: Array = words[0].astype(I64)
+    return turn
+
+
+def _mem(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
+    """Slot 0: what lies in the bank. Words of whole bytes, the first weight in the lowest bits; gives (turns, weights)
+    whose turns are one and the same memory."""
+    bits, size = f["x_bits"], -(-f["pe"] * f["x_bits"] // 8)
+    raw = np.frombuffer(slots[0], np.uint8).reshape(f["words"], size)
+    each = np.unpackbits(raw, axis=1, bitorder="little")[:, : f["pe"] * bits].reshape(-1, bits).astype(I64)
+    value = (each << np.arange(bits)).sum(axis=1)
+    if f["x_signed"]:
+        value = 2 * value - 1 if bits == 1 else value - (each[:, -1] << bits)
+    turns = np.broadcast_to(value, (f["turns"], value.size))
+    return lambda _: [turns]
 
 
 def _mvau(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
     groups, mh, mw = f["groups"], f["mh"], f["mw"]
     w, start = _weights(f, slots, (groups, mh, mw), groups * mh)
-    peak = int(np.abs(w).max(initial=0)) * max(abs(v) for v in value_range(f["x_bits"], bool(f["x_signed"]))) * mw
+    heaviest = 1 << f["w_bits"] - 1 if f["memory"] == DRAM else int(np.abs(w).max(initial=0))
+    peak = heaviest * max(abs(v) for v in value_range(f["x_bits"], bool(f["x_signed"]))) * mw
     if peak >= 1 << 53:
         raise Fault(ILLEGAL, "has sums beyond 53 bits")
     kind = np.float32 if peak < 1 << 24 else np.float64
-    real = w.transpose(0, 2, 1).astype(kind)
+    known = None if f["memory"] == DRAM else w.transpose(0, 2, 1).astype(kind)
 
     def run(x: list[Array]) -> list[Array]:
+        if known is None:
+            folded = _turn(f, x[1], f["pe"] * f["simd"]).reshape(
+                groups, mh // f["pe"], mw // f["simd"], f["pe"], f["simd"]
+            )
+            real = folded.transpose(0, 2, 4, 1, 3).reshape(groups, mw, mh).astype(kind)
+        else:
+            real = known
         vectors = x[0].reshape(f["pixels"], groups, mw).transpose(1, 0, 2).astype(kind)
         acc = np.rint(np.matmul(vectors, real)).astype(I64).transpose(1, 0, 2).reshape(f["pixels"], -1)
         return [wrap(acc + start, f["y_bits"], bool(f["y_signed"])).reshape(-1)]
@@ -100,7 +139,12 @@ def _vvau(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
 
     def run(x: list[Array]) -> list[Array]:
         taps = x[0].reshape(f["pixels"], -1, f["taps"], f["pe"]).astype(I64)
-        acc = np.einsum("pctk,ctk->pck", taps, folded).reshape(f["pixels"], -1)
+        own = folded
+        if f["memory"] == DRAM:
+            words = _turn(f, x[1], f["pe"] * f["simd"])
+            lanes = words.reshape(-1, f["taps"] // f["simd"], f["pe"], f["simd"])
+            own = lanes.transpose(0, 1, 3, 2).reshape(-1, f["taps"], f["pe"])
+        acc = np.einsum("pctk,ctk->pck", taps, own).reshape(f["pixels"], -1)
         return [wrap(acc + start, f["y_bits"], bool(f["y_signed"])).reshape(-1)]
 
     return run
@@ -305,5 +349,5 @@ def _arg(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
 _KERNELS: dict[str, Callable[[dict[str, int], dict[int, bytes]], Kernel]] = {
     "PAD": _pad, "WIN": _win, "MVAU": _mvau, "VVAU": _vvau, "REQ": _req, "THR": _thr, "TAB": _tab, "POOL": _pool,
     "SUM": _sum, "BIN": _bin, "CAT": _cat, "DUP": _dup, "DWC": _same, "CROP": _crop, "UPS": _ups, "BUF": _buf,
-    "ARG": _arg, "ADD": _add,
+    "ARG": _arg, "ADD": _add, "MEM": _mem,
 }  # fmt: skip

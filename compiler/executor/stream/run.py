@@ -85,6 +85,7 @@ class FabricRun:
         for p in fabric.preloads():
             f = p.fields
             slots.setdefault(f["unit"], {})[f["slot"]] = fabric.constants[f["offset"] : f["offset"] + f["bytes"]]
+        self._banks(slots)
         for number, ins in enumerate(fabric.units()):
             try:
                 self.units.append(self._unit(number, ins, slots.get(number, {}), channels))
@@ -104,6 +105,27 @@ class FabricRun:
                 self.units[f["target"]].inputs[f["target_port"]] = queue
             except IndexError:
                 raise self._error(f["source"], ILLEGAL, "a stream ends at a port that is not there") from None
+
+    def _banks(self, slots: dict[int, dict[int, bytes]]) -> None:
+        """Preloads of MEM go into its bank, and what it reads is what then lies there."""
+        written: dict[int, list[tuple[int, bytes]]] = {}
+        reads = [(k, u.fields) for k, u in enumerate(self.fabric.units()) if u.op == "MEM"]
+        for k, f in reads:
+            body = slots.get(k, {}).get(0, b"")
+            if f["bank"] >= len(self.fabric.banks):
+                raise MachineError(ILLEGAL, f"names memory bank {f['bank']}, which is not there", where=(self.device,))
+            if f["address"] + len(body) > self.fabric.banks[f["bank"]].capacity_bytes:
+                raise MachineError(ILLEGAL, f"unit {k} reads beyond its memory bank", where=(self.device,))
+            written.setdefault(f["bank"], []).append((f["address"], body))
+        for k, f in reads:
+            start, size = f["address"], len(slots.get(k, {}).get(0, b""))
+            lies = bytearray(size)
+            for at, body in written[f["bank"]]:
+                low, high = max(at, start), min(at + len(body), start + size)
+                if low < high:
+                    lies[low - start : high - start] = body[low - at : high - at]
+            if size:
+                slots[k][0] = bytes(lies)
 
     def _unit(self, number: int, ins: Instruction, slots: dict[int, bytes], channels: dict[int, Fifo]) -> Unit:
         p = ports(ins)
@@ -178,8 +200,9 @@ class FabricRun:
                 inputs = [q.popleft() for q in unit.inputs]
                 outputs = unit.run(inputs)
             for value, (low, high), queue in zip(outputs, unit.limits, unit.outputs, strict=True):
-                if value.size and (int(value.min()) < low or int(value.max()) > high):
-                    raise Fault(ILLEGAL, f"gives values {int(value.min())}..{int(value.max())} beyond {low}..{high}")
+                seen = value[:1] if value.ndim > 1 and not value.strides[0] else value  # turns are one memory
+                if seen.size and (int(seen.min()) < low or int(seen.max()) > high):
+                    raise Fault(ILLEGAL, f"gives values {int(seen.min())}..{int(seen.max())} beyond {low}..{high}")
                 queue.append(value)
         except Fault as fault:
             raise self._error(unit.number, fault.code, fault.what, self.user(unit)) from fault

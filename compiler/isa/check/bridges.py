@@ -37,6 +37,10 @@ def check_bridges(programs: Sequence[DeviceProgram], channels: dict[int, Channel
         if not check_netlist(p.name, p.fabric, findings):
             return False
         for k, ins in enumerate(p.fabric.units()):
+            if ins.op == "MEM":
+                findings.add(
+                    "FVC348", "beside cores, whose the memory banks are, weights stand on the chip", _unit(p, k)
+                )
             if ins.op in ("SRC", "SNK"):
                 findings.add("FVC346", "beside cores a netlist sends and takes through bridges", _unit(p, k))
         _messages(p, p.fabric, channels, findings)

@@ -1,8 +1,8 @@
 """What a netlist says of itself twice: folding metadata against units and streams, and one way to write each thing.
 
 Needs a fabric that has passed every other rule. Guarantees that its folding rows name the folds,
-memories and FIFO depths that are there, that ends of channels are boundaries, that streams are widened to whole bytes
-alone, and that no line buffer is larger than it can use.
+memories and FIFO depths that are there, that what stands at a port is a boundary, that streams are widened
+to whole bytes alone, and that no line buffer is larger than it can use.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def check_metadata(device: str, fabric: Fabric, findings: Findings) -> None:
 
 def _boundaries(device: str, fabric: Fabric, findings: Findings) -> None:
     for k, (ins, row) in enumerate(zip(fabric.units(), fabric.rows, strict=True)):
-        ends, shared = ins.op in ("SRC", "SNK"), ins.op in ("DUP", "DWC")  # a message may be for several, or widened
+        ends = ins.op in ("SRC", "SNK", "MEM")
+        shared = ins.op in ("DUP", "DWC")  # a message may be for several, or widened
         if ends != (row.role == "boundary") and not (shared and row.role == "boundary"):
             findings.add("FVC340", f"a {ins.op} of role {row.role!r}", f"{device}, unit {k}")
         if row.role in ("inner", "boundary") and row.shape:

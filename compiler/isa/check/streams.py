@@ -7,12 +7,14 @@ them. What a unit is comes from `ports`, when it moves words from `rates`, what 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from compiler.ir.graph import storage4
 from compiler.isa.check.findings import Findings
 from compiler.isa.check.metadata import check_metadata
 from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction
+from compiler.isa.stream.banks import readers, reads_dram, stored_bytes
 from compiler.isa.stream.copies import copies_of
 from compiler.isa.stream.flow import Stuck
 from compiler.isa.stream.network import build
@@ -76,6 +78,7 @@ def check_netlist(device: str, fabric: Fabric, findings: Findings) -> bool:
         return False
     _streams(device, fabric, known, findings)
     _memories(device, fabric, known, findings)
+    _banks(device, fabric, findings)
     _budgets(device, fabric, findings)
     _rows(device, fabric, findings)
     _folding(device, fabric, findings)
@@ -178,6 +181,48 @@ def _streams(device: str, fabric: Fabric, known: list[Ports], findings: Findings
         ends = [("in", k, j) for j in range(len(p.inputs))] + [("out", k, j) for j in range(len(p.outputs))]
         if any(key not in used for key in ends):
             findings.add("FVC342", "a port has no stream", *_where(device, fabric, k))
+
+
+def _banks(device: str, fabric: Fabric, findings: Findings) -> None:
+    """FVC348: weights in DRAM lie in banks that are there and hold them, none upon another, are read at the bank's die,
+    and go to the one unit that multiplies with them, word by word."""
+    if bool(fabric.banks) != bool(readers(fabric)):
+        findings.add("FVC348", "memory banks without a reader, or readers without banks", device)
+        return
+    for row in fabric.banks:
+        if row.die >= len(fabric.dies) or min(row.bytes_per_second, row.port_bits, row.capacity_bytes) < 1:
+            findings.add("FVC348", f"memory bank {row.name} has no die, rate, port or capacity", device)
+    units = fabric.units()
+    lies: dict[int, list[tuple[int, int, int]]] = {}
+    for k, ins in enumerate(units):
+        f = ins.fields
+        if ins.op != "MEM":
+            continue
+        if f["bank"] >= len(fabric.banks):
+            findings.add("FVC348", f"memory bank {f['bank']} is not there", *_where(device, fabric, k))
+            continue
+        bank, end = fabric.banks[f["bank"]], f["address"] + stored_bytes(f)
+        if f["die"] != bank.die:
+            findings.add("FVC348", f"the port of {bank.name} is on another die", *_where(device, fabric, k))
+        if end > bank.capacity_bytes:
+            what = f"its weights end at byte {end:,} of {bank.name}, which has {bank.capacity_bytes:,}"
+            findings.add("FVC348", what, *_where(device, fabric, k))
+        lies.setdefault(f["bank"], []).append((f["address"], end, k))
+    for spans in lies.values():
+        for (_, end, _), (start, _, k) in pairwise(sorted(spans)):
+            if start < end:
+                findings.add("FVC348", "its weights lie upon those of another unit", *_where(device, fabric, k))
+    for con in fabric.streams():
+        f = con.fields
+        if max(f["source"], f["target"]) >= len(units):
+            continue
+        a, b = units[f["source"]], units[f["target"]]
+        wanted = reads_dram(b) and f["target_port"] == 1
+        one_turn = a.op == "MEM" and a.fields["turns"] == b.fields.get("pixels")
+        alike = wanted and one_turn and a.fields["x_bits"] == b.fields["w_bits"]
+        if (a.op == "MEM" or wanted) and not alike:
+            findings.add("FVC348", "weights out of DRAM do not go to the unit that multiplies with them, turn by turn",
+                         *_where(device, fabric, f["target"]))  # fmt: skip
 
 
 def _memories(device: str, fabric: Fabric, known: list[Ports], findings: Findings) -> None:

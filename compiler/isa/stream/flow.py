@@ -62,6 +62,7 @@ class Actor:
     outputs: list[Output]
     period_ps: int | None = None  # a source: frame f is not there before f * period
     paced: bool = False  # computes: a steady schedule spreads its work evenly (`steady`)
+    prefetches: bool = False  # only waits for room: a steady schedule has it work just in time for its one reader
     feeds: bool = False  # only moves words: a steady schedule has it work just in time
     starts: list[Ints] = field(default_factory=list)
     fired: int = 0  # firings of the frame in play that are solved

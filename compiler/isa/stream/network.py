@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compiler.isa.program import Channel, DeviceProgram, Instruction
+from compiler.isa.stream.banks import word_times
 from compiler.isa.stream.flow import Actor, Input, Network, Output
 from compiler.isa.stream.ports import container_bytes, ports
 from compiler.isa.stream.rates import LATENCY_CYCLES, MOVE_CYCLES, Behaviour, Ints, Process, behaviour
@@ -97,6 +98,7 @@ class _Builder:
             ends[(f["source"], f"out{f['source_port']}")] = stream
             ends[(f["target"], f"in{f['target_port']}")] = stream
         known: dict[tuple[object, ...], Behaviour] = {}
+        reading = word_times(fabric, clocks)
         for number, ins in enumerate(units):
             key = (ins.op, *(v for k, v in sorted(ins.fields.items()) if k not in ("die", "channel", "rank", "tag")))
             b = known.get(key)
@@ -125,6 +127,9 @@ class _Builder:
                 actor = self._actor(process, label, number, clocks[ins.fields["die"]], find)
                 actor.paced = ins.op in PACED or (ins.op == "BUF" and process is b.processes[-1])
                 actor.feeds = ins.op in FEEDERS
+                if ins.op == "MEM":
+                    actor.prefetches, actor.period_ps = True, 0
+                    actor.cost_ps = np.full(len(process.cost), reading[number], np.int64)
                 actors.append(net.actor(actor))
             self.out.units[(p, number)] = actors
 
@@ -251,6 +256,18 @@ class _Builder:
             end = net.actor(Actor(w.name, -1, np.array([w.time_ps]), 0, inputs, outputs, period))
             if not outputs:
                 self.out.sinks.append(end)
+
+
+def boundless(programs: Sequence[DeviceProgram]) -> set[tuple[int, int]]:
+    """The streams whose FIFOs never fill where one frame's latency is asked for: all but those of weights out of DRAM,
+    which would else be there before the frame is."""
+    out = set()
+    for p, program in enumerate(programs):
+        if program.fabric is not None:
+            units = program.fabric.units()
+            streams = program.fabric.streams()
+            out |= {(p, k) for k, con in enumerate(streams) if units[con.fields["source"]].op != "MEM"}
+    return out
 
 
 def held(ins: Instruction) -> int:

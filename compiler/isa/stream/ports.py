@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.isa.program import Instruction
-from compiler.isa.stream.table import BRAM, CONSTANT, COPY_WORDS, LUTRAM, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION, URAM
+from compiler.isa.stream.table import (
+    BRAM,
+    CONSTANT,
+    COPY_WORDS,
+    DRAM,
+    LUTRAM,
+    MAX_INPUTS,
+    ONE_CHANNEL,
+    ONE_POSITION,
+    URAM,
+)
 from compiler.isa.table import VBIN_ENTRY_BYTES, VPOOL_ENTRY_BYTES, VREQ_ENTRY_BYTES
 
 BRIDGE_LUTRAM_BITS, BRIDGE_URAM_BITS = 1 << 15, 1 << 20  # as for other frame buffers; one URAM holds 288 Kb
@@ -133,7 +143,7 @@ def _win(f: dict[str, int]) -> Ports:
 
 def _weights_slots(f: dict[str, int], elements: int, rows: int) -> dict[int, tuple[int, bool]]:
     _need(0 < f["w_bits"] <= 16, f"weights of {f['w_bits']} bits")
-    slots = {0: (elements * container_bytes(f["w_bits"]), True)}
+    slots = {} if f["memory"] == DRAM else {0: (elements * container_bytes(f["w_bits"]), True)}
     if f["bias"]:
         slots[1] = (4 * rows, True)
     return slots
@@ -146,7 +156,20 @@ def _mvau(f: dict[str, int]) -> Ports:
     vectors = f["pixels"] * f["groups"]
     slots = _weights_slots(f, f["groups"] * f["mh"] * f["mw"], f["groups"] * f["mh"])
     x = _x(f, f["simd"], vectors * f["mw"] // f["simd"])
-    return Ports((x,), (_y(f, f["pe"], vectors * f["mh"] // f["pe"]),), slots)
+    read = _read(f, vectors * (f["mh"] // f["pe"]) * (f["mw"] // f["simd"]))
+    return Ports((x, *read), (_y(f, f["pe"], vectors * f["mh"] // f["pe"]),), slots)
+
+
+def _read(f: dict[str, int], words: int) -> tuple[Port, ...]:
+    """The port for weights out of DRAM."""
+    return (Port(f["pe"] * f["simd"], f["w_bits"], True, words),) if f["memory"] == DRAM else ()
+
+
+def _mem(f: dict[str, int]) -> Ports:
+    _need(f["pe"] > 0 and f["words"] > 0 and f["turns"] > 0, "it reads nothing")
+    _need(f["x_bits"] <= 16, f"weights of {f['x_bits']} bits")
+    size = f["words"] * -(-f["pe"] * f["x_bits"] // 8)
+    return Ports((), (_x(f, f["pe"], f["turns"] * f["words"]),), {0: (size, True)})
 
 
 def _vvau(f: dict[str, int]) -> Ports:
@@ -154,7 +177,7 @@ def _vvau(f: dict[str, int]) -> Ports:
     _need(f["simd"] in (1, f["taps"]) and f["taps"] > 0, f"{f['simd']} taps at once, 1 or {f['taps']} are possible")
     slots = _weights_slots(f, f["channels"] * f["taps"], f["channels"])
     x = _x(f, f["pe"] * f["simd"], words * f["taps"] // f["simd"])
-    return Ports((x,), (_y(f, f["pe"], words),), slots)
+    return Ports((x, *_read(f, x.words)), (_y(f, f["pe"], words),), slots)
 
 
 def _alike(f: dict[str, int], slots: dict[int, tuple[int, bool]]) -> Ports:
@@ -309,7 +332,7 @@ _RULES = {
     "BRI": lambda f: _bridge(f, True), "BRO": lambda f: _bridge(f, False),
     "MVAU": _mvau, "VVAU": _vvau, "REQ": _req, "THR": _thr, "TAB": _tab, "POOL": _pool, "SUM": _sum, "BIN": _bin,
     "CAT": _cat, "DUP": _dup, "DWC": _dwc, "CROP": _crop, "UPS": _ups, "BUF": _buf, "ARG": _arg,
-    "ADD": _add,
+    "ADD": _add, "MEM": _mem,
 }  # fmt: skip
 __all__ = [
     "Illegal", "Port", "Ports", "container_bytes", "frame_elements", "frame_memory", "operand", "ports", "value_range",

@@ -23,6 +23,17 @@ class FabricDie:
 
 
 @dataclass(frozen=True, slots=True)
+class FabricBank:
+    """A memory bank that streaming engines read weights from."""
+
+    name: str  # "HBM3"
+    die: int  # row of FABRIC_DIES: where its port stands
+    bytes_per_second: int  # what long bursts reach
+    capacity_bytes: int
+    port_bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRow:
     """What a unit belongs to. role "output": its stream (port 0) is `tensor` in the order n, h, w, c of storage4; of a
     bridge (role "boundary"), too.
@@ -53,6 +64,7 @@ class Fabric:
     symbols: dict[str, tuple[int, int]]  # name -> (offset, bytes) of constants
     rows: list[UnitRow]  # a row a unit
     folding: list[dict[str, object]] = field(default_factory=list)
+    banks: list[FabricBank] = field(default_factory=list)  # all of the device's where weights stand in one, else none
 
     def units(self) -> list[Instruction]:
         """Units by number."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from compiler.isa.program import Instruction
 from compiler.isa.stream.ports import operand, ports
-from compiler.isa.stream.table import BRIDGES
+from compiler.isa.stream.table import BRIDGES, DRAM
 
 Ints = NDArray[np.int64]
 
@@ -142,6 +142,8 @@ def _mvau(f: dict[str, int]) -> Behaviour:
     """The first row fold reads the vector word by word; the others run over the kept copy, one firing each."""
     vectors, rows, columns = f["pixels"] * f["groups"], f["mh"] // f["pe"], f["mw"] // f["simd"]
     each = columns + rows - 1
+    if f["memory"] == DRAM:
+        return _streamed(f, vectors, rows, columns)
     k = np.arange(each, dtype=np.int64)
     cost = np.where(k < columns, 1, columns)
     need = np.minimum(k + 1, columns)
@@ -152,10 +154,21 @@ def _mvau(f: dict[str, int]) -> Behaviour:
     return _one("MVAU", vectors * each, [reads], [writes], np.tile(cost, vectors))
 
 
-def _reduce(op: str, words_in: int, per_result: int) -> Behaviour:
-    """Every `per_result` input words make one output word."""
+def _streamed(f: dict[str, int], vectors: int, rows: int, columns: int) -> Behaviour:
+    """With weights from a stream every cycle takes a word of them, so every cycle is a firing."""
+    k = np.arange(rows * columns, dtype=np.int64)
+    v = np.arange(vectors, dtype=np.int64)[:, None]
+    reads = [_reads("in0", (v * columns + np.minimum(k + 1, columns)).reshape(-1)),
+             _reads("in1", _count(vectors * rows * columns))]  # fmt: skip
+    writes = _writes("out0", (v * rows + (k + 1) // columns).reshape(-1))
+    return _one("MVAU", vectors * rows * columns, reads, [writes])
+
+
+def _reduce(op: str, words_in: int, per_result: int, inputs: int = 1) -> Behaviour:
+    """Every `per_result` words of each input make one output word."""
     k = _count(words_in)
-    return _one(op, words_in, [_reads("in0", k)], [_writes("out0", k // per_result)])
+    reads = [_reads(f"in{p}", k) for p in range(inputs)]
+    return _one(op, words_in, reads, [_writes("out0", k // per_result)])
 
 
 def _pad(f: dict[str, int]) -> Behaviour:
@@ -272,7 +285,7 @@ def behaviour(ins: Instruction) -> Behaviour:
         return _bin(f, len(p.inputs))
     if op in ("VVAU", "POOL", "ARG"):
         words_in = p.inputs[0].words
-        return _reduce(op, words_in, words_in // p.outputs[0].words)
+        return _reduce(op, words_in, words_in // p.outputs[0].words, len(p.inputs))
     words = (p.inputs or p.outputs)[0].words
     if op in BRIDGES:
         return _bridge(op, words)

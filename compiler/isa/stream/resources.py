@@ -1,7 +1,7 @@
 """What a unit takes of its die: the cost models of `cost_models.finn`, asked with the unit's own fields.
 
 Units that FINN has are asked for under its name and attributes (`finn_node`), which is also what an export writes.
-REQ, TAB, BIN, BUF, ADD and the boundary units have no peer: counted from their structure here, not calibrated.
+REQ, TAB, BIN, BUF, ADD, MEM and the boundary units have no peer: counted from their structure here, not calibrated.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ PARTS = {"versal": "xcv80-lsva4737-2MHP-e-S"}  # any part of the family: the mod
 FINN_STYLES = ("distributed", "block", "ultra")
 FIFO_STYLES = ("auto", "block", "ultra")
 CONTROL_LUT, CONTROL_FF = 60, 80  # counters and handshake of a unit of ours
+READER_LUT, READER_FF, BURST_WORDS = 400, 600, 64  # a reader of DRAM: burst master, and a burst that is under way
 HANDSHAKE_WIRES = 2  # valid and ready
 BRIDGE_PORT_LUT, BRIDGE_PORT_FF = 900, 1300  # a stream of 512 bits aligned to bytes and back: not calibrated
 
@@ -201,6 +202,10 @@ def _cached(op: str, fields: tuple[tuple[str, int], ...], family: str) -> Resour
         return Resources(CONTROL_LUT + f["pe"] * lane[0], CONTROL_FF + f["pe"] * lane[1], 0, 0, 0)
     if op in BRIDGES:
         return _bridge(f)
+    if op == "MEM":
+        # Addresses and bursts of a memory port, a burst of words in shift registers, the word in two registers.
+        width = f["pe"] * f["x_bits"]
+        return Resources(READER_LUT + width * ceil_div(BURST_WORDS, 32), READER_FF + 2 * width, 0, 0, 0)
     if op == "CROP":
         width = f["pe"] * f["x_bits"]
         return Resources(CONTROL_LUT + 20, CONTROL_FF + 2 * width, 0, 0, 0)

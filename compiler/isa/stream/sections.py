@@ -14,7 +14,7 @@ import numpy as np
 
 from compiler.isa.records import StringTable, damaged, write_table
 from compiler.isa.sections import SectionType
-from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
+from compiler.isa.stream.program import Fabric, FabricBank, FabricDie, UnitRow
 from compiler.isa.stream.words import decode, encode
 from device_db.errors import FvcError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from compiler.isa.reader import Image
 
 _DIE = tuple(f.name for f in fields(FabricDie))
+_BANK = tuple(f.name for f in fields(FabricBank))
 _ROW = tuple(f.name for f in fields(UnitRow))
 
 
@@ -32,7 +33,10 @@ def write_fabric(fabric: Fabric, strings: StringTable) -> dict[int, bytes]:
         return write_table(section, {n: [getattr(r, n) for r in records] for n in names}, strings)
 
     symbols = list(fabric.symbols.items())
-    return {
+    out: dict[int, bytes] = {}
+    if fabric.banks:
+        out[SectionType.FABRIC_BANKS] = table(SectionType.FABRIC_BANKS, list(fabric.banks), _BANK)
+    return out | {
         SectionType.FABRIC: write_table(SectionType.FABRIC, {"rank": [fabric.rank]}, strings),
         SectionType.FABRIC_DIES: table(SectionType.FABRIC_DIES, list(fabric.dies), _DIE),
         SectionType.NETLIST: encode(fabric.text).astype("<u8").tobytes(),
@@ -77,9 +81,20 @@ def read_fabric(image: Image) -> Fabric | None:
         symbols=symbols,
         rows=[UnitRow(**r) for r in image.tables[SectionType.FABRIC_UNITS].records()],
         folding=_folding(image),
+        banks=[FabricBank(**r) for r in _banks(image)],
     )
     _check_crc(fabric)
     return fabric
+
+
+def _banks(image: Image) -> list[dict[str, Any]]:
+    """Rows of FABRIC_BANKS, which stands there only where weights stand in DRAM."""
+    if SectionType.FABRIC_BANKS not in image.payloads:
+        return []
+    rows = image.tables[SectionType.FABRIC_BANKS].records()
+    if not rows:
+        raise damaged(SectionType.FABRIC_BANKS, "no row")
+    return rows
 
 
 def _check_crc(fabric: Fabric) -> None:

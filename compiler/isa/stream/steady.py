@@ -146,7 +146,7 @@ class _Pacer:
     def _feeders(self, k: int) -> list[int]:
         out: list[int] = []
         a = self.net.actors[k]
-        while len(a.inputs) == 1:
+        while sum(not self._prefetched(i.stream) for i in a.inputs) == 1:
             above = self.net.streams[a.inputs[0].stream].producer
             if above < 0 or not self.net.actors[above].feeds or len(self.net.actors[above].outputs) != 1:
                 break
@@ -154,13 +154,35 @@ class _Pacer:
             a = self.net.actors[above]
         return out
 
+    def _prefetched(self, stream: int) -> bool:
+        maker = self.net.streams[stream].producer
+        return maker >= 0 and self.net.actors[maker].prefetches
+
     def run(self) -> list[Ints] | None:
+        ahead = [k for k in self.order if self.net.actors[k].prefetches]
         for k in self.order:
-            if k in self.feeds:
+            if k in self.feeds or self.net.actors[k].prefetches:
                 continue
             if not (self._paced(k) if k in self.chain else self._early(k, None)):
                 return None
-        return self.starts
+        if not all(self._just_in_time(k) for k in ahead):
+            return None
+        early = min((int(self.starts[k][0]) for k in ahead), default=0)
+        return self.starts if early >= 0 else [x - early for x in self.starts]  # nothing is there before time 0
+
+    def _just_in_time(self, k: int) -> bool:
+        """What waits for nothing but room, as late as its reader allows; it may begin before all else."""
+        a = self.net.actors[k]
+        o = a.outputs[0]
+        s = self.net.streams[o.stream]
+        need = next(i.need for i in self.net.actors[s.consumer].inputs if i.stream == o.stream)
+        reader = self.starts[s.consumer][np.searchsorted(need, np.arange(1, s.words + 1), side="left")]
+        wanted = reader[o.made - 1] - (a.latency_ps + s.delay_ps)  # a firing makes one word
+        late = _before(wanted - a.cost_ps, a.cost_ps, self.period)
+        if late is None:
+            return False
+        self.starts[k] = late
+        return True
 
     def _put(self, k: int, starts: Ints) -> None:
         a = self.net.actors[k]

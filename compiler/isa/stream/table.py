@@ -48,7 +48,7 @@ _BRIDGE = (
 _WEIGHTS = (
     Field("w_bits", 8),
     Field("variant", 2, doc="0 hls, 1 rtl"),
-    Field("memory", 3, doc="weights in 0 LUTRAM, 1 BRAM, 2 URAM, 3 DRAM"),
+    Field("memory", 3, doc="weights in 0 LUTRAM, 1 BRAM, 2 URAM, 3 DRAM (port 1)"),
     Field("bias", 1, doc="1: accumulators start from preload slot 1"),
 )
 
@@ -280,6 +280,21 @@ OPS: tuple[Op, ...] = (
         "boxes of a tensor, each a message in storage order, fill a frame buffer; it is read as a stream n, h, w, c",
     ),
     Op(0x55, "BRO", NET, _BRIDGE, "a stream n, h, w, c fills a frame buffer; boxes of it leave in storage order"),
+    Op(
+        0x56,
+        "MEM",
+        NET,
+        (
+            _DIE,
+            Field("pe", 16, doc="weights of a word"),
+            *_X,
+            Field("words", 32, doc="in memory"),
+            Field("turns", 32, doc="times a frame that all words are sent, one after the other"),
+            Field("bank", 16, doc="row of FABRIC_BANKS"),
+            Field("address", 40, doc="of the first word in the bank, bytes; a word takes whole bytes"),
+        ),
+        "weights out of a DRAM bank become a stream for port 1 of MVAU or VVAU: preload slot 0 holds them",
+    ),
     Op(
         0x60,
         "PRE",

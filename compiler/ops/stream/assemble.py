@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import gcd
 from typing import Any
 
 from compiler.ir.graph import Conv, Graph, HostSegment, Node
 from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction, LinkSpec
+from compiler.isa.stream.banks import reads_dram
 from compiler.isa.stream.ports import Port, container_bytes, frame_memory, ports
-from compiler.isa.stream.program import Fabric, FabricDie, UnitRow
-from compiler.isa.stream.table import LUTRAM
+from compiler.isa.stream.program import Fabric, FabricBank, FabricDie, UnitRow
+from compiler.isa.stream.table import DRAM, LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
 from compiler.ops.boxes import whole_box
 from compiler.ops.stream.joins import steps
 from compiler.ops.stream.lower import INNER_DEPTH, excess, lower
+from compiler.ops.stream.memory import Stored, banks_of, store
 from compiler.ops.stream.parts import Constant, Draft, Fold, element, stream_inputs, view
 from compiler.ops.stream.sliced import Join, Part, layer_of, task_of
 from cost_models.network import payload_rate
@@ -84,6 +87,7 @@ class Net:
     owners: list[str] = field(default_factory=list)  # a layer (`own_name`) a unit
     rows: list[UnitRow] = field(default_factory=list)
     wires: list[Wire] = field(default_factory=list)
+    banks: list[FabricBank] = field(default_factory=list)  # where weights stand in DRAM: all of the device's
     waiting: list[tuple[tuple[int, int], tuple[int, int], str]] = field(default_factory=list)
 
     def add(self, draft: Draft, die: int, owner: str, engine: str, role: str) -> int:
@@ -152,6 +156,7 @@ class _Assembler:
         self.host_reads: set[str] = set()
         self.ends: dict[tuple[int, str], list[tuple[int, int]]] = {}  # (device, tensor) -> free ends of its stream
         self.inputs: dict[str, list[tuple[int, int]]] = {}
+        self.stored: dict[str, Stored] = {}  # layer (`own_name`) -> where its weights lie in DRAM
         self.whole = {n.layer: n.y for n in graph.nodes if isinstance(n, Join)}  # layer that is cut -> its result
         for n in graph.nodes:
             for k, name in enumerate(stream_inputs(graph, n)):
@@ -166,6 +171,7 @@ class _Assembler:
             if isinstance(step, HostSegment):
                 host_made |= {self.graph.root(name) for name in step.outputs}
         copies = len(self.seats) // max(1, len(self.graph.nodes))
+        self._store(copies)
         for self.copy in range(copies):
             self.ends.clear()
             for node in self.graph.nodes:
@@ -177,6 +183,20 @@ class _Assembler:
                 for row, owner in zip(net.rows, net.owners, strict=True)
             ]
         return Assembly(list(self.nets.values()), self.links, copies=copies)
+
+    def _store(self, copies: int) -> None:
+        """Banks for all weights that stand in DRAM."""
+        wanted: dict[int, dict[str, tuple[str, Draft]]] = {}
+        for node in self.graph.nodes:
+            for own in (own_name(node.name, c) for c in range(copies)):
+                seat = self.seats[own]
+                if seat.fold.memory == DRAM:
+                    found = next(u for u in lower(self.graph, node, seat.fold).units if u.op == "MEM")
+                    wanted.setdefault(seat.ref.device, {})[own] = (node.name, found)
+        for device, readers in sorted(wanted.items()):
+            dev = self.cluster.devices[device]
+            self.nets[device].banks = banks_of(dev.board)
+            self.stored |= store(dev.name, self.nets[device].banks, readers)
 
     def _seat(self, layer: str) -> Seat:
         return self.seats[own_name(layer, self.copy)]
@@ -197,14 +217,19 @@ class _Assembler:
             sources[k] = self._adapt(net, seat.ref.die, owner, name, reads[k], source, wanted[k].pe)
         base = len(net.drafts)
         for draft in engine.units:
-            net.add(draft, seat.ref.die, owner, name, "inner")
+            if draft.op == "MEM":  # where its bank's port is
+                at = self.stored[owner]
+                draft.fields |= {"bank": at.bank, "address": at.address}
+                net.add(draft, net.banks[at.bank].die, owner, name, "boundary")
+            else:
+                net.add(draft, seat.ref.die, owner, name, "inner")
         for tensor, source, (unit, port) in zip(reads, sources, engine.inputs, strict=True):
             net.wire(source, (base + unit, port), owner)
             net.wires[-1].tensor = tensor
-            net.wires[-1].joins = len(ports(engine.units[unit].instruction()).inputs) > 1
+            net.wires[-1].joins = _waits(engine.units[unit])
         for (a, p), (b, q) in engine.streams:
             net.wire((base + a, p), (base + b, q), owner)
-            net.wires[-1].joins = len(ports(engine.units[b].instruction()).inputs) > 1
+            net.wires[-1].joins = _waits(engine.units[b])
         end = (base + engine.output[0], engine.output[1])
         if not isinstance(node, Part):
             made = self.graph.tensors[node.y]
@@ -233,7 +258,9 @@ class _Assembler:
         if link is None:
             assert tensor in host_made, tensor
             link = self._link(tensor, HOST, net.device, "", owner)
-        unit = self._port(net, "SRC", link, pe, owner, engine)
+        # A reader of whole windows may take words that are no part of a position: it converts.
+        lanes = gcd(pe, view(self.graph, tensor)[1])
+        unit = self._port(net, "SRC", link, lanes, owner, engine)
         net.waiting.append(((unit, 0), (unit, 0), ""))
         self._fan(net, owner, engine, tensor, (unit, 0), [], self._local(net.device, tensor))
 
@@ -324,6 +351,12 @@ class _Assembler:
             unit = self._port(net, "SNK", link, net.port(*source).pe, owner, engine)
             net.wire(source, (unit, 0), owner)
         self.ends[(net.device, tensor)] = ends[len(links) :]
+
+
+def _waits(draft: Draft) -> bool:
+    """Whether a unit waits for several streams of tensors; weights out of DRAM are there when they are wanted."""
+    ins = draft.instruction()
+    return len(ports(ins).inputs) > 1 and not reads_dram(ins)
 
 
 def _network(cluster: Cluster, source: int, target: int) -> tuple[str, ...]:
@@ -423,7 +456,7 @@ def programs_of(
             streams.append(Instruction("CON", Queue.CTL, f))
         end = Instruction("RUN", Queue.CTL, {"units": len(units), "preloads": 0, "streams": len(streams)})
         dies = [_less(d, assembly, DieRef(net.device, k)) for k, d in enumerate(fabric_dies(cluster, net.device))]
-        fabric = Fabric(net.rank, dies, [*units, *streams, end], b"", {}, net.rows)
+        fabric = Fabric(net.rank, dies, [*units, *streams, end], b"", {}, net.rows, banks=net.banks)
         own = [x for x in assembly.links if net.device in (x.source, x.target)]
         ranks = {n.device: n.rank for n in assembly.nets} | {HOST: HOST_RANK}
         channels = [_channel(x, ranks, capacity) for x in own]

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ir.graph import Conv, DType, Graph
+from compiler.isa.stream.banks import MOST_WORD_BITS
 from compiler.isa.stream.ports import container_bytes, value_range
 from compiler.isa.stream.rates import least_buffer, unit_cycles
-from compiler.isa.stream.table import BRAM, HLS, LUTRAM, RTL, URAM
+from compiler.isa.stream.table import BRAM, DRAM, HLS, LUTRAM, RTL, URAM
 from compiler.ops.conv_const import requant_plan
 from compiler.ops.stream.buffer import reorder
 from compiler.ops.stream.channels import crop_lanes, take
+from compiler.ops.stream.memory import reader
 from compiler.ops.stream.parts import (
     Element,
     End,
@@ -98,12 +100,15 @@ def variants(graph: Graph, node: Conv) -> list[int]:
     return [HLS, RTL] if not depthwise(node) and narrow >= 2 and wide <= RTL_BITS else [HLS]
 
 
-def memories(node: Conv, fold: Fold, has_uram: bool) -> list[int]:
-    """Where the weights may stand: LUTRAM where it is shallow, block memory, URAM where it is deep."""
+def memories(node: Conv, fold: Fold, has_uram: bool, external: bool = False) -> list[int]:
+    """Where the weights may stand: LUTRAM where it is shallow, block memory, URAM where it is deep; DRAM, if asked for,
+    where no word is wider than a memory port."""
     words = node.weight.size // (fold.pe * fold.simd)
     out = [LUTRAM] if words <= 256 else []
     out += [BRAM] if words > 32 else []
-    return out + ([URAM] if has_uram and words >= 1024 else [])
+    out += [URAM] if has_uram and words >= 1024 else []
+    narrow_enough = fold.pe * fold.simd * weight_bits(node) <= MOST_WORD_BITS
+    return out + ([DRAM] if external and narrow_enough else [])
 
 
 def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
@@ -217,15 +222,19 @@ def _matrix(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End | None
     common = {"pe": fold.pe, "simd": fold.simd, **x_fields(x), **y_fields(acc), "pixels": pixels}
     common |= {"w_bits": weight_bits(node), "variant": fold.variant, "memory": fold.memory}
     common["bias"] = int(has_bias(node))
-    slots = {0: (f"{name}.weights", lambda: weights(node))}
+    external = fold.memory == DRAM
+    slots = {} if external else {0: (f"{name}.weights", lambda: weights(node))}
     if common["bias"]:
         slots[1] = (f"{name}.bias", lambda: start(node).tobytes())
     taps = int(np.prod(node.weight.shape[1:]))
     if depthwise(node):
-        f = common | {"channels": m, "taps": taps}
-        return engine.after(engine.unit("VVAU", f, slots), at)
-    f = common | {"mh": m // node.groups, "mw": taps, "groups": node.groups}
-    return engine.after(engine.unit("MVAU", f, slots), at)
+        unit = engine.unit("VVAU", common | {"channels": m, "taps": taps}, slots)
+    else:
+        unit = engine.unit("MVAU", common | {"mh": m // node.groups, "mw": taps, "groups": node.groups}, slots)
+    if external:
+        engine.units.append(reader(node, fold, weight_bits(node), pixels, depthwise(node)))
+        engine.streams.append(((len(engine.units) - 1, 0), (unit, 1)))
+    return engine.after(unit, at)
 
 
 @lru_cache(maxsize=4096)

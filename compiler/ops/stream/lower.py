@@ -45,8 +45,8 @@ def channels_of(graph: Graph, node: Node) -> int:
     return view(graph, node.inputs[0])[1]
 
 
-def legal_folds(graph: Graph, node: Node, has_uram: bool) -> list[Fold]:
-    """Every fold of a layer with its variants and memories."""
+def legal_folds(graph: Graph, node: Node, has_uram: bool, external: bool = False) -> list[Fold]:
+    """Every fold of a layer with its variants and memories. external: with those whose weights stand in DRAM."""
     if isinstance(node, Join):
         return combine.folds(node)
     if not isinstance(node, Conv):
@@ -54,7 +54,7 @@ def legal_folds(graph: Graph, node: Node, has_uram: bool) -> list[Fold]:
     out = []
     for fold in conv.folds(graph, node):
         for variant in conv.variants(graph, node):
-            out += [replace(fold, variant=variant, memory=m) for m in conv.memories(node, fold, has_uram)]
+            out += [replace(fold, variant=variant, memory=m) for m in conv.memories(node, fold, has_uram, external)]
     return out
 
 
@@ -124,7 +124,7 @@ def excess(graph: Graph, node: Node, fold: Fold, family: str, measured: Iterable
 
 def legal(graph: Graph, node: Node, fold: Fold) -> str:
     """Why a fold is not legal, or "" where it is."""
-    if fold not in legal_folds(graph, node, True):
+    if fold not in legal_folds(graph, node, True, True):
         return f"PE={fold.pe}, SIMD={fold.simd} is no fold of this layer"
     try:
         for draft in lower(graph, node, fold).units:
@@ -142,11 +142,12 @@ def priced(
     has_uram: bool,
     measured: tuple[tuple[Any, ...], ...] = (),
     joined: int = 0,
+    external: bool = False,
 ) -> tuple[Option, ...]:
-    """Every option that can be built, quickest first. measured: see `excess`, joined: see `price`. Raises FVC214 if
-    there is none."""
+    """Every option that can be built, quickest first. measured: see `excess`, joined: see `price`, external: see
+    `legal_folds`. Raises FVC214 if there is none."""
     found, why = [], ""
-    for fold in legal_folds(graph, node, has_uram):
+    for fold in legal_folds(graph, node, has_uram, external):
         try:
             option = price(graph, node, fold, family, joined)
             more = excess(graph, node, fold, family, measured)

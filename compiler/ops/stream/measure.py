@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from compiler.ir.graph import Graph
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.network import Work, build, cycle_ps
+from compiler.isa.stream.banks import frame_bytes, word_times
+from compiler.isa.stream.network import Work, boundless, build, cycle_ps
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
 from compiler.ops.boxes import whole_box
@@ -23,11 +24,13 @@ from device_db.topology import die_path
 
 
 def busy_ps(programs: Sequence[DeviceProgram]) -> dict[str, int]:
-    """Engine id -> picoseconds a frame of its slowest unit."""
+    """Engine id -> picoseconds a frame of its slowest unit, readers of DRAM apart (`bank_ps`)."""
     out: dict[str, int] = {}
     for p in programs:
         assert p.fabric is not None
         for ins, row in zip(p.fabric.units(), p.fabric.rows, strict=True):
+            if ins.op == "MEM":
+                continue
             ps = unit_cycles(ins) * cycle_ps(p.fabric.dies[ins.fields["die"]].clock_khz)
             out[row.engine] = max(out.get(row.engine, 0), ps)
     return out
@@ -55,6 +58,35 @@ def link_ps(programs: Sequence[DeviceProgram]) -> dict[str, tuple[int, int]]:
     return {k: (b, ceil_div(b * PS_PER_SECOND, rate[k])) for k, b in sorted(bits.items())}
 
 
+def bank_ps(programs: Sequence[DeviceProgram]) -> dict[str, tuple[int, int, int]]:
+    """Memory bank "u280-0/HBM3" -> (bytes a frame, picoseconds that it is busy, those of the slowest of its readers,
+    whose port may be narrower than the bank is quick)."""
+    out: dict[str, tuple[int, int, int]] = {}
+    for p in programs:
+        assert p.fabric is not None
+        times = word_times(p.fabric, [cycle_ps(d.clock_khz) for d in p.fabric.dies])
+        for k, each in times.items():
+            f = p.fabric.units()[k].fields
+            bank = p.fabric.banks[f["bank"]]
+            name = f"{p.name}/{bank.name}"
+            size, _, slowest = out.get(name, (0, 0, 0))
+            size += frame_bytes(f)
+            busy = ceil_div(size * PS_PER_SECOND, bank.bytes_per_second)
+            out[name] = size, busy, max(slowest, each * f["turns"] * f["words"])
+    return dict(sorted(out.items()))
+
+
+def pace_ps(programs: Sequence[DeviceProgram]) -> int:
+    """Picoseconds a round of the slowest unit, link or reader of a memory bank."""
+    return max(
+        [
+            *busy_ps(programs).values(),
+            *(ps for _, ps in link_ps(programs).values()),
+            *(ps for _, _, ps in bank_ps(programs).values()),
+        ]
+    )
+
+
 def crossing_wires(programs: Sequence[DeviceProgram]) -> dict[str, int]:
     """Boundary "u280-0/SLR0>SLR1" -> wires that streams take of it, each direction by itself."""
     out: dict[str, int] = {}
@@ -73,8 +105,7 @@ def crossing_wires(programs: Sequence[DeviceProgram]) -> dict[str, int]:
 
 def latency_ps(programs: Sequence[DeviceProgram], work: Sequence[Work]) -> int:
     """One frame through the empty machine whose FIFOs never fill."""
-    every = {(p, i) for p, d in enumerate(programs) if d.fabric for i in range(len(d.fabric.streams()))}
-    timed = build(programs, work, every)
+    timed = build(programs, work, boundless(programs))
     timed.network.play(1)
     return max(timed.network.actors[k].end_ps for k in timed.sinks)
 

@@ -23,7 +23,7 @@ class Fold:
     pe: int
     simd: int = 1
     variant: int = 0  # stream.table.HLS | RTL
-    memory: int = 0  # stream.table.LUTRAM | BRAM | URAM
+    memory: int = 0  # stream.table.LUTRAM | BRAM | URAM | DRAM
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.network import Work, build
+from compiler.isa.stream.network import Work, boundless, build
 from compiler.isa.stream.program import Fabric
 from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
 from compiler.plan.model import ChannelPlan
@@ -73,8 +73,7 @@ def budget(cluster: Cluster, device: int, die: int) -> Resources:
 def play(programs: Sequence[DeviceProgram], work: Sequence[Work]) -> tuple[int, int]:
     """Picoseconds a frame of the busiest process of any unit, counted firing by firing, and of one frame through empty
     netlists whose FIFOs never fill."""
-    free = {(p, i) for p, d in enumerate(programs) if d.fabric is not None for i in range(len(d.fabric.streams()))}
-    timed = build(programs, work, free)
+    timed = build(programs, work, boundless(programs))
     busy = max(int(timed.network.actors[k].cost_ps.sum()) for actors in timed.units.values() for k in actors)
     timed.network.play(1)
     return busy, max(timed.network.actors[k].end_ps for k in timed.sinks)

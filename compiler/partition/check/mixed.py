@@ -13,6 +13,7 @@ from typing import Any
 
 from compiler.ir.graph import Graph
 from compiler.isa.check.findings import Findings
+from compiler.isa.stream.table import DRAM
 from compiler.ops.region import is_region
 from compiler.ops.stream.measure import busy_ps, channels
 from compiler.ops.stream.planned import depths_of, seats_of
@@ -131,6 +132,9 @@ def check_netlists(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) 
     if found.kept:
         return
     seats = seats_of(plan, cluster)
+    if any(s.fold.memory == DRAM for s in seats.values()):
+        found.add("FVC220", "beside tiled engines, whose the memory banks are, weights stand on the chip", "engines")
+        return
     try:
         assembly = joined(graph, cluster, plan.regions, seats)
     except (FvcError, ValueError) as problem:

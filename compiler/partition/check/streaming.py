@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compiler.ir.graph import Graph, HostSegment, Node
+from compiler.ir.graph import Conv, Graph, HostSegment, Node
 from compiler.isa.check.findings import Findings
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
-from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Assembly, assemble, engine_id, programs_of
+from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
+from compiler.ops.stream.assemble import Assembly, assemble, engine_id, own_name, programs_of
 from compiler.ops.stream.lower import legal, price
 from compiler.ops.stream.measure import channels
 from compiler.ops.stream.planned import depths_of, engines_of, expanded, fold_of, seats_of, slices_of
-from compiler.ops.stream.sliced import role_of, task_of
+from compiler.ops.stream.sliced import Join, layer_of, role_of, task_of
 from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play, sums
 from compiler.partition.check.hardware import check_cluster
 from compiler.partition.check.loads import link_bits
@@ -66,18 +66,30 @@ def check_streaming(plan: Plan, graph: Graph, cluster: Cluster, found: Findings)
         found.add("FVC220", f"{len(plan.channels)} channels that are not the {len(want)} of the netlists", where)
     _numbers(plan, graph, cluster, programs, crossings, found)
     if check_times(plan, cluster, found):
-        _options(plan, found)
-    _places(plan, found)
+        _options(plan, graph, found)
+    _places(plan, programs, found)
 
 
-def _places(plan: Plan, found: Findings) -> None:
-    """What is told of dies, links and host is of those that the plan uses, and counts what stands and passes there."""
+def _places(plan: Plan, programs: list[DeviceProgram], found: Findings) -> None:
+    """What is told of dies, links, banks and host is of those that the plan uses, and counts what stands and passes
+    there."""
     engines: dict[str, int] = {}
     for e in plan.engines:
         engines[f"{e.device}/{e.die}"] = engines.get(f"{e.device}/{e.die}", 0) + 1
     # SLLs stand in `crossings`: wires, not bits.
     bits = {k: ceil_div(b, plan.replicas) for k, b in link_bits(plan).items() if "/" not in k}
-    for key, unit, want in (("dies", "engines", engines), ("links", "bits_per_frame", bits)):
+    read: dict[str, int] = {}
+    for p in programs:
+        assert p.fabric is not None
+        for u in (u.fields for u in p.fabric.units() if u.op == "MEM"):
+            name = f"{p.name}/{p.fabric.banks[u['bank']].name}"
+            read[name] = read.get(name, 0) + u["turns"] * u["words"] * ceil_div(u["pe"] * u["x_bits"], 8)
+    read = {k: ceil_div(b, plan.replicas) for k, b in read.items()}
+    for key, unit, want in (
+        ("dies", "engines", engines),
+        ("links", "bits_per_frame", bits),
+        ("banks", "bytes_per_frame", read),
+    ):
         told = plan.predicted.get(key)
         have = {k: v.get(unit) for k, v in told.items() if isinstance(v, dict)} if isinstance(told, dict) else told
         if have != want:
@@ -273,7 +285,7 @@ def _numbers(
         found.add("FVC220", f"status {s.status} with bound {s.bound} and objective {s.objective}", "solver")
 
 
-def _options(plan: Plan, found: Findings) -> None:
+def _options(plan: Plan, graph: Graph, found: Findings) -> None:
     o = plan.options
     if plan.predicted["fps"] * 1000 < o.get("target_fps_milli", 0) - 1:
         found.add("FVC220", f"{plan.predicted['fps']} frames a second, more asked for", "options.target_fps_milli")
@@ -285,6 +297,12 @@ def _options(plan: Plan, found: Findings) -> None:
     if wanted and all(x.strategy == "whole" for x in plan.layers):
         found.add("FVC220", "no layer is cut, though --force-split asks for it", "options.force_split")
     engines = {e.id: e for e in plan.engines}
+    given = {f[0] for f in o.get("folds", ())}
+    if o.get("memory") == MEMORIES[DRAM]:
+        weighted = [n for n in graph.nodes if isinstance(n, Conv) and not isinstance(n, Join)]
+        free = {own_name(n.name, c) for n in weighted for c in range(plan.replicas) if layer_of(n) not in given}
+        if any(fold_of(e).memory != DRAM for name, e in engines_of(plan).items() if name in free):
+            found.add("FVC220", "weights on the chip, external asked for", "options.memory")
     for copy in range(plan.replicas):
         _wishes(o, {x.name: [engines[s.engine] for s in x.slices if s.replica == copy] for x in plan.layers}, found)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from compiler.ir.graph import Conv, Graph, Move, Node
-from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
 from compiler.ops.stream.lower import legal_folds
 from compiler.ops.stream.parts import Fold
 from compiler.partition.finn.names import Peer, ones, peers
@@ -203,7 +203,7 @@ def _completed(graph: Graph, path: Path, folds: list[FoldAsked]) -> tuple[FoldAs
     for n in graph.nodes:
         mine, kept = said.get(n.name), own.get(n.name)
         if kept is not None:
-            legal = [(f.pe, f.simd, MEMORIES[f.memory], VARIANTS[f.variant]) for f in legal_folds(graph, n, True)]
+            legal = [(f.pe, f.simd, MEMORIES[f.memory], VARIANTS[f.variant]) for f in legal_folds(graph, n, True, True)]
             pooled = isinstance(n, Conv) and ones(n)
             agrees = mine is None or (
                 mine[1] == kept[0]
@@ -231,11 +231,16 @@ def _fold(graph: Graph, node: Node, e: Entry, path: Path) -> tuple[FoldAsked, li
     fits = [f for f in legal if (f.pe, f.simd) == (pe, simd)]
     if not fits:
         _refuse(e, node.name, f"PE={pe} with SIMD={simd} is no fold of this layer", path)
-    if e.attributes.get("mem_mode") == "external":
-        notes.append(f"{path.name}: {e.name} reads its weights from memory, here they stand on the chip")
     memory = variant = ""
+    external = e.attributes.get("mem_mode") == "external"
+    if external and isinstance(node, Conv):
+        outside = [f for f in legal_folds(graph, node, True, True) if f.memory == DRAM and (f.pe, f.simd) == (pe, simd)]
+        if not outside:
+            notes.append(f"{path.name}: {e.name} reads more weights at once than a memory port has, here they stand on "
+                         "the chip")  # fmt: skip
+        fits, external = outside or fits, bool(outside)
     if isinstance(node, Conv):
-        memory = _MEMORY.get(_text(e, "ram_style", path), "")
+        memory = MEMORIES[DRAM] if external else _MEMORY.get(_text(e, "ram_style", path), "")
         ending = e.style.rpartition("_")[2]
         variant = ending if ending in VARIANTS else _text(e, "preferred_impl_style", path)
     for what, value, have in (

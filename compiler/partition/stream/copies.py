@@ -46,9 +46,9 @@ class Arrangement:
 
     def __init__(
         self, graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int, floor_ps: int,
-        home: Callable[[Node], Graph] | None = None,
+        home: Callable[[Node], Graph] | None = None, external: bool = False,
     ) -> None:  # fmt: skip
-        self.problem = make_problem(graph, cluster, options, devices, copies, home)
+        self.problem = make_problem(graph, cluster, options, devices, copies, home, external)
         self.floor_ps = floor_ps
         parts = gcd(devices, copies)
         boards = {cluster.devices[d].board.name for d in range(devices)}
@@ -56,7 +56,9 @@ class Arrangement:
         self.parts = 1 if wishes or len(boards) > 1 else parts
         self.part = None
         if self.parts > 1:
-            self.part = make_problem(graph, cluster, options, devices // self.parts, copies // self.parts, home)
+            self.part = make_problem(
+                graph, cluster, options, devices // self.parts, copies // self.parts, home, external
+            )
         self.whole = self.part is None  # look for seats in one problem
 
     def first(self) -> tuple[Placement | None, Bound | None]:

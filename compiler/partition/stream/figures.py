@@ -11,7 +11,7 @@ from typing import Any
 
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
-from compiler.ops.stream.measure import busy_ps, compute_ps, crossing_wires, latency_ps, link_ps
+from compiler.ops.stream.measure import bank_ps, busy_ps, compute_ps, crossing_wires, latency_ps, link_ps
 from compiler.partition.prediction.predict import headline
 from compiler.plan.model import EnginePlan
 from cost_models.primitives import ceil_div
@@ -31,6 +31,8 @@ def predict(
     busy, links = busy_ps(programs), link_ps(programs)
     host_ps = copies * sum(w.time_ps for w in work)
     things = [("engine", e, ps) for e, ps in busy.items()] + [("link", k, ps) for k, (_, ps) in links.items()]
+    banks = bank_ps(programs)
+    things += [("bank", k, ps) for k, (_, _, ps) in banks.items()]
     things += [("host", "host", host_ps)] if work else []
     # Converters and senders may take as long as the layer that they follow: name the unit that computes.
     works = compute_ps(programs)
@@ -54,7 +56,10 @@ def predict(
             for k, (b, ps) in links.items()
         },
         "crossings": {k: {"wires": w} for k, w in crossing_wires(programs).items()},
-        "banks": {},
+        "banks": {
+            k: {"bytes_per_frame": ceil_div(b, copies), "utilisation_permille": permille(ps)}
+            for k, (b, ps, _) in banks.items()
+        },
         "host": {"segments": len(work), "busy_permille": permille(host_ps)},
         "limiting": _limiting(kind, where, layers, copies),
     }
@@ -66,6 +71,12 @@ def _limiting(kind: str, where: str, layers: Mapping[str, str], copies: int) -> 
         relief = ["add a device, or a larger board: layers can be unfolded further", "a higher --clock"]
     elif kind == "link":
         text, relief = f"link {where} takes the whole interval", ["another --topology", "a board with faster links"]
+    elif kind == "bank":
+        text = f"reading weights from memory bank {where} takes the whole interval"
+        relief = [
+            "--memory bram or uram keeps weights on the chip",
+            "add a device, or a board with faster memory",
+        ]
     else:
         text = "the host's segments take 100 % of the interval"
         relief = ["give measured times with --host-profile", "move the host nodes out of the model"]

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from compiler.ir.graph import Graph, Node
+from compiler.isa.stream.banks import frame_bytes, word_ps
 from compiler.isa.stream.network import cycle_ps
-from compiler.isa.stream.program import FabricDie
-from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.isa.stream.program import FabricBank, FabricDie
+from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import Seat, fabric_dies, own_name, stream_inputs
-from compiler.ops.stream.lower import Option, excess, legal_folds, price, priced, signature, undominated
+from compiler.ops.stream.lower import Option, excess, legal_folds, lower, price, priced, signature, undominated
+from compiler.ops.stream.memory import banks_of
 from compiler.ops.stream.sliced import Part, layer_of
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions
@@ -84,9 +86,11 @@ def make_problem(
     devices: int,
     copies: int = 1,
     home: Callable[[Node], Graph] | None = None,
+    external: bool = False,
 ) -> Problem:
     """The problem of so many copies of the net on the first `devices` of a cluster. home: the graph in which a node is
-    priced, `graph` unless said otherwise. Raises FVC206, FVC214, FVC218."""
+    priced, `graph` unless said otherwise. external: weights may stand in DRAM, too. Raises FVC206, FVC208, FVC214,
+    FVC218."""
     refs, dies = [], []
     for d in range(devices):
         for k, die in enumerate(fabric_dies(cluster, d)):
@@ -96,20 +100,34 @@ def make_problem(
     families = {d.family for d in dies}
     family = sorted(families)[0]
     uram = any(d.uram for d in dies)
-    wanted = {"bram": (0, 1), "uram": (0, 2)}.get(options.memory)
+    wanted = {"bram": (0, 1), "uram": (0, 2), "external": (DRAM,)}.get(options.memory)
+    banks = [b for d in range(devices) for b in banks_of(cluster.devices[d].board)]
+    if options.memory == "external" and not banks:
+        raise FvcError(
+            "FVC208",
+            "--memory external: no board has a memory bank for weights",
+            where=(", ".join(d.name for d in cluster.devices[:devices]),),
+            help=("use --memory auto, bram or uram", "use boards with DRAM"),
+            exit_code=1,
+        )
+    external = bool(banks) and (external or options.memory == "external")
+    cycle = max(cycle_ps(d.clock_khz) for d in dies)
     every: list[tuple[Option, ...]] = []
     known: dict[object, tuple[Option, ...]] = {}
     given = {f[0]: f for f in options.folds}
     for n in graph.nodes:
         if n.name in given:
-            every.append(_given(graph, n, given[n.name], family, uram, options.measured, devices))
+            asked = _given(graph, n, given[n.name], family, uram, options.measured, devices)
+            every.append(tuple(_read(graph, n, o, banks, cycle) for o in asked))
             continue
         own = graph if home is None else home(n)
         alike = signature(own, n) if isinstance(n, Part) else None
         if alike not in known or alike is None:
             measured = tuple(m for m in options.measured if m[0] == n.name)
-            known[alike] = priced(own, n, family, uram, measured, devices)
+            known[alike] = priced(own, n, family, uram, measured, devices, external)
         whole = known[alike]
+        if external:
+            whole = tuple(sorted((_read(own, n, o, banks, cycle) for o in whole), key=lambda o: o.cycles))
         all_of = tuple(o for o in whole if wanted is None or o.fold.memory in wanted)
         every.append(all_of or whole)
     number = {n.name: k for k, n in enumerate(graph.nodes)}
@@ -131,6 +149,16 @@ def make_problem(
         options.time_limit_s, options.seed, options.workers,
         [own_name(n.name, c) for c in range(copies) for n in graph.nodes], copies,
     )  # fmt: skip
+
+
+def _read(graph: Graph, node: Node, option: Option, banks: Sequence[FabricBank], cycle: int) -> Option:
+    """An option with the cycles that its weights take from the quickest bank, which it then has for itself."""
+    if option.fold.memory != DRAM:
+        return option
+    mem = next(u.fields for u in lower(graph, node, option.fold).units if u.op == "MEM")
+    words = mem["words"] * mem["turns"]
+    reading = min((words * word_ps(mem, b, frame_bytes(mem), cycle) for b in banks), default=0)
+    return replace(option, cycles=max(option.cycles, reading // cycle))
 
 
 def _rate(cluster: Cluster, device: int) -> int:
@@ -156,7 +184,7 @@ def _given(
     _, pe, simd, memory, variant = fold
     found = [
         replace(o := price(graph, n, f, family, devices), resources=o.resources + excess(graph, n, f, family, measured))
-        for f in legal_folds(graph, n, uram)
+        for f in legal_folds(graph, n, uram, memory == MEMORIES[DRAM])
         if (f.pe, f.simd) == (pe, simd) and memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
     ]
     if not found:

@@ -13,13 +13,14 @@ from itertools import islice
 from compiler.ir.graph import Graph
 from compiler.isa.stream.network import Work, cycle_ps
 from compiler.ops.stream.assemble import Seat, assemble, programs_of
-from compiler.ops.stream.measure import busy_ps, link_ps
+from compiler.ops.stream.measure import pace_ps
 from compiler.ops.stream.sliced import Cuts, expand
 from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.prediction.predict import number
 from compiler.partition.stream.copies import MOST_COPIES, Arrangement, most_first, rates
 from compiler.partition.stream.depths import derive
+from compiler.partition.stream.external import BY_BANKS, EXTERNAL, external_told, reading_ps
 from compiler.partition.stream.forced import forced
 from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
@@ -55,8 +56,6 @@ def validate(options: PartitionOptions) -> None:
         bad("--cores counts tiled engines", "leave --cores out")
     if any(f not in ("Pm", "Pn") for f, n in options.force_split if n > 1):
         bad("layers are sliced by output channels (Pm) and input channels (Pn)", "use --force-split Pm=2 or Pn=2")
-    if options.memory == "external":
-        bad("weights stand on the chip", "use --memory auto, bram or uram")
 
 
 def work_of(graph: Graph, options: PartitionOptions) -> list[Work]:
@@ -101,12 +100,31 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
     from compiler.partition.check import check_plan
     from compiler.partition.infeasible import refused
 
-    plan = _searched(graph, cluster, options, devices)
+    plan = _anywhere(graph, cluster, options, devices)
     check_limits(plan, graph, cluster, options, search=False)
     findings = check_plan(plan, graph, cluster)
     if findings:
         raise refused(findings, plan, graph, cluster, options, search=False)
     return plan
+
+
+def _anywhere(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
+    """The best plan with weights on the chip, unless they are to be in DRAM; where there is none, one with weights in
+    DRAM, too. Layers then are whole, or cut as asked: each has a bank for itself in the search, its parts would have
+    several."""
+    if options.memory == EXTERNAL:
+        return _best(graph, forced(graph, options), cluster, options, devices)
+    try:
+        return _searched(graph, cluster, options, devices)
+    except FvcError as error:
+        if error.code != "FVC203" or options.memory != "auto":
+            raise
+        try:
+            return external_told(_best(graph, forced(graph, options), cluster, options, devices, True))
+        except FvcError as other:
+            if other.exit_code != 1:
+                raise
+            raise error from None
 
 
 def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
@@ -160,11 +178,15 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
     return best
 
 
-def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
+def _best(
+    base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, devices: int, external: bool = False
+) -> Plan:
     """The plan with the number of copies asked for, or with as many as give the most frames a second: the numbers are
-    tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give."""
+    tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give.
+
+    external: weights may stand in DRAM."""
     graph = expand(base, cuts)
-    one = make_problem(graph, cluster, options, devices, home=homes(base, cuts))
+    one = make_problem(graph, cluster, options, devices, home=homes(base, cuts), external=external)
     host_ps = sum(w.time_ps for w in work_of(graph, options))
     offered = rates(one, host_ps)
     ranked = most_first(offered)
@@ -172,7 +194,7 @@ def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, 
         ranked.sort(key=lambda r: r.copies)
     bounds = {r.copies: r.frame_ps for r in offered}
     if options.replicas:
-        plan = _plan((base, cuts), cluster, options, devices, options.replicas, None)
+        plan = _plan((base, cuts), cluster, options, devices, options.replicas, None, external)
         auto = ranked[0].copies if ranked else 1
         fps = float(plan.predicted["fps"])
         if auto != plan.replicas and plan.replicas in bounds:  # a bound scaled by what this plan really gives
@@ -195,7 +217,7 @@ def _best(base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, 
         if r.copies >= least:  # what joins layers is in no bound: where so many did not fit, more will not
             continue
         try:
-            plan = _plan((base, cuts), cluster, options, devices, r.copies, ranked[0].frame_ps)
+            plan = _plan((base, cuts), cluster, options, devices, r.copies, ranked[0].frame_ps, external)
         except FvcError as error:
             if error.exit_code != 1:
                 raise
@@ -228,12 +250,13 @@ def _plan(
     devices: int,
     copies: int,
     any_ps: int | None,
+    external: bool,
 ) -> Plan:
     """The plan of so many copies. whole: the graph with the layers that are cut. any_ps: where the number of copies was
     free, what bounds the interval with any number.
 
     Where the latency comes first, or is over its limit, longer intervals are tried as well: they leave more room."""
-    job = _Job(whole, cluster, options, devices, copies, any_ps)
+    job = _Job(whole, cluster, options, devices, copies, any_ps, external)
     best = job.plan(None)
     pace_ps = int(best.predicted["pace_ps"])
     for permille in SLOWER_PERMILLE:
@@ -269,21 +292,24 @@ class _Job:
         devices: int,
         copies: int,
         any_ps: int | None,
+        external: bool,
     ) -> None:
         self.whole, self.cluster, self.options = whole, cluster, options
-        self.devices, self.copies, self.any_ps = devices, copies, any_ps
+        self.devices, self.copies, self.any_ps, self.external = devices, copies, any_ps, external
         self.graph = expand(*whole)
         self.work = work_of(self.graph, options)
         self.host_ps = copies * sum(w.time_ps for w in self.work)
         slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
-        self.floor_ps = max(self.host_ps, copies * (options.interval or 0) * slowest, 1)
+        self.reading_ps = copies * reading_ps(self.graph, cluster, options, devices)
+        self.floor_ps = max(self.host_ps, copies * (options.interval or 0) * slowest, self.reading_ps, 1)
         self.proved: Bound | None = None
 
     def plan(self, floor_ps: int | None) -> Plan:
         """The plan of the least interval found; floor_ps: no shorter one is looked for. Raises FVC203."""
         graph, cluster, options = self.graph, self.cluster, self.options
         floor = max(self.floor_ps, floor_ps or 0)
-        seats = Arrangement(graph, cluster, options, self.devices, self.copies, floor, homes(*self.whole))
+        home = homes(*self.whole)
+        seats = Arrangement(graph, cluster, options, self.devices, self.copies, floor, home, self.external)
         problem = seats.problem
         if floor_ps is None:
             found, self.proved = seats.first()
@@ -299,6 +325,8 @@ class _Job:
             if not over:
                 if floor_ps is None:
                     self.proved = _sharper(problem, self.proved, built.pace_ps)
+                    if self.reading_ps and self.proved.interval_ps <= self.reading_ps:
+                        self.proved = Bound(self.reading_ps, BY_BANKS)
                 return self._quick(problem, built)
             hold_back(problem, found.seats, built.programs, over, held, turn)
             budgets = [
@@ -323,7 +351,7 @@ class _Job:
         graph, cluster = self.graph, self.cluster
         assembly = assemble(graph, cluster, seats, self.options.measured)
         bare = programs_of(graph, cluster, assembly, interval_ps, {}, {})
-        pace = max(*busy_ps(bare).values(), *(ps for _, ps in link_ps(bare).values()), self.host_ps)
+        pace = max(pace_ps(bare), self.host_ps)
         depths = derive(graph, cluster, assembly, pace, self.work)
         programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
         return Built(seats, assembly, depths, programs, pace)
@@ -361,7 +389,10 @@ class _Job:
 
     def _told(self, built: Built) -> Plan:
         assert self.proved is not None
-        return told(self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps)
+        free = self.external or self.options.memory == EXTERNAL
+        return told(
+            self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps, free
+        )
 
 
 def _sharper(p: Problem, proved: Bound, pace_ps: int) -> Bound:

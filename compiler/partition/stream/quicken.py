@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
+from compiler.isa.stream.table import DRAM
 from compiler.ops.stream.assemble import Assembly, Seat, assemble, programs_of
 from compiler.ops.stream.lower import Option
-from compiler.ops.stream.measure import busy_ps, die_use, link_ps
+from compiler.ops.stream.measure import die_use, pace_ps
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.over import SLL_WIRES, over_budget
 from compiler.partition.stream.place import TYPES, Problem, amounts
@@ -101,10 +102,9 @@ class Quickening:
 
     def _fine(self, programs: list[DeviceProgram], room: Limits) -> bool:
         """Within the room of each die and the wires of each boundary, and no slower in the steady state."""
-        slow = max([*busy_ps(programs).values(), *(ps for _, ps in link_ps(programs).values())])
         within = all(u <= m for rows in zip(self._use(programs), room, strict=True) for u, m in zip(*rows, strict=True))
         wires = not any(x.what == SLL_WIRES for x in over_budget(self.cluster, programs))
-        return slow <= self.pace_ps and within and wires
+        return pace_ps(programs) <= self.pace_ps and within and wires
 
     def _moved(self, seats: Mapping[str, Seat], waits: Mapping[str, int], left: Limits) -> dict[str, Seat] | None:
         """The seats with quicker folds for what is left; None where nothing fits. Best first by time saved for the
@@ -115,7 +115,8 @@ class Quickening:
             own = next(o for o in self.every[name] if o.fold == seats[name].fold)
             k = self.die[seats[name].ref]
             for o in self.layer[name]:
-                if o.cycles >= own.cycles:
+                to_bank = o.fold.memory == DRAM and own.fold.memory != DRAM  # would only make others' reading slower
+                if o.cycles >= own.cycles or to_bank:
                     continue
                 more = [a - b for a, b in zip(amounts(o), amounts(own), strict=True)]
                 if any(m > max(0, have) for m, have in zip(more, left[k], strict=True)):

@@ -57,8 +57,10 @@ def told(
     work: list[Work],
     proved: Bound,
     any_ps: int | None,
+    external: bool,
 ) -> Plan:
-    """The plan of a netlist; graph: that of `whole` with its cuts."""
+    """The plan of a netlist; graph: that of `whole` with its cuts. external: weights were free to
+    stand in DRAM."""
     base, cuts = whole
     seats, assembly, depths, programs = built.seats, built.assembly, built.depths, built.programs
     use = {k: v for p in programs for k, v in engine_use(p).items()}
@@ -105,12 +107,15 @@ def told(
     layers_told = f"{len(cuts)} layers cut as --force-split asks, the others whole" if cuts else "layers whole"
     predicted["pace_ps"] = built.pace_ps
     predicted["fifo_interval_ps"] = depths.interval_ps
+    solver = solver_of_plan(
+        graph, proved, predicted, cluster, options, work, assembly.copies, any_ps, layers_told, external
+    )
     return Plan(
         schema=SCHEMA,
         model={"name": graph.name},
         cluster={"spec": cluster.name, "topology": cluster.topology, "devices": [d.name for d in cluster.devices]},
         options=options.as_json(),
-        solver=solver_of_plan(graph, proved, predicted, cluster, options, work, assembly.copies, any_ps, layers_told),
+        solver=solver,
         engines=tuple(engines),
         layers=tuple(layers),
         channels=tuple(channels(graph, cluster, assembly, seats)),
@@ -131,6 +136,7 @@ def solver_of_plan(
     copies: int,
     any_ps: int | None,
     layers: str,
+    external: bool = False,
 ) -> SolverPlan:
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     slowest_ps = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
@@ -153,7 +159,8 @@ def solver_of_plan(
     notes = (f"{options.workers} workers: the plan may differ from run to run",) if options.workers > 1 else ()
     if copies > 1:
         notes = (f"{copies} copies of the net: frame f goes to copy f mod {copies}", *notes)
-    scope: tuple[str, ...] = ("every legal PE, SIMD, variant and memory style of each layer",)
+    styles = "memory style" if external else "memory style on the chip"
+    scope: tuple[str, ...] = (f"every legal PE, SIMD, variant and {styles} of each layer",)
     if options.folds:
         scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
     if any_ps is not None:

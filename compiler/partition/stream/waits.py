@@ -12,7 +12,7 @@ import numpy as np
 
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.flow import Network
-from compiler.isa.stream.network import Work, build
+from compiler.isa.stream.network import Work, boundless, build
 from compiler.isa.stream.rates import Ints
 from compiler.ops.stream.assemble import Assembly
 
@@ -24,8 +24,7 @@ def waited_ps(
 ) -> tuple[int, dict[str, int]]:
     """The latency of one frame through the empty machine whose FIFOs never fill (as `measure.latency_ps`), and for each
     layer (`own_name`) how long the last result of some copy and output waits for its units at work."""
-    every = {(p, i) for p, d in enumerate(programs) if d.fabric for i in range(len(d.fabric.streams()))}
-    timed = build(programs, work, every)
+    timed = build(programs, work, boundless(programs))
     timed.network.play(1)
     owner = {k: assembly.nets[p].owners[unit] for (p, unit), actors in timed.units.items() for k in actors}
     out: dict[str, int] = {}
