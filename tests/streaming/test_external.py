@@ -29,6 +29,8 @@ from compiler.partition.check import check_plan
 from compiler.partition.finn.read import anchors_from, folds_from
 from compiler.partition.measured import first_fold
 from compiler.partition.options import PartitionOptions
+from compiler.partition.stream.external import Order, positions
+from compiler.partition.stream.place import Problem, make_problem
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from compiler.schedule import schedule
@@ -266,3 +268,23 @@ def test_a_measured_layer_may_read_its_weights_from_dram() -> None:
     plan = partition(graph, cluster, options)
     engine = next(e for e in plan.engines if e.id == plan.layers[0].slices[0].engine)
     assert engine.parameters["memory"] == "external" and first_fold(graph, graph.nodes[0], fold).memory == DRAM
+
+
+def test_layers_of_few_positions_leave_the_chip_first() -> None:
+    """Each layer reads its weights once a position; four fifths of the banks' bursts are counted on."""
+    graph, cluster = digits(), load_cluster("zcu102")
+    order = Order(graph, cluster, 1)
+    by_name = {n.name: n for n in graph.nodes if isinstance(n, Conv)}
+    turns = [positions(by_name[name]) for name in order.layers]
+    assert turns == sorted(turns) and turns[0] == 1 and set(order.layers) == set(by_name)
+    assert order.bits == [8 * by_name[name].weight.size * t for name, t in zip(order.layers, turns, strict=True)]
+    rate = sum(b.bytes_per_second * b.efficiency_percent // 100 for b in cluster.devices[0].board.banks)
+    first_two = -(-sum(order.bits[:2]) * 10**12 * 100 // (8 * 80 * rate))  # four fifths of what all banks read
+    assert order.read_in(first_two + 1) >= 2 > order.read_in(first_two - first_two // 50)
+    assert order.fewest(lambda layers: fits_with(layers, order.first(3))) == 3
+
+
+def fits_with(layers: frozenset[str], needed: frozenset[str]) -> Problem:
+    """A problem that fits if these layers are among those whose weights may leave."""
+    one = make_problem(digits(), load_cluster("zcu102"), EXTERNAL, 1)
+    return one if needed <= layers else replace(one, budgets=[(1, 1, 1, 0, 1)])

@@ -46,7 +46,7 @@ class Arrangement:
 
     def __init__(
         self, graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int, copies: int, floor_ps: int,
-        home: Callable[[Node], Graph] | None = None, external: bool = False,
+        home: Callable[[Node], Graph] | None = None, external: frozenset[str] = frozenset(),
     ) -> None:  # fmt: skip
         self.problem = make_problem(graph, cluster, options, devices, copies, home, external)
         self.floor_ps = floor_ps

@@ -86,11 +86,11 @@ def make_problem(
     devices: int,
     copies: int = 1,
     home: Callable[[Node], Graph] | None = None,
-    external: bool = False,
+    external: frozenset[str] = frozenset(),
 ) -> Problem:
     """The problem of so many copies of the net on the first `devices` of a cluster. home: the graph in which a node is
-    priced, `graph` unless said otherwise. external: weights may stand in DRAM, too. Raises FVC206, FVC208, FVC214,
-    FVC218."""
+    priced, `graph` unless said otherwise. external: layers whose weights may stand in DRAM, too. Raises FVC206, FVC208,
+    FVC214, FVC218."""
     refs, dies = [], []
     for d in range(devices):
         for k, die in enumerate(fabric_dies(cluster, d)):
@@ -110,7 +110,8 @@ def make_problem(
             help=("use --memory auto, bram or uram", "use boards with DRAM"),
             exit_code=1,
         )
-    external = bool(banks) and (external or options.memory == "external")
+    outside = external if options.memory != "external" else frozenset(layer_of(n) for n in graph.nodes)
+    outside = outside if banks else frozenset()
     cycle = max(cycle_ps(d.clock_khz) for d in dies)
     every: list[tuple[Option, ...]] = []
     known: dict[object, tuple[Option, ...]] = {}
@@ -121,12 +122,13 @@ def make_problem(
             every.append(tuple(_read(graph, n, o, banks, cycle) for o in asked))
             continue
         own = graph if home is None else home(n)
-        alike = signature(own, n) if isinstance(n, Part) else None
+        free = layer_of(n) in outside
+        alike = (signature(own, n), free) if isinstance(n, Part) else None
         if alike not in known or alike is None:
             measured = tuple(m for m in options.measured if m[0] == n.name)
-            known[alike] = priced(own, n, family, uram, measured, devices, external)
+            known[alike] = priced(own, n, family, uram, measured, devices, free)
         whole = known[alike]
-        if external:
+        if free:
             whole = tuple(sorted((_read(own, n, o, banks, cycle) for o in whole), key=lambda o: o.cycles))
         all_of = tuple(o for o in whole if wanted is None or o.fold.memory in wanted)
         every.append(all_of or whole)

@@ -20,7 +20,7 @@ from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.prediction.predict import number
 from compiler.partition.stream.copies import MOST_COPIES, Arrangement, most_first, rates
 from compiler.partition.stream.depths import derive
-from compiler.partition.stream.external import BY_BANKS, EXTERNAL, external_told, reading_ps
+from compiler.partition.stream.external import BY_BANKS, EXTERNAL, Order, external_told, reading_ps, styles_told
 from compiler.partition.stream.forced import forced
 from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
@@ -39,6 +39,7 @@ WORTH_CUTTING = 0.03  # the gap of a plan of whole layers that is left as it is
 BY_MENU = "prices on the merged die, cuts included"
 OFFERED = "layers whole, or cut as the notes name"
 ROUNDS = 9  # of holding more back where a die came out over its budget
+TURNS = 6  # of choosing how many layers may have their weights in DRAM
 TRIES = 3  # numbers of copies for which --replicas auto makes plans
 SLOWER_PERMILLE = (1500, 2250, 3400)  # of the least interval: tried where the latency needs more room
 WORTH_PERMILLE = 980  # another number is tried where its bound is below this share of the interval reached
@@ -119,12 +120,37 @@ def _anywhere(graph: Graph, cluster: Cluster, options: PartitionOptions, devices
     except FvcError as error:
         if error.code != "FVC203" or options.memory != "auto":
             raise
-        try:
-            return external_told(_best(graph, forced(graph, options), cluster, options, devices, True))
-        except FvcError as other:
-            if other.exit_code != 1:
-                raise
+        plan = _outside(graph, cluster, options, devices)
+        if plan is None:
             raise error from None
+        return external_told(plan)
+
+
+def _outside(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan | None:
+    """The best plan of those with few weights in DRAM and with as many as the banks read in its time."""
+    cuts = forced(graph, options)
+    order = Order(graph, cluster, devices)
+    best: Plan | None = None
+    count = order.fewest(lambda layers: make_problem(graph, cluster, options, devices, external=layers))
+    for turn in range(TURNS):
+        try:
+            plan = _best(graph, cuts, cluster, options, devices, order.first(count))
+        except FvcError as error:
+            if error.exit_code != 1:
+                raise
+            if best is not None or count >= len(order.layers):
+                break
+            count = min(len(order.layers), count + 2**turn)
+            continue
+        if best is not None and not _better(plan, best, options):
+            break
+        best = plan
+        waits = plan.predicted["limiting"]["kind"] == "bank" and count < len(order.layers)  # others may read less
+        more = max(order.read_in(int(plan.predicted["pace_ps"]) // plan.replicas), count + waits)
+        if more == count:
+            break
+        count = more
+    return best
 
 
 def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
@@ -147,9 +173,7 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
                 raise
             error = error or refusal
             return
-        first = "latency_ns" if options.objective == "latency" else "interval_ns"
-        late = not _in_time(plan, options)
-        if best is None or (late, plan.predicted[first]) < (not _in_time(best, options), best.predicted[first]):
+        if best is None or _better(plan, best, options):
             best, taken = plan, cuts
 
     def known_ps() -> int | None:
@@ -179,12 +203,17 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
 
 
 def _best(
-    base: Graph, cuts: Cuts, cluster: Cluster, options: PartitionOptions, devices: int, external: bool = False
+    base: Graph,
+    cuts: Cuts,
+    cluster: Cluster,
+    options: PartitionOptions,
+    devices: int,
+    external: frozenset[str] = frozenset(),
 ) -> Plan:
     """The plan with the number of copies asked for, or with as many as give the most frames a second: the numbers are
     tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give.
 
-    external: weights may stand in DRAM."""
+    external: layers whose weights may stand in DRAM."""
     graph = expand(base, cuts)
     one = make_problem(graph, cluster, options, devices, home=homes(base, cuts), external=external)
     host_ps = sum(w.time_ps for w in work_of(graph, options))
@@ -250,7 +279,7 @@ def _plan(
     devices: int,
     copies: int,
     any_ps: int | None,
-    external: bool,
+    external: frozenset[str],
 ) -> Plan:
     """The plan of so many copies. whole: the graph with the layers that are cut. any_ps: where the number of copies was
     free, what bounds the interval with any number.
@@ -281,6 +310,13 @@ def _in_time(plan: Plan, options: PartitionOptions) -> bool:
     return options.max_latency_ms is None or float(plan.predicted["latency_ms"]) <= options.max_latency_ms
 
 
+def _better(plan: Plan, best: Plan, options: PartitionOptions) -> bool:
+    """Whether a plan keeps the latency's limit where the best one does not, or is the quicker one of two that do."""
+    first = "latency_ns" if options.objective == "latency" else "interval_ns"
+    a, b = ((not _in_time(x, options), x.predicted[first]) for x in (plan, best))
+    return bool(a < b)
+
+
 class _Job:
     """Plans of one number of copies, at the least interval and at longer ones; what is proved of the first holds."""
 
@@ -292,7 +328,7 @@ class _Job:
         devices: int,
         copies: int,
         any_ps: int | None,
-        external: bool,
+        external: frozenset[str],
     ) -> None:
         self.whole, self.cluster, self.options = whole, cluster, options
         self.devices, self.copies, self.any_ps, self.external = devices, copies, any_ps, external
@@ -389,9 +425,9 @@ class _Job:
 
     def _told(self, built: Built) -> Plan:
         assert self.proved is not None
-        free = self.external or self.options.memory == EXTERNAL
+        styles = styles_told(self.external, self.options)
         return told(
-            self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps, free
+            self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps, styles
         )
 
 

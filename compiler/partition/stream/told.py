@@ -33,6 +33,7 @@ from compiler.plan.model import (
 from cost_models.primitives import ceil_div, ps_cycles
 from device_db.model import Cluster, Resources
 
+ON_CHIP = "memory style on the chip of each layer"
 LATENCY_BY = "the host's segments one after another"
 SHORTEST_FIFOS = f"FIFOs of {LEAST_DEPTH} words or more"
 
@@ -57,10 +58,10 @@ def told(
     work: list[Work],
     proved: Bound,
     any_ps: int | None,
-    external: bool,
+    styles: str,
 ) -> Plan:
-    """The plan of a netlist; graph: that of `whole` with its cuts. external: weights were free to
-    stand in DRAM."""
+    """The plan of a netlist; graph: that of `whole` with its cuts. styles: what was chosen from
+    beside each layer's fold."""
     base, cuts = whole
     seats, assembly, depths, programs = built.seats, built.assembly, built.depths, built.programs
     use = {k: v for p in programs for k, v in engine_use(p).items()}
@@ -108,7 +109,7 @@ def told(
     predicted["pace_ps"] = built.pace_ps
     predicted["fifo_interval_ps"] = depths.interval_ps
     solver = solver_of_plan(
-        graph, proved, predicted, cluster, options, work, assembly.copies, any_ps, layers_told, external
+        graph, proved, predicted, cluster, options, work, assembly.copies, any_ps, layers_told, styles
     )
     return Plan(
         schema=SCHEMA,
@@ -136,7 +137,7 @@ def solver_of_plan(
     copies: int,
     any_ps: int | None,
     layers: str,
-    external: bool = False,
+    styles: str = ON_CHIP,
 ) -> SolverPlan:
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     slowest_ps = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
@@ -159,10 +160,9 @@ def solver_of_plan(
     notes = (f"{options.workers} workers: the plan may differ from run to run",) if options.workers > 1 else ()
     if copies > 1:
         notes = (f"{copies} copies of the net: frame f goes to copy f mod {copies}", *notes)
-    styles = "memory style" if external else "memory style on the chip"
-    scope: tuple[str, ...] = (f"every legal PE, SIMD, variant and {styles} of each layer",)
+    scope: tuple[str, ...] = (f"every legal PE, SIMD, variant and {styles}",)
     if options.folds:
-        scope = (f"{scope[0]} but {len(options.folds)}, whose folds were given",)
+        scope = (f"{scope[0]} of each layer but {len(options.folds)}, whose folds were given",)
     if any_ps is not None:
         told = f"{layers}, any number of copies up to {MOST_COPIES}, frames dealt out in turn"
     else:
