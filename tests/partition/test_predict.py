@@ -50,6 +50,17 @@ def test_columns_of_other_engines_share_the_bank_with_loads_and_stores(side: int
         assert row["latency_cycles"] * 10**9 / clock[t.engine] == pytest.approx(t.latency_ps, rel=0.15)
 
 
+@pytest.mark.parametrize("topology", ["chain", "ring", "mesh", "switch"])
+def test_gathers_of_all_by_all_share_links(topology: str) -> None:
+    """Channels cut in four: everybody sends its part to all at once, over one and more hops."""
+    graph, cluster = residual(blocks=3, side=28), load_cluster("zcu102x4", topology=topology)
+    plan = partition(graph, cluster, PartitionOptions(time_limit_s=1, objective="latency", force_split=(("Pm", 4),)))
+    real = simulate(schedule(graph, plan, cluster))
+    said = predict(plan, graph, cluster)
+    assert said["latency_ns"] == pytest.approx(real.latency_ns, rel=0.02)
+    assert said["interval_ns"] == pytest.approx(real.interval_ns, rel=0.02)
+
+
 @pytest.mark.parametrize("devices", ["u280", "u280x4"])
 def test_loads_of_absent_frames_hold_back_those_behind_them(devices: str) -> None:
     """In a single frame a core's loads stand at those of other frames, which wait for RX all the same: the weights of

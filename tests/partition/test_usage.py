@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compiler.partition.prediction.usage import Ends, Span, Usage, during, through
+from compiler.partition.prediction.usage import Span, during, through
 
 
 def test_nothing_beside_it_nothing_lost() -> None:
@@ -50,18 +50,6 @@ def test_max_min_shares_step_by_step(
         left -= speed
         now += 1
     assert through(spans, begin, work, share) == pytest.approx(now + left / speed, abs=1)
-
-
-def test_tasks_and_messages_see_each_other() -> None:
-    ends = Ends({"a": "A", "b": "B"}, [{"a": 100, "b": 100}], [1.0])
-    usage = Usage(ends)
-    assert usage.message(("a", True), 0, 1.0, 0, 100, 100) == 100
-    assert usage.beside("a", 50, 60) == [(0, 100, 1.0, 1.0)] and not usage.beside("b", 50, 60)
-    assert not usage.beside("a", 100, 110)
-    usage.task("b", 0, 400, 1.0)
-    assert usage.message(("b", False), 0, 1.0, 0, 100, 100) == 200
-    usage.take_back("b")
-    assert usage.message(("b", False), 0, 1.0, 200, 300, 100) == 300
 
 
 def test_what_goes_on_during_messages() -> None:

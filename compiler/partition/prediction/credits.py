@@ -64,17 +64,27 @@ def credits_ps(
                 lo, hi = share_bounds(size, hop.share, len(g.tasks))
                 count = ceil_div(hi - lo, CHUNK_BYTES)
                 held[pair] = held.get(pair, 0) + count * latency_ps + transfer_ps(hi - lo, rate)
+    for c, count in zip(plan.channels, message_counts(plan, graph, stored), strict=True):
+        if not c.route or (c.tensor not in graph.tensors and HOST in (c.source, c.target)):
+            continue
+        latency_ps = 1000 * sum(links[k][1] for k in c.route)
+        moving_ps = transfer_ps(c.bits_per_frame // 8, min(links[k][0] for k in c.route))
+        pair = (c.source, c.target)
+        held[pair] = held.get(pair, 0) + count * latency_ps + moving_ps
+    return max((ceil_div(ps, CHUNKS) for ps in held.values()), default=0)
+
+
+def message_counts(plan: Plan, graph: Graph, stored: Mapping[str, Mapping[str, Box]]) -> list[int]:
+    """Of each channel: how many messages a frame. stored: as of `credits_ps`."""
+    out: list[int] = []
     for c in plan.channels:
         tensor = graph.tensors.get(c.tensor)
-        if not c.route or (tensor is None and HOST in (c.source, c.target)):
+        if tensor is None and not (c.source in stored and c.target in stored):
+            out.append(1)
             continue
-        elem = 4 if tensor is None else tensor.dtype.size_bytes
         ends = tuple(
             stored[e][c.tensor] if e in stored else whole_box(storage4(graph.tensors[c.tensor].shape))
             for e in (c.source, c.target)
         )
-        latency_ps = 1000 * sum(links[k][1] for k in c.route)
-        moving_ps = transfer_ps(c.bits_per_frame // 8, min(links[k][0] for k in c.route))
-        pair = (c.source, c.target)
-        held[pair] = held.get(pair, 0) + message_count(c.box, elem, ends) * latency_ps + moving_ps
-    return max((ceil_div(ps, CHUNKS) for ps in held.values()), default=0)
+        out.append(message_count(c.box, 4 if tensor is None else tensor.dtype.size_bytes, ends))
+    return out

@@ -18,11 +18,12 @@ from compiler.ops.base import TaskTimeline
 from compiler.ops.boxes import bounding, burst_bytes, intersect
 from compiler.ops.region import Region
 from compiler.partition.pieces import HOST
-from compiler.partition.prediction.credits import credits_ps
+from compiler.partition.prediction.credits import credits_ps, message_counts
 from compiler.partition.prediction.loads import Loads, limiting
+from compiler.partition.prediction.meeting import Times
 from compiler.partition.prediction.passing import groups_of
 from compiler.partition.prediction.recurrence import Steps
-from compiler.partition.prediction.timing import Event, Machine, Times
+from compiler.partition.prediction.timing import Event, Machine
 from compiler.partition.prediction.usage import Ends
 from compiler.plan.model import Box, EnginePlan, LayerPlan, Plan, SlicePlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div, ps_cycles, transfer_ps
@@ -47,7 +48,7 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     links = link_specs(cluster)
     ends = message_bytes(plan, graph)
     loads = Loads.of(plan, cluster, timelines, ends)
-    taken = bank_ends(plan, ends, loads.bank_of, specs)
+    taken = bank_ends(ends, loads.bank_of, specs)
     # First the loads alone, then twice what they make of each other: banks and links that others use are slower.
     frame_ps = max(loads.longest_ps, loads.engine_ps(specs, timelines, plan))
     # While buffers fill, results come sooner; but neither a queue nor the tasks between barriers ever get shorter.
@@ -56,15 +57,16 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     least_ps = max(least_ps, credits_ps(plan, graph, links, stored, together))
     least_ps = max([least_ps, *(x.pace_ps for x in graph.steps if isinstance(x, Region))])
     frame_ps = max(frame_ps, least_ps) if any(isinstance(x, Region) for x in graph.steps) else frame_ps
+    counts = message_counts(plan, graph, stored)
     staged = any(e.stage for e in events)
     for _ in range(2):
         steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps, messages=staged))
         crowd = loads.crowd(plan, frame_ps) if staged else {}
-        machine = Machine(plan, steps, events, links, crowd, taken, together)
+        machine = Machine(plan, steps, events, links, crowd, taken, counts, together)
         frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)
         frame_ps = max(steady_ps(times, machine.deepest), least_ps)
-    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, taken, together).play(1)
+    alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, taken, counts, together).play(1)
     latency_ps = max(alone.done_ps, default=0)
     interval_ps = ceil_div(frame_ps, plan.replicas)
     busy = {e: t // frames for e, t in times.engine_busy_ps.items()}
@@ -88,9 +90,11 @@ def latency_ps(plan: Plan, graph: Graph, cluster: Cluster) -> int:
     specs = engine_specs(plan)
     timelines = timelines_of(plan, graph, specs)
     ends = message_bytes(plan, graph)
-    taken = bank_ends(plan, ends, Loads.of(plan, cluster, timelines, ends).bank_of, specs)
+    taken = bank_ends(ends, Loads.of(plan, cluster, timelines, ends).bank_of, specs)
     steps = steps_of(plan, specs, timelines, {})
-    alone = Machine(plan, steps, events_of(plan, graph), link_specs(cluster), {}, taken, groups_of(plan, graph))
+    counts = message_counts(plan, graph, stored_boxes(plan, {n.name: n for n in graph.nodes}))
+    links, groups = link_specs(cluster), groups_of(plan, graph)
+    alone = Machine(plan, steps, events_of(plan, graph), links, {}, taken, counts, groups)
     return max(alone.play(1).done_ps, default=0)
 
 
@@ -161,14 +165,12 @@ def message_bytes(plan: Plan, graph: Graph) -> list[dict[str, int]]:
     return out
 
 
-def bank_ends(
-    plan: Plan, ends: Sequence[Mapping[str, int]], bank_of: Mapping[str, str], specs: Mapping[str, EngineSpec]
-) -> Ends:
+def bank_ends(ends: Sequence[Mapping[str, int]], bank_of: Mapping[str, str], specs: Mapping[str, EngineSpec]) -> Ends:
     """What messages take of the banks. ends: of each channel, bytes at each engine of its ends."""
     return Ends(
         bank_of,
         [{e: transfer_ps(size, specs[e].bank_bytes_per_second * 8) for e, size in at.items()} for at in ends],
-        [at.get(c.source, 0) * 8 / max(1, c.bits_per_frame) for c, at in zip(plan.channels, ends, strict=True)],
+        {bank: specs[e].bank_bytes_per_second for e, bank in bank_of.items()},
     )
 
 
@@ -246,6 +248,7 @@ def events_of(plan: Plan, graph: Graph) -> list[Event]:
             events.append(e)
             for t in segment.inputs:
                 e.inputs += into.get((graph.root(t), end, replica), [])
+                e.behind += [w[0] for w in writers.get((graph.root(t), HOST, replica), []) if end == HOST]
             for t in segment.outputs:
                 writers.setdefault((graph.root(t), end, replica), []).append((h.order, e, None))
     for i, c in enumerate(plan.channels):

@@ -1,0 +1,505 @@
+"""One frame, or frames without stages, in order of time: many messages set out together there, and meet tasks.
+
+Needs a machine of timing.py; says the same as its recurrence. Every engine does its tasks in the plan's order, each
+when all that it waits for is known; messages and shares of weights pass in the one global order (traffic.py). A task
+takes of its bank what its loads and stores need on average, and is slower itself by the messages that it meets there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from math import inf
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from compiler.partition.prediction.blocks import Blocks
+from compiler.partition.prediction.fluid import Flow
+from compiler.partition.prediction.messages import HOST, Key
+from compiler.partition.prediction.passing import Share, shares_of
+from compiler.partition.prediction.recurrence import Core, Result, Steps
+from compiler.partition.prediction.traffic import Message, Traffic, Way
+from compiler.partition.prediction.usage import ALONE, Others, Span, during
+from cost_models.primitives import cycles_ps, ps_cycles
+from device_db.errors import FvcError
+
+if TYPE_CHECKING:
+    from compiler.partition.prediction.timing import Event, Machine
+
+WATCHED = 4  # iterations over which the steady durations of tasks are averaged
+ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
+NEVER = 1 << 62
+OWN = -1  # in place of the first byte, of all that a task loads of its own share
+Part = tuple[int, int, int, int, int, str]  # group, frame, block, owner, first byte, engine
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of one run: completion of each frame; duration of each task (the mean over the last iterations in which every
+    stage has a frame), from when its core turns to it and its data is there to its last store, less what its result
+    waited for its slot; busy time of each engine over the whole run. All in ps."""
+
+    done_ps: tuple[int, ...]
+    task_ps: dict[str, int]
+    engine_busy_ps: dict[str, int]
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A task with shared weights, of one frame: its blocks count on from `number` on their engine."""
+
+    group: int
+    frame: int
+    blocks: Blocks
+    number: int
+    told: list[int] = field(default_factory=lambda: [0, 0, 0])  # loads, free slots and reading that are events already
+    free: set[int] = field(default_factory=set)  # blocks whose place in the ring has been computed with
+    begun: bool = False  # its data is there
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """An engine: its tasks by iteration, the next of them, and what is known of that."""
+
+    name: str
+    core: Core
+    steps: list[tuple[int, Event]] = field(default_factory=list)
+    at: int = 0
+    after: Core | None = None  # the queues behind the task under way, as it looks
+    result: Result = (0, 0, 0)
+    given: tuple[int, int, int] = (0, 0, 0)  # when its core turned to it, data there, slot free
+    bank: Flow | None = None
+    turn: Turn | None = None  # the task under way
+    coming: Turn | None = None  # the one after that
+    left: dict[int, int] = field(default_factory=dict)  # of each iteration: tasks and messages still to be done
+    ended: int = 0  # iterations
+    blocks: int = 0  # of shared weights so far
+    numbers: dict[tuple[int, int], int] = field(default_factory=dict)  # of the first block, by group and frame
+    sent_at: dict[int, int] = field(default_factory=dict)  # of each block: the cycle at which it was passed on
+
+
+class Meeting:
+    """The state of one play."""
+
+    def __init__(self, machine: Machine, frames: int) -> None:
+        self.m, self.frames = machine, frames
+        self.traffic = Traffic(machine, self)
+        self.workers = {e: Worker(e, Core(khz)) for e, khz in machine.clock.items()}
+        self.of: dict[Key, list[Message]] = {}
+        self.sent: dict[Key, int] = {}
+        self.arrived: dict[Key, int] = {}
+        self.unread: dict[Key, int] = {}  # readers that have not loaded it
+        self.read: set[Key] = set()
+        self.parts: dict[Part, list[Message]] = {}  # of shares, that wait for their part to be there
+        self.missing: dict[tuple[int, int, int, str], int] = {}  # messages, by group, frame, block and receiver
+        self.unsent: dict[tuple[int, int, int, str], int] = {}
+        self.host_ps = 0
+        self.lacking: dict[tuple[int, int, int], int] = {}  # inputs, of events that are no engine's, by frame
+        self.followers: dict[tuple[int, int], list[Event]] = {}  # on the host, by order and replica
+        self.readers: dict[int, list[Event]] = {}
+        self.regions: dict[str, int] = {}  # when each took its last frame
+        self.done = [0] * frames
+        self.took: dict[str, int] = {}
+        self.watched = range(max(0, frames - WATCHED), frames)  # iterations in which every stage has a frame
+        self.busy = dict.fromkeys(self.workers, 0)
+        self.received: dict[str, list[tuple[tuple[int, tuple[int, int]], Key]]] = {e: [] for e in self.workers}
+        self._lay()
+
+    # -- what there is to do --------------------------------------------------------------------------------------
+
+    def _lay(self) -> None:
+        """All queues, in the global order."""
+        m, plan = self.m, self.m.plan
+        ways = {i: self.traffic.way(i) for i in m.place}
+        starting = set(m.host_sends)
+        order: list[tuple[tuple[int, ...], int | Share]] = []
+        order += [((*(m.place[i][:1]), 1, m.place[i][1], 0), i) for i in m.place]
+        order += [((s.place[0], 0, *s.place[1:]), s) for s in shares_of(m.groups)]
+        order.sort(key=lambda x: x[0])
+        hops: dict[tuple[str, str], Way] = {}
+        listed: list[tuple[int, int, int | Share]] = []  # iteration, frame, what
+        for frame in range(self.frames):
+            for _, what in order:
+                late = 0 if isinstance(what, Share) else plan.channels[what].source_stage
+                listed.append((frame + late, frame, what))
+        listed.sort(key=lambda x: x[0])
+        for iteration, frame, what in listed:
+            if isinstance(what, Share):
+                pair = (what.source, what.target)
+                if pair not in hops:
+                    hops[pair] = self.traffic.hop(what)
+                message = Message(hops[pair], iteration, frame, what.hi - what.lo, True, share=what)
+                first = what.source == m.groups[what.group].engines[what.owner]
+                part = (what.group, frame, what.block, what.owner, OWN if first else what.lo, what.source)
+                self.parts.setdefault(part, []).append(message)
+                for ends, engine in ((self.unsent, what.source), (self.missing, what.target)):
+                    key = (what.group, frame, what.block, engine)
+                    ends[key] = ends.get(key, 0) + 1
+                self._enqueue(message)
+                continue
+            c, number = plan.channels[what], m.message_counts[what]
+            size = -(-c.bits_per_frame // 8)
+            for k in range(number):
+                some = size * (k + 1) // number - size * k // number
+                message = Message(ways[what], iteration, frame, some, k == number - 1, what, ready=what in starting)
+                self.of.setdefault((what, frame), []).append(message)
+                self._enqueue(message)
+            if c.target in self.workers:
+                self.received[c.target].append(((iteration, m.place[what]), (what, frame)))
+        for e in m.events:
+            for i in e.inputs:
+                self.readers.setdefault(i, []).append(e)
+            for order_before in e.behind:
+                self.followers.setdefault((order_before, e.replica), []).append(e)
+        for iteration in range(self.frames + m.deepest):
+            for e in m.events:
+                if e.task is not None:
+                    w = self.workers[e.task.engine]
+                    w.steps.append((iteration, e))
+                    w.left[iteration] = w.left.get(iteration, 0) + 1
+
+    def _enqueue(self, message: Message) -> None:
+        self.traffic.enqueue(message)
+        for end in message.way.pair:
+            if end in self.workers:
+                left = self.workers[end].left
+                left[message.iteration] = left.get(message.iteration, 0) + 1
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def play(self) -> Times:
+        """Until nothing moves any more."""
+        for e in self.m.events:
+            if e.task is None:
+                for frame in range(self.frames):
+                    inputs = sum(i in self.m.place for i in e.inputs)
+                    self.lacking[e.order, e.replica, frame] = 1 + inputs + len(e.behind)
+                    self._gain(e, frame)
+        for w in self.workers.values():
+            self._end_iterations(w)
+            self._task(w)
+        for queue in [*self.traffic.tx.values()]:
+            self.traffic.send(queue)
+        self.traffic.play()
+        if stuck := [w.steps[w.at][1].order for w in self.workers.values() if w.at < len(w.steps)]:
+            what = f"the plan's order cannot be played: {len(stuck)} engines wait for ever"
+            raise FvcError("FVC900", what, where=(f"orders {sorted(stuck)[:6]}",), exit_code=70)
+        times = 1 if self.frames == 1 else len(self.watched)
+        return Times(tuple(self.done), {t: ps // times for t, ps in self.took.items()}, self.busy)
+
+    def opened(self, engine: str | None, iteration: int) -> bool:
+        """Queues begin an iteration when the one before last is over on their engine."""
+        return engine is None or self.workers[engine].ended > iteration - ITERATIONS_AHEAD
+
+    def counted(self, engine: str | None, iteration: int) -> None:
+        """One task or message less of an iteration."""
+        if engine is not None:
+            w = self.workers[engine]
+            w.left[iteration] -= 1
+            if not w.left[iteration] and iteration == w.ended:
+                self._end_iterations(w)
+                self.traffic.send(self.traffic.tx_of(engine))
+                self.traffic.receive(self.traffic.rx.get((engine, "")))
+                self._task(w)
+
+    def _end_iterations(self, w: Worker) -> None:
+        while w.ended < self.frames + self.m.deepest and not w.left.get(w.ended, 0):
+            w.core.ends_ps.append(self.traffic.now)
+            w.ended += 1
+
+    def room(self, engine: str | None, m: Message) -> bool:
+        """What it overwrites has been read: the ring's block before last, or the message of an earlier frame."""
+        if engine is None:
+            return True
+        if m.share is not None:
+            w = self.workers[engine]
+            for turn in (w.turn, w.coming):
+                if turn is not None and (turn.group, turn.frame) == (m.share.group, m.frame):
+                    before = turn.number + m.share.block - 2
+                    return m.share.block in turn.free and (before < 0 or before in w.sent_at)
+            return False
+        c = self.m.plan.channels[m.channel]
+        before = m.frame - max(2, c.target_stage - c.source_stage + 1)
+        return before < 0 or (m.channel, before) in self.read
+
+    def left(self, m: Message) -> None:
+        """A message has left its sender."""
+        if m.share is not None:
+            self._passed_on(m.share, m.frame)
+        elif m.last:
+            self.sent[m.channel, m.frame] = self.traffic.now
+            if (source := m.way.pair[0]) in self.workers:
+                self._task(self.workers[source])
+
+    def taken(self, m: Message) -> None:
+        """A message has arrived."""
+        if m.share is not None:
+            self._share_there(m.share, m.frame)
+        elif m.last:
+            self.arrived[m.channel, m.frame] = self.traffic.now
+            if m.way.pair[1] == HOST:
+                self.done[m.frame] = max(self.done[m.frame], self.traffic.now)
+            if (target := m.way.pair[1]) in self.workers:
+                self._task(self.workers[target])
+            else:
+                for e in self.readers.get(m.channel, ()):
+                    self._gain(e, m.frame)
+
+    # -- the host and regions --------------------------------------------------------------------------------------
+
+    def _gain(self, e: Event, frame: int) -> None:
+        """One more of what an event of the host or a region waits for."""
+        key = (e.order, e.replica, frame)
+        self.lacking[key] -= 1
+        if self.lacking[key]:
+            return
+        if e.region is not None:
+            earliest = self.regions.get(e.region.name, -e.region.pace_ps) + e.region.pace_ps
+            self.regions[e.region.name] = start = max(self.traffic.now, earliest)
+            self.traffic.at(start + e.region.latency_ps, self._made, e, frame)
+            return
+        assert e.segment is not None
+        self.host_ps = max(self.traffic.now, self.host_ps) + e.segment.time_ns * 1000
+        self.traffic.at(self.host_ps, self._made, e, frame)
+
+    def _made(self, e: Event, frame: int) -> None:
+        """An event of a frame is done: what it makes may be sent."""
+        if e.segment is not None and e.region is None:
+            self.done[frame] = max(self.done[frame], self.traffic.now)
+            for reader in self.followers.get((e.order, e.replica), ()):
+                self._gain(reader, frame)
+        for i in e.sends:
+            for m in self.of.get((i, frame), ()):
+                m.ready = True
+            c = self.m.plan.channels[i]
+            self.traffic.send(self.traffic.tx_of(c.source, c.target))
+
+    # -- tasks -----------------------------------------------------------------------------------------------------
+
+    def _task(self, w: Worker) -> None:
+        """Begins the next task of an engine if all that it waits for is known."""
+        while w.after is None and w.at < len(w.steps):
+            iteration, e = w.steps[w.at]
+            assert e.task is not None
+            if not self.opened(w.name, iteration):
+                return
+            if iteration >= ITERATIONS_AHEAD:
+                w.core.open = ps_cycles(w.core.ends_ps[iteration - ITERATIONS_AHEAD], w.core.clock_khz)
+            frame, steps = iteration - e.stage, self.m.steps[e.task.task]
+            if not 0 <= frame < self.frames:
+                passed = self._passed(w, e, iteration)
+                if passed is None:
+                    return
+                w.core.skip(steps.skip_cycles, ps_cycles(passed, w.core.clock_khz))
+                w.at += 1
+                self.counted(w.name, iteration)
+                continue
+            shared = self.m.group_of.get(e.task.task)
+            if shared is not None and w.turn is None:
+                self._turn(w)
+            keys = [(i, frame) for i in e.inputs if i in self.m.place]
+            slots = [(i, frame - 2) for i in e.sends if frame >= 2]
+            if any(k not in self.arrived for k in keys) or any(k not in self.sent for k in slots):
+                return
+            khz = w.core.clock_khz
+            ready = ps_cycles(max((self.arrived[k] for k in keys), default=0), khz)
+            slot = max(w.core.open, ps_cycles(max((self.sent[k] for k in slots), default=0), khz))
+            w.given = (max(w.core.st, ready), ready, slot)
+            if shared is not None:
+                assert w.turn is not None
+                if not w.turn.begun:
+                    w.turn.begun = True
+                    w.turn.blocks.start(ready, slot)
+                    self._tell(w, w.turn)
+                return
+            self._begin(w, steps, ALONE)
+            self.traffic.at(cycles_ps(w.result[0], khz), self._has_read, e, frame)
+            return
+
+    def _begin(self, w: Worker, steps: Steps, others: Others) -> None:
+        """The task as it looks, beside others."""
+        before, ready, slot = w.given
+        w.after = w.core.copy()
+        w.result = w.after.task(steps, ready, slot, others)
+        khz, end = w.core.clock_khz, w.result[1]
+        if w.bank is None and steps.load_cycles + steps.store_cycles:
+            bank = self.traffic.banks[self.m.ends.bank_of[w.name]]
+            share = min(1.0, (steps.load_cycles + steps.store_cycles) / max(1, end - before))
+            w.bank = Flow(inf, share * self.traffic.fluid.capacity[bank], ((bank, 1.0),))
+            self.traffic.fluid.start(w.bank, self.traffic.now)
+        self.traffic.at(cycles_ps(end, khz), self._done, w, w.at)
+        self._turn(w)
+
+    def _done(self, w: Worker, at: int) -> None:
+        """A task is over, if what it has met did not hold it up."""
+        iteration, e = w.steps[at]
+        assert e.task is not None and w.after is not None
+        steps, frame, khz = self.m.steps[e.task.task], iteration - e.stage, w.core.clock_khz
+        before, _, _ = w.given
+        if w.turn is None:
+            end = w.result[1]
+            others = self._others(w, steps, before, end)
+            if others != ALONE:
+                _, later, _ = w.core.copy().task(steps, w.given[1], w.given[2], others)
+                if later - end > (later - before) // 1000:
+                    self._begin(w, steps, others)
+                    return
+        if w.bank is not None:
+            self.traffic.fluid.stop(w.bank)
+            w.bank = None
+        w.core, w.after = w.after, None
+        _, end, held = w.result
+        if iteration in self.watched or self.frames == 1:
+            took = cycles_ps(max(steps.compute_cycles, end - before - held), khz)
+            self.took[e.task.task] = self.took.get(e.task.task, 0) + took
+        self.busy[w.name] += cycles_ps(max(0, end - before), khz)
+        if w.turn is not None:
+            self._has_read(e, frame)
+        w.turn, w.coming = w.coming, None
+        if w.turn is not None:
+            w.turn.blocks.follow(w.core)
+            self._tell(w, w.turn)
+        w.at += 1
+        self._made(e, frame)
+        self.counted(w.name, iteration)
+        self._task(w)
+
+    def _has_read(self, e: Event, frame: int) -> None:
+        """A task has loaded what it needs of its messages."""
+        for i in e.inputs:
+            key = (i, frame)
+            self.unread[key] = self.unread.get(key, len(self.readers[i])) - 1
+            if not self.unread[key]:
+                self.read.add(key)
+                self.traffic.receive(self.traffic.rx.get((self.m.plan.channels[i].target, "")))
+
+    def _others(self, w: Worker, steps: Steps, before: int, end: int) -> Others:
+        """What a task has met at its bank: messages and, as long as there were any, its own stores or loads."""
+        khz, bank = w.core.clock_khz, self.m.ends.bank_of[w.name]
+        least, k = cycles_ps(w.core.ld, khz), self.traffic.banks[bank]
+        here = [x.core for x in self.workers.values() if self.m.ends.bank_of[x.name] == bank and x.at < len(x.steps)]
+        first = min(cycles_ps(core.ld, core.clock_khz) for core in here)
+        met = self.traffic.met[k] = [x for x in self.traffic.met[k] if x.end > first]
+        messages: list[Span] = [
+            (ps_cycles(x.begin, khz), ps_cycles(int(min(x.end, NEVER)), khz), min(1.0, x.share), x.weight)
+            for x in met
+            if x.end > least
+        ]
+        if not messages:
+            return ALONE
+        took = max(1, end - before)
+        loads, stores = (during(messages, own / took) for own in (steps.load_cycles, steps.store_cycles))
+        return messages + stores, messages + loads
+
+    def _passed(self, w: Worker, e: Event, iteration: int) -> int | None:
+        """When RX is through with all messages before those of the event, which stand in earlier iterations by as many
+        stages as they are made earlier: the tokens for loads pass RX in order, with a frame or without."""
+        received, channels = self.received[w.name], self.m.plan.channels
+        late = [
+            (iteration + channels[i].source_stage - e.stage, self.m.place[i]) for i in e.inputs if i in self.m.place
+        ]
+        behind = bisect_right(received, max(late), key=itemgetter(0)) if late else 0
+        return self.arrived.get(received[behind - 1][1]) if behind else 0
+
+    # -- shared weights --------------------------------------------------------------------------------------------
+
+    def _turn(self, w: Worker) -> None:
+        """The loads of the next task begin as soon as those of the one before are done, if its weights are shared."""
+        under_way = w.after is not None or w.turn is not None
+        at = w.at + under_way
+        if at >= len(w.steps) or w.coming is not None:
+            return
+        iteration, e = w.steps[at]
+        assert e.task is not None
+        shared = self.m.group_of.get(e.task.task)
+        if shared is None or not 0 <= iteration - e.stage < self.frames:
+            return
+        if not under_way:
+            ahead: tuple[int, int] | None = (w.core.ld, w.core.closed)
+        elif w.turn is not None:
+            ahead = w.turn.blocks.ahead
+        else:
+            assert w.after is not None
+            ahead = (w.after.ld, w.after.closed)
+        if ahead is None:
+            return
+        frame, number = iteration - e.stage, w.blocks
+        starts = self.m.groups[shared].starts[self.m.groups[shared].tasks.index(e.task.task)]
+        sent = [0 if number + k < 0 else w.sent_at.get(number + k) for k in (-2, -1)] + [
+            None if (shared, frame, b, w.name) in self.unsent else 0 for b in range(len(starts))
+        ]
+        blocks = Blocks(self.m.steps[e.task.task], starts, *ahead, sent)
+        for b in range(len(starts)):
+            if (shared, frame, b, w.name) not in self.unsent:
+                w.sent_at[number + b] = 0
+            if (shared, frame, b, w.name) not in self.missing:
+                blocks.there[b] = 0
+        w.blocks += len(starts)
+        w.numbers[shared, frame] = number
+        turn = Turn(shared, frame, blocks, number)
+        if under_way:
+            w.coming = turn
+            blocks.advance()
+        else:
+            w.turn = turn
+            blocks.follow(w.core)
+        self._tell(w, turn)
+
+    def _tell(self, w: Worker, turn: Turn) -> None:
+        """Makes events of what is newly known of a task with shared weights."""
+        khz, blocks = w.core.clock_khz, turn.blocks
+        for b in range(turn.told[0], len(blocks.loaded)):
+            self.traffic.at(cycles_ps(blocks.loaded[b], khz), self._loaded, w, turn, b)
+        free = [*blocks.groups[:2], *blocks.done]
+        for b in range(turn.told[1], min(len(free), len(blocks.there))):
+            self.traffic.at(cycles_ps(free[b], khz), self._freed, w, turn, b)
+        turn.told[:2] = len(blocks.loaded), len(free)
+        if turn is w.turn and blocks.over and not turn.told[2]:
+            turn.told[2] = 1
+            w.result = blocks.result()
+            w.after = blocks.finish()
+            self.traffic.at(cycles_ps(w.result[1], khz), self._done, w, w.at)
+        if turn is w.turn:
+            self._turn(w)
+
+    def _loaded(self, w: Worker, turn: Turn, block: int) -> None:
+        """The task's own share of a block is there."""
+        self._on((turn.group, turn.frame, block, self.m.groups[turn.group].engines.index(w.name), OWN, w.name))
+
+    def _on(self, part: Part) -> None:
+        """A part of a share is at an engine, which may send it on."""
+        for m in self.parts.get(part, ()):
+            m.ready = True
+        self.traffic.send(self.traffic.tx_of(part[-1]))
+
+    def _freed(self, w: Worker, turn: Turn, block: int) -> None:
+        """What was in the ring in a block's place has been computed with."""
+        turn.free.add(block)
+        self.traffic.receive(self.traffic.rx.get((w.name, "")))
+
+    def _passed_on(self, share: Share, frame: int) -> None:
+        """A message of weights has left its sender."""
+        key = (share.group, frame, share.block, share.source)
+        self.unsent[key] -= 1
+        if self.unsent[key]:
+            return
+        w = self.workers[share.source]
+        number = w.numbers[share.group, frame] + share.block
+        w.sent_at[number] = ps_cycles(self.traffic.now, w.core.clock_khz)
+        for turn in (w.turn, w.coming):
+            if turn is not None and -2 <= number - turn.number < len(turn.blocks.there):
+                turn.blocks.sent(number - turn.number, w.sent_at[number])
+                self._tell(w, turn)
+        self.traffic.receive(self.traffic.rx.get((w.name, "")))
+
+    def _share_there(self, share: Share, frame: int) -> None:
+        """A message of weights has arrived."""
+        key = (share.group, frame, share.block, share.target)
+        self.missing[key] -= 1
+        w = self.workers[share.target]
+        if not self.missing[key]:
+            for turn in (w.turn, w.coming):
+                if turn is not None and (turn.group, turn.frame) == (share.group, frame):
+                    turn.blocks.arrived(share.block, ps_cycles(self.traffic.now, w.core.clock_khz))
+                    self._tell(w, turn)
+        self._on((share.group, frame, share.block, share.owner, share.lo, share.target))

@@ -1,0 +1,56 @@
+"""Tasks with shared weights, block by block, against times worked out by hand."""
+
+from __future__ import annotations
+
+from compiler.partition.prediction.blocks import Blocks
+from compiler.partition.prediction.recurrence import Core, Steps
+
+
+def steps(count: int, store_all: bool) -> Steps:
+    """Steps of a block each: its own share loaded in 10 cycles, data in 5, arithmetic 100, a store of 20 at the end."""
+    store = [20 if store_all or k == count - 1 else 0 for k in range(count)]
+    return Steps([10] * count, [5] * count, [0] * count, [100] * count, store, 100 * count, 2, [], [], 0, 0)
+
+
+def test_a_block_waits_for_the_shares_of_others() -> None:
+    core = Core(1_000_000)
+    task = Blocks(steps(1, True), [0], core.ld, core.closed, [0, 0, None])
+    task.advance()
+    assert task.loaded == [10]  # before anything is known of its data
+    task.follow(core)
+    task.start(30, 0)
+    assert not task.over  # data at 35
+    task.arrived(0, 50)
+    assert task.over and task.done == [150] and task.result() == (35, 170, 0)
+
+
+def test_loads_run_two_blocks_ahead_and_wait_for_what_is_to_be_sent_on() -> None:
+    core = Core(1_000_000)
+    task = Blocks(steps(4, False), range(4), core.ld, core.closed, [0, 0, None, None, None, None])
+    task.follow(core)
+    task.start(0, 0)
+    assert task.loaded == [10, 25]  # the third waits for the arithmetic with the first
+    task.arrived(0, 40)  # arithmetic 40 to 140
+    assert task.loaded == [10, 25] and task.done == [140]  # and until the first has been passed on
+    task.sent(0, 160)
+    assert task.loaded == [10, 25, 170]
+    task.arrived(1, 60)  # 140 to 240
+    task.arrived(2, 100)  # 240 to 340: its own share and data are there at 175
+    task.sent(1, 200)
+    assert task.loaded == [10, 25, 170, 250] and task.done == [140, 240, 340]
+    task.arrived(3, 400)
+    assert task.over and task.result() == (255, 520, 0)
+    behind = task.finish()
+    assert (behind.ld, behind.cx, behind.st, behind.closed) == (255, 500, 520, 340)
+
+
+def test_the_next_task_begins_to_load_when_this_one_has() -> None:
+    first = Blocks(steps(2, False), [0, 1], 0, 0, [0, 0, 0, 0])
+    first.follow(Core(1_000_000))
+    first.start(0, 0)
+    assert first.ahead is None  # the load group after the next waits for the arithmetic with the first
+    first.arrived(0, 0)
+    assert first.ahead == (30, 115)  # LD is free at 30; the first block's arithmetic ends at 115
+    second = Blocks(steps(1, True), [0], *first.ahead, [0, 0, None])
+    second.advance()
+    assert second.loaded == [125]
