@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from compiler.isa.program import EngineSpec
 from compiler.partition import partition
 from compiler.partition.auto.figures import Tried, area_permille, lines, order
+from compiler.partition.auto.relaxed import Relaxed, least_ps, relaxation
+from compiler.partition.auto.search import Split
 from compiler.partition.check import check_plan
+from compiler.partition.costs import CostBook
+from compiler.partition.defaults import RealOps
+from compiler.partition.engines import pool_candidates
+from compiler.partition.layout import places
+from compiler.partition.mixed.part import offers_of
 from compiler.partition.options import PartitionOptions
+from compiler.partition.tabulate import node_box, reduce_extent
 from compiler.plan.model import Plan
 from device_db import load_cluster
 from device_db.errors import FvcError
@@ -153,3 +165,89 @@ def test_without_the_option_plans_are_tiled(tmp_path: Path) -> None:
     plan = json.loads((tmp_path / "b" / "plan.json").read_text())
     assert plan["options"]["style"] == "tiled" and {e["style"] for e in plan["engines"]} == {"tiled"}
     assert "styles" not in plan["predicted"]
+
+
+def quick(**options: Any) -> PartitionOptions:
+    """With a host that is no limit."""
+    return PartitionOptions(style="auto", host_ns={"host0": 100, "host1": 100}, time_limit_s=1.0, **options)
+
+
+def split_of(options: PartitionOptions) -> Plan | None:
+    cluster = load_cluster("u280")
+    tiled = partition(digits(), cluster, replace(quick(), style="tiled"))
+    split = Split(digits(), cluster, options, offers_of(digits(), cluster, options), tiled, 200_000)
+    return split.best(int(tiled.predicted["interval_ns"]) * 2000)
+
+
+def test_the_search_gives_a_legal_plan_with_both_styles() -> None:
+    plan = split_of(quick())
+    assert plan is not None and check_plan(plan, digits(), load_cluster("u280")) == []
+    assert {e.style for e in plan.engines} == {"tiled", "streaming"}
+    assert sum(len(r.layers) for r in plan.regions) < len(digits().nodes)
+    relaxed = relaxation(
+        digits(), load_cluster("u280"), offers_of(digits(), load_cluster("u280"), quick()), "auto", True
+    )
+    assert relaxed.bound_ps(1, 10**9) <= plan.predicted["interval_ns"] * 1000
+
+
+def test_the_search_keeps_anchors() -> None:
+    plan = split_of(quick(anchors=(("/conv1", "u280-0/SLR0"), ("/scores", "u280-0/SLR2"))))
+    assert plan is not None and check_plan(plan, digits(), load_cluster("u280")) == []
+
+
+def test_the_bound_is_below_every_split_of_small_problems() -> None:
+    """All ways to let two dies stream or not, and layers take an option or tiled time, by hand."""
+    for seed in range(12):
+        draw = random.Random(seed)
+        options = [
+            sorted((draw.randint(1, 40), draw.randint(1, 30), draw.randint(0, 9)) for _ in range(3)) for _ in "abc"
+        ]
+        rows = tuple(np.array([[lut, 0, b, 0, 0] for _, lut, b in own], np.int64) for own in options)
+        tiled = [draw.randint(5, 60) for _ in options]
+        dies = [[draw.randint(20, 60), 9, draw.randint(5, 20), 0, 0] for _ in range(2)]
+        best = 10**9
+        for streams in ((0,), (1,)):
+            room = dies[streams[0]]
+            for ways in product(range(4), repeat=len(options)):
+                chosen = [own[w] for own, w in zip(options, ways, strict=True) if w < 3]
+                if sum(o[1] for o in chosen) > room[0] or sum(o[2] for o in chosen) > room[2]:
+                    continue
+                time = sum(t for t, w in zip(tiled, ways, strict=True) if w == 3)
+                best = min(best, max([time, *(o[0] for o in chosen)]))
+        cycles = tuple(np.array([o[0] for o in own], np.int64) for own in options)
+        times = np.array(tiled, np.int64).reshape(-1, 1)
+        relaxed = Relaxed(1, cycles, rows, times, np.array(dies, np.int64), (0, 0), False)
+        proved = relaxed.bound_ps(0, best)
+        assert best // 4 <= proved <= best
+
+
+def test_no_layer_is_quicker_on_an_engine_than_its_arithmetic() -> None:
+    graph, here = digits(), places(load_cluster("u280"), None)
+    book = CostBook(graph, RealOps())
+    offered = pool_candidates(load_cluster("u280"), here[:1], "auto")
+    specs: list[EngineSpec] = [c.spec for c in offered[:: max(1, len(offered) // 5)]]
+    for node in graph.nodes:
+        for spec in specs:
+            took = book.cost(node, "full", node_box(graph, node), (0, reduce_extent(node)), spec, "stream")
+            if took is not None:
+                assert least_ps(graph, node, spec) <= took.least * 10**9 // spec.clock_khz
+
+
+@pytest.mark.slow
+def test_mobilenet_is_quicker_with_both_styles(tmp_path: Path) -> None:
+    """No streaming plan takes pixels faster than one a cycle: with the first layers on tiled dies there are two."""
+    model, out, host = tmp_path / "m.onnx", tmp_path / "b", tmp_path / "host.json"
+    assert fvc("zoo", "mobilenetv1-w4a4", "-o", model).code == 0
+    host.write_text('{"schema": "fvc.host-profile/1", "segments_ns": {"host0": 5000, "host1": 5000}}')
+    asked = ("-d", "u280x2", "--style", "auto", "-o", out, "--time-limit", "5", "--host-profile", host)
+    found = fvc("partition", model, *asked)
+    assert found.code == 0, found.err
+    told = json.loads((out / "plan.json").read_text())["predicted"]["styles"]
+    assert told["taken"] == "mixed"
+    assert told["mixed"]["interval_ns"] < 0.6 * min(told[s]["interval_ns"] for s in ("tiled", "streaming"))
+    assert "mixed        interval" in found.out
+    for command in ("check", "explain"):
+        assert fvc(command, out).code == 0
+    simulated = fvc("simulate", out, "--format", "json").document
+    assert abs(simulated["interval_ps"] / 1000 / told["mixed"]["interval_ns"] - 1) < 0.05
+    assert abs(simulated["latency_ps"] / 1000 / told["mixed"]["latency_ns"] - 1) < 0.05

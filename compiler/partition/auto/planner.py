@@ -1,8 +1,9 @@
 """`--style auto` on one page: graph + cluster + options -> Plan.
 
-The tiled planner and the streaming planner each solve the whole net, as if asked for by name; the better plan is taken
-(`figures.order`), so that it is never worse than either. What one style cannot do is a reason and no error, while
-the other has a plan. The bound is the lower one of those that were proved.
+The tiled planner and the streaming planner each solve the whole net, as if asked for by name; then plans are looked for
+in which some dies stream and the others are tiled (`search`). The best plan is taken (`figures.order`), so that it is
+never worse than either style. What one cannot do is a reason and no error, while another has a plan. The bound is the
+lowest of those that were proved.
 """
 
 from __future__ import annotations
@@ -12,10 +13,21 @@ from dataclasses import replace
 
 from compiler.ir.graph import Graph
 from compiler.partition.auto.figures import Tried, order, with_styles
+from compiler.partition.auto.relaxed import relaxation
 from compiler.partition.options import PartitionOptions
+from compiler.partition.stream.joint import Bound
 from compiler.plan.model import Plan, SolverPlan
+from cost_models.primitives import cycles_ps, ps_cycles
 from device_db.errors import FvcError
 from device_db.model import Cluster
+
+BY_PRICES = "prices of resources and tiled time, over which dies stream"
+SPLIT_SCOPE = (
+    "each die streams or is tiled; layers whole, one copy, weights of those that stream on the chip",
+    "every legal PE, SIMD, variant and memory style of each layer",
+    "tiled engines: all of the table; of their time only the arithmetic is in the bound",
+    "bridges, FIFOs beyond 32 words, wires, links and banks: not in the bound (left out, so it holds with them)",
+)
 
 
 def partition_auto(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Plan:
@@ -35,6 +47,7 @@ def partition_auto(graph: Graph, cluster: Cluster, options: PartitionOptions) ->
     else:
         asked = replace(options, style="streaming")
         tried["streaming"] = attempt(lambda: partition_streaming(graph, cluster, asked))
+    tried["mixed"], bound = mixed(graph, cluster, options, tried)
     found = {style: t.plan for style, t in tried.items() if t.plan is not None}
     if not found:
         raise refused(tried, lambda: partition_tiled(graph, cluster, one_style))
@@ -44,8 +57,71 @@ def partition_auto(graph: Graph, cluster: Cluster, options: PartitionOptions) ->
         plan,
         options=options.as_json(),
         predicted=with_styles(plan.predicted, tried, taken),
-        solver=proved(plan, found),
+        solver=proved(plan, found, bound),
     )
+
+
+def mixed(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, tried: dict[str, Tried]
+) -> tuple[Tried, Bound | None]:
+    """The best plan with both styles, and what no such plan beats (None: none was looked for)."""
+    from compiler.partition.auto.search import WORTH, Split, why_not
+    from compiler.partition.mixed.part import offers_of
+    from compiler.partition.stream.planner import work_of
+
+    pure = [t.plan for t in tried.values() if t.plan is not None]
+    best = min((int(p.predicted["interval_ns"]) * 1000 for p in pure), default=0)
+    tiled = tried["tiled"].plan or _without_limits(graph, cluster, options, tried["tiled"])
+    why = no_streaming(options) or why_not(graph, cluster, options, tiled)
+    if not why and options.min_devices and any(len({e.device for e in p.engines}) < len(cluster.devices) for p in pure):
+        why = "fewer devices hold a plan of one style"
+    if why:
+        return Tried(reason=why), None
+    assert tiled is not None
+    best = best or int(tiled.predicted["interval_ns"]) * 1000
+    ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
+    floor = max(sum(w.time_ps for w in work_of(graph, options)), cycles_ps(options.interval or 0, ref_khz), 1)
+    if floor >= best * WORTH:
+        what = "--interval asks for no more" if options.interval else "the host's own time leaves nothing to gain"
+        return Tried(reason=f"none was looked for: {what}"), None
+    offers = offers_of(graph, cluster, options)
+    if not any(offers.values()):
+        return Tried(reason="no layer has a streaming engine"), None
+    relaxed = relaxation(graph, cluster, offers, options.memory, whole=tried["streaming"].plan is None)
+    if relaxed.refuted(int(best * WORTH)):
+        told = f"no split is {round(100 - 100 * WORTH)} % quicker, proved"
+        return Tried(reason=told), Bound(relaxed.bound_ps(floor, best), BY_PRICES)
+    plan = Split(graph, cluster, options, offers, tiled, floor).best(best)
+    if plan is None:
+        return Tried(reason="none found that is quicker"), Bound(relaxed.bound_ps(floor, best), BY_PRICES)
+    reached = min(best, int(plan.predicted["interval_ns"]) * 1000)
+    return judged(plan, graph, cluster, options), Bound(relaxed.bound_ps(floor, reached), BY_PRICES)
+
+
+def judged(plan: Plan, graph: Graph, cluster: Cluster, options: PartitionOptions) -> Tried:
+    """The plan, if it is within the limits asked for and the independent checker accepts it."""
+    from compiler.partition.check import check_plan
+    from compiler.partition.infeasible import check_limits
+
+    try:
+        check_limits(plan, graph, cluster, options, search=False)
+    except FvcError as refusal:
+        return Tried(refusal=refusal)
+    findings = check_plan(plan, graph, cluster)
+    if findings:
+        told = f"{findings[0].what} ({', '.join(findings[0].where)})"
+        return Tried(refusal=FvcError(findings[0].code, f"the one found is not legal: {told}", exit_code=1))
+    return Tried(plan)
+
+
+def _without_limits(graph: Graph, cluster: Cluster, options: PartitionOptions, tiled: Tried) -> Plan | None:
+    """The tiled plan that only misses a limit: what a split begins with."""
+    from compiler.partition.planner import partition as partition_tiled
+
+    if tiled.refusal is None or tiled.refusal.code not in ("FVC204", "FVC205"):
+        return None
+    free = replace(options, style="tiled", target_fps=None, max_latency_ms=None, min_devices=False, measured=())
+    return attempt(lambda: partition_tiled(graph, cluster, free, search_relief=False)).plan
 
 
 def attempt(make: Callable[[], Plan]) -> Tried:
@@ -83,18 +159,26 @@ def refused(tried: dict[str, Tried], again: Callable[[], Plan]) -> FvcError:
     return FvcError(first.code, first.what, where=(*first.where, *told), help=first.help, exit_code=first.exit_code)
 
 
-def proved(plan: Plan, found: dict[str, Plan]) -> SolverPlan:
-    """What is proved of the best plan: the lower bound of the styles that were solved."""
+def proved(plan: Plan, found: dict[str, Plan], split: Bound | None) -> SolverPlan:
+    """What is proved of the best plan: the lowest bound of the styles that were solved. split: that of plans with both
+    styles, None where none was looked for."""
     solver = plan.solver
-    least = min(found, key=lambda style: found[style].solver.bound)
-    bound = min(solver.objective, found[least].solver.bound)
-    scope = tuple(f"{style}: {text}" for style in found for text in found[style].solver.proved_scope)
-    by = "; ".join(f"{style}: {p.solver.proved_by}" for style, p in found.items())
+    own = {style: p.solver for style, p in found.items() if style != "mixed"}
+    bounds = {style: s.bound for style, s in own.items()}
+    by = [f"{style}: {s.proved_by}" for style, s in own.items()]
+    scope = [f"{style}: {text}" for style, s in own.items() for text in s.proved_scope]
+    if split is None:
+        scope.insert(0, "one style for all dies")
+    else:
+        bounds["mixed"] = ps_cycles(split.interval_ps, round(float(plan.predicted["clock_mhz"]) * 1000))
+        by.append(f"mixed: {split.proved_by}")
+        scope += [f"mixed: {text}" for text in SPLIT_SCOPE]
+    bound = min(solver.objective, *bounds.values())
     return replace(
         solver,
         status="OPTIMAL" if bound == solver.objective else "FEASIBLE",
         bound=bound,
         gap=round((solver.objective - bound) / solver.objective, 6) if solver.objective else 0.0,
-        proved_by=by,
-        proved_scope=("one style for all dies", *scope),
+        proved_by="; ".join(by),
+        proved_scope=tuple(scope),
     )

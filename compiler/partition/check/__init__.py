@@ -12,7 +12,7 @@ from compiler.partition.check.flow import check_flow
 from compiler.partition.check.hardware import check_hardware
 from compiler.partition.check.layers import check_layers, holdings, timelines
 from compiler.partition.check.loads import bank_bytes, check_loads
-from compiler.partition.check.numbers import check_numbers
+from compiler.partition.check.numbers import check_numbers, check_styles
 from compiler.partition.check.options import check_options
 from compiler.plan.model import Plan
 from device_db.model import Cluster
@@ -40,6 +40,7 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
         check_streaming(plan, graph, cluster, found)
     else:
         check_tiled(plan, graph, cluster, found)
+    check_styles(plan, found)
     return found.result()
 
 

@@ -38,7 +38,6 @@ def check_times(plan: Plan, cluster: Cluster, found: Findings) -> bool:
         found.add("FVC220", f"{key} is {p.get(key)!r}", f"predicted.{key}")
     if not bad:
         _time(plan, cluster, found)
-        _styles(plan, found)
     return not bad
 
 
@@ -60,7 +59,7 @@ def _time(plan: Plan, cluster: Cluster, found: Findings) -> None:
     _near(found, "energy_mj", p["energy_mj"], watts * p["interval_ns"] / 1e6, 0.001 + watts / 1e6)
 
 
-def _styles(plan: Plan, found: Findings) -> None:
+def check_styles(plan: Plan, found: Findings) -> None:
     """What a plan of --style auto says of the styles that it was chosen from: the taken row is the plan's own."""
     told = plan.predicted.get("styles")
     if told is None:
@@ -68,7 +67,7 @@ def _styles(plan: Plan, found: Findings) -> None:
     style = "mixed" if plan.regions else plan.engines[0].style if plan.engines else ""
     taken = told.get("taken") if isinstance(told, dict) else told
     row = told.get(style) if isinstance(told, dict) else None
-    own = {k: plan.predicted[k] for k in ("interval_ns", "latency_ns")}
+    own = {k: plan.predicted.get(k) for k in ("interval_ns", "latency_ns")}
     if taken != style or not isinstance(row, dict) or {k: row.get(k) for k in own} != own:
         found.add("FVC220", f"{taken!r} taken with {row}, the plan is {style} with {own}", "predicted.styles")
 

@@ -225,16 +225,17 @@ def plan_split(
     offers: Offers | None = None,
     book: CostBook | None = None,
     floor_ps: int = 1,
+    free: bool = False,
 ) -> Plan | None:
     """The plan in which these parts stream and all else is tiled, not judged; None where it does not fit.
 
-    floor_ps: no shorter interval is looked for."""
+    floor_ps: no shorter interval is looked for. free: the layers of all parts may stand on the dies of any."""
     taken = {(p.device, d) for p in parts for d in p.dies}
     here = [p for p in places(cluster, None) if (p.ref.device, p.ref.die) not in taken]
     if not here:
         return None
     offers = offers_of(graph, cluster, options) if offers is None else offers
-    found = solve(graph, cluster, options, parts, offers, floor_ps, len(here), port_wires(cluster, here))
+    found = solve(graph, cluster, options, parts, offers, floor_ps, len(here), port_wires(cluster, here), free)
     if found is None:
         return None
     book = CostBook(graph, RealOps()) if book is None else book

@@ -21,7 +21,7 @@ from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.depths import Depths, derive
 from compiler.partition.stream.joint import choose
 from compiler.partition.stream.over import hold_back, over_budget
-from compiler.partition.stream.place import TYPES, Problem
+from compiler.partition.stream.place import TYPES, Problem, link_rate
 from compiler.partition.stream.planner import ROUNDS
 from compiler.plan.model import RegionPlan
 from cost_models.primitives import ceil_div
@@ -83,25 +83,12 @@ def solve(
     floor_ps: int,
     first_rank: int,
     reserved: Mapping[tuple[int, int], int],
+    free: bool = False,
 ) -> Solved | None:
     """The parts' engines at an interval of `floor_ps` or as near as they come; None where they do not fit.
 
-    reserved: (device, die) -> wires to the next die that others take."""
-    devices = {name: p.device for p in parts for name in p.layers}
-    used = sorted({p.device for p in parts})
-    rank = {d: first_rank + k for k, d in enumerate(used)}
-    grouped = groups(graph, devices)
-    regions: list[RegionPlan] = []
-    for k, (device, layers) in enumerate(grouped):
-        part = next(p for p in parts if layers[0] in p.layers)
-        die = cluster.devices[device].board.dies[_bridge_die(cluster, part)].name
-        regions.append(
-            RegionPlan(
-                f"region{k}", cluster.devices[device].name, die, rank[device], layers, 1, 0, 0, 1, 1,
-                bridges(graph, layers, 1, 0, defaultdict(int)),
-            )
-        )  # fmt: skip
-    problems = [_problem(graph, cluster, options, p, offers, reserved) for p in parts]
+    reserved: (device, die) -> wires to the next die that others take. free: layers may stand on any part's dies."""
+    problems = [_problem(graph, cluster, options, own, offers, reserved) for own in ([parts] if free else zip(parts))]
     seats: dict[str, Seat] = {}
     for p in problems:
         found = choose(p, p.budgets, floor_ps)
@@ -110,16 +97,17 @@ def solve(
         seats |= found.seats
     held = [[[0] * len(TYPES) for _ in p.refs] for p in problems]
     for turn in range(ROUNDS):
+        regions = regions_of(graph, cluster, parts, seats, first_rank)
         solved = _netlists(graph, cluster, regions, seats, reserved)
         over = over_budget(cluster, list(solved.programs))
         if not over:
             return solved
         for p, h in zip(problems, held, strict=True):
-            own = [x for x in over if x.device == p.devices[p.refs[0].device]]
+            here = {p.devices[r.device] for r in p.refs}
+            own = [x for x in over if x.device in here]
             if not own:
                 continue
-            mine = [q for q in solved.programs if q.name == own[0].device]
-            hold_back(p, seats, mine, own, h, turn)
+            hold_back(p, seats, [q for q in solved.programs if q.name in here], own, h, turn)
             budgets = [
                 [a - b for a, b in zip(have, less, strict=True)] for have, less in zip(p.budgets, h, strict=True)
             ]
@@ -130,49 +118,65 @@ def solve(
     return None
 
 
-def _bridge_die(cluster: Cluster, part: Part) -> int:
-    """Next to the dies that are not the part's, else where the host's port is nearest."""
-    board = cluster.devices[part.device].board
-    others = [d for d in range(len(board.dies)) if d not in part.dies] or [board.pcie_die]
-    return min(part.dies, key=lambda d: (min(abs(d - o) for o in others), abs(d - board.pcie_die), d))
+def regions_of(
+    graph: Graph, cluster: Cluster, parts: Sequence[Part], seats: Mapping[str, Seat], first_rank: int
+) -> list[RegionPlan]:
+    """The regions of these seats, without stages, pace and latency. A device's bridges stand on one of the dies with
+    layers: next to dies that do not stream, else where the host's port is nearest."""
+    devices = {name: seat.ref.device for name, seat in seats.items()}
+    rank = {d: first_rank + k for k, d in enumerate(sorted(set(devices.values())))}
+    die = {}
+    for device in rank:
+        board = cluster.devices[device].board
+        streams = {d for p in parts if p.device == device for d in p.dies}
+        others = [d for d in range(len(board.dies)) if d not in streams] or [board.pcie_die]
+        used = {seat.ref.die for seat in seats.values() if seat.ref.device == device}
+        die[device] = min(used, key=lambda d: (min(abs(d - o) for o in others), abs(d - board.pcie_die), d))
+    return [
+        RegionPlan(
+            f"region{k}", cluster.devices[device].name, cluster.devices[device].board.dies[die[device]].name,
+            rank[device], layers, 1, 0, 0, 1, 1, bridges(graph, layers, 1, 0, defaultdict(int)),
+        )
+        for k, (device, layers) in enumerate(groups(graph, devices))
+    ]  # fmt: skip
 
 
 def _problem(
     graph: Graph,
     cluster: Cluster,
     options: PartitionOptions,
-    part: Part,
+    parts: Sequence[Part],
     offers: Offers,
     reserved: Mapping[tuple[int, int], int],
 ) -> Problem:
-    inside = set(part.layers)
+    """Folds and dies of the layers of these parts, any layer on any of their dies."""
+    inside = {name for p in parts for name in p.layers}
     nodes: tuple[Node, ...] = tuple(n for n in graph.nodes if n.name in inside)
     number = {n.name: k for k, n in enumerate(nodes)}
     maker = {n.y: k for k, n in enumerate(nodes)}
     every = [offers[n.name] or () for n in nodes]
-    stands = {k: die for k, die in enumerate(fabric_dies(cluster, part.device)) if k in part.dies}
+    refs = sorted((DieRef(p.device, d) for p in parts for d in p.dies), key=lambda r: (r.device, r.die))
+    stands = [fabric_dies(cluster, r.device)[r.die] for r in refs]
     edges = [
         (maker[t], k, graph.tensors[t].bytes * 8)
         for k, n in enumerate(nodes)
         for t in dict.fromkeys(stream_inputs(graph, n))
         if t in maker
     ]
-    device = cluster.devices[part.device].name
     anchors = {
-        number[layer]: {
-            k for k, d in enumerate(part.dies) if place in (device, cluster.die_name(DieRef(part.device, d)))
-        }
+        number[layer]: {k for k, r in enumerate(refs) if place in (cluster.devices[r.device].name, cluster.die_name(r))}
         for layer, place in options.anchors
         if layer in number
     }
     return Problem(
-        region_view(graph, part.layers), nodes, every, [undominated(own) for own in every],
-        [d.name for d in cluster.devices], [DieRef(part.device, d) for d in part.dies], list(stands.values()),
-        [tuple(getattr(die, t) for t in TYPES) for die in stands.values()],
-        [max(0, die.wires - reserved.get((part.device, d), 0)) for d, die in stands.items()],
+        region_view(graph, [n.name for n in nodes]), nodes, every, [undominated(own) for own in every],
+        [d.name for d in cluster.devices], refs, stands,
+        [tuple(getattr(die, t) for t in TYPES) for die in stands],
+        [max(0, die.wires - reserved.get((r.device, r.die), 0)) for r, die in zip(refs, stands, strict=True)],
         edges, anchors,
         [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
-        [0] * len(cluster.devices), [graph.tensors[n.y].bytes * 8 for n in nodes],
+        [link_rate(cluster, d) for d in range(len(cluster.devices))],
+        [graph.tensors[n.y].bytes * 8 for n in nodes],
         options.time_limit_s, options.seed, options.workers,
     )  # fmt: skip
 

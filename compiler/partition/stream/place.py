@@ -147,7 +147,7 @@ def make_problem(
         [d.name for d in cluster.devices[:devices]], refs, dies, budgets,
         [d.wires for d in dies], [(s + a, s + b, bits) for s in starts for a, b, bits in edges],
         {s + n: here for s in starts for n, here in anchors.items()}, [(s + a, s + b) for s in starts for a, b in cuts],
-        [_rate(cluster, d) for d in range(devices)], [graph.tensors[n.y].bytes * 8 for n in graph.nodes] * copies,
+        [link_rate(cluster, d) for d in range(devices)], [graph.tensors[n.y].bytes * 8 for n in graph.nodes] * copies,
         options.time_limit_s, options.seed, options.workers,
         [own_name(n.name, c) for c in range(copies) for n in graph.nodes], copies,
     )  # fmt: skip
@@ -163,7 +163,7 @@ def _read(graph: Graph, node: Node, option: Option, banks: Sequence[FabricBank],
     return replace(option, cycles=max(option.cycles, reading // cycle))
 
 
-def _rate(cluster: Cluster, device: int) -> int:
+def link_rate(cluster: Cluster, device: int) -> int:
     """Bits a second from a device to the next one, over as many links as it takes."""
     ends = [
         DieRef(d, cluster.devices[d].board.network_die or 0) for d in (device, device + 1) if d < len(cluster.devices)
