@@ -40,24 +40,26 @@ def compile_case(model: Path, case: dict[str, Any], output: Path, frames: int) -
     return compile_model(model, options, output=output)
 
 
-def prediction(result: CompileResult) -> dict[str, Any]:
-    """Predicted over simulated: interval, latency, and the 95th percentile of the layers' deviation (in the steady
-    state and in one frame through the empty machine)."""
+def prediction(result: CompileResult, host_ns: dict[str, int] | None = None) -> dict[str, Any]:
+    """Predicted over simulated: interval, latency, and the 95th percentile of the deviation of layers on tiled engines
+    (in the steady state and in one frame through the empty machine). host_ns: the host profile, if there is one."""
     from compiler.isa import read_device
     from compiler.simulator import host_tasks, simulate
 
     programs = [read_device(data) for data in result.binaries.values()]
     host = {name: data for name, data in result.files.items() if name.startswith("host/")}
-    simulated = simulate(programs, host=host_tasks(host) if host else ())
+    profile = {f"host/{name}.onnx": ns for name, ns in (host_ns or {}).items()}
+    simulated = simulate(programs, host=host_tasks(host, profile) if host else ())
     predicted = result.plan.predicted
     clocks = {e.id: e.parameters["clock_khz"] for e in result.plan.engines}
+    tasks = predicted.get("tasks", {})
 
     def deviation(kind: str) -> float:
         off = []
         for t in simulated.tasks:
-            seen = getattr(t, f"{kind}_ps")
-            expected = predicted["tasks"][t.task][f"{kind}_cycles"] * 10**9 / clocks[t.engine]
-            off += [abs(expected / seen - 1)] if seen else []
+            seen = getattr(t, f"{kind}_ps") if t.task in tasks else 0
+            if seen:
+                off.append(abs(tasks[t.task][f"{kind}_cycles"] * 10**9 / clocks[t.engine] / seen - 1))
         return round(sorted(off)[int(0.95 * (len(off) - 1))], 4) if off else 0.0
 
     return {

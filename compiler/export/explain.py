@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from compiler.partition.auto.figures import lines
-from compiler.plan.diff import limiting
-from compiler.plan.model import Plan
+from compiler.plan.diff import fold_text, limiting, span
+from compiler.plan.model import Plan, RegionPlan
 from device_db.errors import FvcError
 
 
@@ -24,10 +24,18 @@ def explain_plan(plan: Plan) -> dict[str, str]:
         facts["limited by"] = str(thing.get("text") or facts["limited by"])
         for k, lever in enumerate(thing.get("relief", ()), 1):
             facts[f"relief {k}"] = str(lever)
+    facts |= {r.name: _region(r) for r in plan.regions}
     facts |= {f"style {style}": text for style, text in lines(p)}
     for segment in plan.host_segments:
         facts[f"on the host: {segment.name}"] = f"{segment.reason}; {segment.time_ns:,} ns a frame"
     return facts
+
+
+def _region(r: RegionPlan) -> str:
+    """What streams together, how fast, and through which bridges."""
+    took = f"a frame every {r.pace_ps // 1000:,} ns, {r.latency_ps // 1000:,} ns through it"
+    ends = ", ".join(f"{b.tensor} {'out' if b.out else 'in'}" for b in r.bridges)
+    return f"{len(r.layers)} layers ({span(r.layers)}) on {r.device}, {took}; bridges on {r.die}: {ends}"
 
 
 def explain_layer(plan: Plan, name: str) -> dict[str, str]:
@@ -41,12 +49,19 @@ def explain_layer(plan: Plan, name: str) -> dict[str, str]:
             "FVC006", f"the plan has no layer '{name}'", help=(f"near names: {', '.join(near)}",) if near else ()
         )
     facts = {"layer": f"{layer.name} ({layer.op}), {layer.strategy}"}
+    engines = {e.id: e for e in plan.engines}
+    for r in plan.regions:
+        if name in r.layers:
+            facts[f"streams in {r.name}"] = _region(r)
     for s in layer.slices:
         load = sum(o.cycles for x in plan.layers for o in x.slices if o.engine == s.engine)
         share = 100 * s.cycles / load if load else 0.0
-        tile = " ".join(f"{k}={v}" for k, v in sorted(s.tile.items()))
+        engine = engines.get(s.engine)
+        tile = "tile " + " ".join(f"{k}={v}" for k, v in sorted(s.tile.items()))
+        if engine is not None and engine.style == "streaming":
+            tile = f"{fold_text(engine)}, {engine.parameters['variant']}"
         busy = f"{s.cycles:,} cycles ({share:.1f} % of its engine)"
-        facts[s.task] = f"{s.role} on {s.engine}, stage {s.stage}, {busy}, weights {s.memory}, tile {tile}"
+        facts[s.task] = f"{s.role} on {s.engine}, stage {s.stage}, {busy}, weights {s.memory}, {tile}"
     anchored = [a for a in plan.options.get("anchors", ()) if a[0] == name]
     if anchored:
         facts["fixed by"] = f"--anchor {anchored[0][0]}={anchored[0][1]}"

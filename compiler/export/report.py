@@ -21,7 +21,7 @@ from compiler.export.document import (
     bar,
 )
 from compiler.export.roofline import HEAD, cells, pictures, roofline
-from compiler.plan.diff import RESOURCES, fold_text, limiting
+from compiler.plan.diff import RESOURCES, fold_text, limiting, span
 from compiler.plan.model import Plan
 from device_db.model import Cluster, Resources
 
@@ -62,6 +62,7 @@ def compose(
     blocks += _styles(plan)
     blocks += _given(plan)
     blocks += _placement(plan, cluster)
+    blocks += _regions(plan)
     blocks += _traffic(plan)
     blocks += _requantisers(programs)
     blocks += _solver(plan)
@@ -154,7 +155,7 @@ def _placement(plan: Plan, cluster: Cluster) -> list[Block]:
         die = f"{e.device}/{e.die}"
         share = busy.get(die, {}).get("busy_permille") if isinstance(busy, dict) else None
         names = layers.get(e.id, [])
-        told = "none" if not names else names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+        told = span(names) if names else "none"
         rows.append((e.id, fold_text(e), len(names), told, cycles.get(e.id, 0), "-" if share is None else Bar(share)))
         used[die] = used.get(die, Resources()) + Resources(*(getattr(e.resources, r) for r in RESOURCES))
     for die, have in usable.items():
@@ -164,6 +165,20 @@ def _placement(plan: Plan, cluster: Cluster) -> list[Block]:
     blocks: list[Block] = [Heading("Placement"), Table(head, tuple(rows))]
     blocks += [Heading("Resources"), Paragraph("Share of what a design may use on each die.")]
     return [*blocks, Table(("die", *(r.upper() for r in RESOURCES)), tuple(needs))]
+
+
+def _regions(plan: Plan) -> list[Block]:
+    """What streams beside tiled engines, and what passes its bridges."""
+    if not plan.regions:
+        return []
+    rows = []
+    for r in plan.regions:
+        ends = [f"{'out' if b.out else 'in'}: {b.tensor} ({b.frames} frames)" for b in r.bridges]
+        rows.append((r.name, f"{r.device}/{r.die}", len(r.layers), span(r.layers), r.stage, r.lag,
+                     f"{r.pace_ps // 1000:,} ns", f"{r.latency_ps // 1000:,} ns", "; ".join(ends)))  # fmt: skip
+    head = ("region", "bridges on", "layers", "which", "stage", "lag", "pace", "latency", "bridges")
+    note = "Layers that stream, joined by streams; bridges hold whole frames between them and all else."
+    return [Heading("Regions"), Paragraph(note), Table(head, tuple(rows))]
 
 
 def _traffic(plan: Plan) -> list[Block]:
@@ -249,5 +264,7 @@ def _roofline(plan: Plan, programs: Sequence[DeviceProgram]) -> list[Block]:
         "Each layer by what it computes for every byte that it moves: the roof is what array, memory bank and links "
         "would allow, attained what its predicted time gives; bound by names what its longest slice keeps busy longest."
     )
+    if plan.regions:
+        note = f"Of the layers on tiled engines. {note}"
     drawn = [Preformatted(p) for p in pictures(programs)]
     return [Heading("Rooflines"), Paragraph(note), *drawn, Table(HEAD, tuple(cells(r) for r in rows))]

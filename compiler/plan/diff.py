@@ -8,6 +8,7 @@ Layers are keyed by name. A layer is *moved* if it stands on other engines, *re-
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +155,11 @@ def _folds(layer: LayerPlan, engines: dict[str, EnginePlan]) -> str:
 def fold_text(engine: EnginePlan) -> str:
     """ "tiled tm=64 tn=32" """
     return " ".join([engine.style, *(f"{k}={v}" for k, v in sorted(engine.fold.items()))])
+
+
+def span(names: Sequence[str]) -> str:
+    """ "conv1 … fc": layers in their order, by the first and the last."""
+    return names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
 
 
 def _tiles(layer: LayerPlan) -> str:

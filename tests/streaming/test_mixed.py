@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 
 from compiler.executor.verify import verify_programs
+from compiler.export.explain import explain_layer, explain_plan
+from compiler.export.report import report
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
 from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.stream.table import BOX
 from compiler.ops.stream.regions import groups
+from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.mixed.compose import plan_split
 from compiler.partition.mixed.part import Part
 from compiler.partition.options import PartitionOptions
+from compiler.plan.diff import diff_plans
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from compiler.schedule import schedule
@@ -201,3 +205,25 @@ EDITS = ("stage", "lag", "order", "pace", "latency", "rank", "die", "layers", "f
 def test_edited_plans_are_found(what: str) -> None:
     plan = edited(plan_of("u280", TWICE), what)
     assert check_plan(plan, digits(), load_cluster("u280"))
+
+
+def test_report_and_explanation_tell_regions_and_folds() -> None:
+    plan, found = plan_of("u280", HEAD), programs("u280", HEAD)
+    plan = replace(plan, model={"name": "digits"})
+    text, _ = report(plan, load_cluster("u280"), found, None, None)
+    (row,) = [line for line in text.splitlines() if line.startswith("| region0 ")]
+    assert "/conv1 … /pool" in row and all(b.tensor in row for b in plan.regions[0].bridges)
+    assert "Of the layers on tiled engines." in text
+    assert "/conv1 … /pool" in explain_plan(plan)["region0"]
+    facts = explain_layer(plan, "/conv1")
+    fold = next(e.fold for e in plan.engines if e.id == plan.layers[0].slices[0].engine)
+    assert f"streaming pe={fold['pe']} simd={fold['simd']}" in facts["/conv1#0"] and "streams in region0" in facts
+    assert "tile c=" in explain_layer(plan, "/conv2")["/conv2#0"]
+    assert not [line for line in text.splitlines() if line.startswith("| /conv1 ") and "TOP/s" in line]
+
+
+def test_a_diff_tells_what_streams_now() -> None:
+    tiled = partition(digits(), load_cluster("u280"), PartitionOptions(host_ns=FAST_HOST, time_limit_s=1.0))
+    found = diff_plans(tiled, plan_of("u280", HEAD))
+    folded = {c.layer: (c.old, c.new) for c in found.layers if c.kind == "re-folded"}
+    assert all("tiled tm=" in folded[x][0] and "streaming pe=" in folded[x][1] for x in ("/conv1", "/pool"))

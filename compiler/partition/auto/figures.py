@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.partition.options import PartitionOptions
+from compiler.plan.diff import span
 from compiler.plan.model import Plan
 from cost_models.primitives import ceil_div
 from device_db.errors import FvcError
@@ -45,8 +46,7 @@ def streams(plan: Plan) -> str:
     style = {e.id: e for e in plan.engines}
     for r in plan.regions:
         dies = dict.fromkeys(style[s.engine].die for x in plan.layers if x.name in r.layers for s in x.slices)
-        ends = r.layers[0] if len(r.layers) == 1 else f"{r.layers[0]} … {r.layers[-1]}"
-        parts.append(f"{len(r.layers)} layers ({ends}) on {r.device}/{'+'.join(sorted(dies))}")
+        parts.append(f"{len(r.layers)} layers ({span(r.layers)}) on {r.device}/{'+'.join(sorted(dies))}")
     return "; ".join(parts)
 
 
