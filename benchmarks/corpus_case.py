@@ -10,12 +10,12 @@ import resource
 import sys
 import tempfile
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from benchmarks import loaded
 from benchmarks.sources import BY_NAME
-from compiler.frontend import ImportOptions
+from compiler.frontend import ImportOptions, load_model
 from compiler.partition.options import PartitionOptions
 from compiler.pipeline import CompileOptions, CompileResult, compile_model
 from device_db import load_cluster
@@ -25,7 +25,8 @@ from device_db.errors import FvcError
 def compile_case(model: Path, case: dict[str, Any], output: Path, frames: int) -> CompileResult:
     """The main job as `fvc partition` does it; the variant's number format only matters to a float model.
 
-    case: `options` are those of PartitionOptions; a `batch` other than 1 is in the file already."""
+    case: `options` are those of PartitionOptions; a `batch` other than 1 is in the file already; `host_segment_ns`: what
+    each host segment takes."""
     source = BY_NAME[case["model"]]
     shaped = source.shape and case["form"] == "float" and case.get("batch", 1) == 1
     importing = ImportOptions(
@@ -35,20 +36,23 @@ def compile_case(model: Path, case: dict[str, Any], output: Path, frames: int) -
     )
     asked: dict[str, Any] = {"time_limit_s": 10.0} | case.get("options", {})
     asked["force_split"] = tuple((factor, count) for factor, count in asked.get("force_split", ()))
+    if "host_segment_ns" in case:
+        names = [s.name for s in load_model(model, importing).host_segments]
+        asked["host_ns"] = dict.fromkeys(names, case["host_segment_ns"])
     partition = PartitionOptions(**asked)
     options = CompileOptions(devices=case["cluster"], importing=importing, partition=partition, frames=frames)
     return compile_model(model, options, output=output)
 
 
-def prediction(result: CompileResult, host_ns: dict[str, int] | None = None) -> dict[str, Any]:
+def prediction(result: CompileResult) -> dict[str, Any]:
     """Predicted over simulated: interval, latency, and the 95th percentile of the deviation of layers on tiled engines
-    (in the steady state and in one frame through the empty machine). host_ns: the host profile, if there is one."""
+    (in the steady state and in one frame through the empty machine)."""
     from compiler.isa import read_device
     from compiler.simulator import host_tasks, simulate
 
     programs = [read_device(data) for data in result.binaries.values()]
-    host = {name: data for name, data in result.files.items() if name.startswith("host/")}
-    profile = {f"host/{name}.onnx": ns for name, ns in (host_ns or {}).items()}
+    host = {PurePosixPath(name).stem: data for name, data in result.files.items() if name.startswith("host/")}
+    profile = result.plan.options.get("host_ns")
     simulated = simulate(programs, host=host_tasks(host, profile) if host else ())
     predicted = result.plan.predicted
     clocks = {e.id: e.parameters["clock_khz"] for e in result.plan.engines}

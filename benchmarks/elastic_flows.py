@@ -1,4 +1,4 @@
-"""Three ways to put a network on dies, each at the least interval that it reaches, measured on the same netlists.
+"""Ways to put a network on dies, each at the least interval that it reaches, measured on the same netlists.
 
 in_order: one fold a layer, layers in the graph's order fill die after die. elastic_df: the same folds, placed by the
 released formulation (fewest weighted crossings under the dies' limits, one direct connection an edge). fvc: folds and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,17 @@ from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricDie
 from compiler.ops.stream.assemble import Seat, assemble, programs_of
 from compiler.ops.stream.measure import crossing_wires, die_use, latency_ps, link_ps
+from compiler.partition import partition
+from compiler.partition.options import PartitionOptions
 from cost_models.clock import reachable_khz
 from cost_models.economics import economics
+from device_db.errors import FvcError
 from device_db.model import Resources
 from device_db.topology import transport
 
 RELEASED_SECONDS, JOINT_SECONDS = 1.5, 12.0  # deterministic: of one placement, of one whole search
 LAST_SECONDS = 8.0  # of the released formulation at the interval that it ends with
+HOST_SEGMENT_NS = 50  # so that the host hides no net
 Place = list[tuple[int, int]]  # (slot, option) a layer
 
 
@@ -162,23 +166,80 @@ def measure(p: Streaming, found: Found) -> dict[str, Any]:
         pair = name.split("/")[1].split(">")
         low = min(next(k for k, d in enumerate(board.dies) if d.name == x) for x in pair)
         over += [f"{name} wires"] if amount > board.sll_wires[low] else []
-    interval = max([found.interval * ps, *link_time.values()])
-    khz, source = reachable_khz(board.family, -(-max(max(u.values()) for u in use.values()) // 10), hops)
-    slower = max([found.interval * cycle_ps(khz), *link_time.values()])
-    powers, prices = zip(*((d.board.power_w, d.board.price_usd) for d in p.cluster.devices), strict=True)
     return {
-        "copies": copies,
-        "interval_cycles": found.interval,
-        "interval_us": round(interval / 1e6, 3),
-        "fps": round(copies * 1e12 / interval, 1),
-        "latency_ms": round(latency / 1e9, 4),
-        "clock_table_mhz": khz / 1000,
-        "clock_table_source": source,
-        "clock_table_fps": round(copies * 1e12 / slower, 1),
-        "fps_per_kusd": round(copies * economics(powers, prices, interval).frames_per_second_per_kusd, 2),
+        **row(
+            p, copies, found.interval, max([found.interval * ps, *link_time.values()]), link_time, latency, use, hops
+        ),
         "sll_wires": dict(sorted(wires.items())),
         "sll_streams": streams,
         "link_bits": dict(sorted(bits.items())),
-        "die_permille_of_raw": use,
         "over": over,
+    }
+
+
+def row(
+    p: Streaming,
+    copies: int,
+    cycles: int,
+    interval_ps: int,
+    link_time: Mapping[str, int],
+    latency_ps: int,
+    use: Mapping[str, Mapping[str, int]],
+    hops: int,
+) -> dict[str, Any]:
+    """Rate, latency, price and clock of `copies` copies that give a frame each in `interval_ps` (`cycles`, but for
+    links). use: permille by die and resource; hops: die boundaries on the longest way of a stream."""
+    board = p.cluster.devices[0].board
+    khz, source = reachable_khz(board.family, -(-max(max(u.values()) for u in use.values()) // 10), hops)
+    slower = max([cycles * cycle_ps(khz), *link_time.values()])
+    powers, prices = zip(*((d.board.power_w, d.board.price_usd) for d in p.cluster.devices), strict=True)
+    return {
+        "copies": copies,
+        "interval_cycles": cycles,
+        "interval_us": round(interval_ps / 1e6, 3),
+        "fps": round(copies * 1e12 / interval_ps, 1),
+        "latency_ms": round(latency_ps / 1e9, 4),
+        "clock_table_mhz": khz / 1000,
+        "clock_table_source": source,
+        "clock_table_fps": round(copies * 1e12 / slower, 1),
+        "fps_per_kusd": round(copies * economics(powers, prices, interval_ps).frames_per_second_per_kusd, 2),
+        "die_permille_of_raw": dict(use),
+    }
+
+
+def planned(p: Streaming, copies: int) -> dict[str, Any]:
+    """`fvc partition --style streaming` as it is: FIFOs as deep as they must be, what room is left spent on latency.
+
+    copies: those that fold and place ended with. The host's segments count next to nothing, as in the other flows."""
+    options = PartitionOptions(
+        style="streaming", replicas=copies, host_ns={s.name: HOST_SEGMENT_NS for s in p.graph.host_segments}
+    )
+    try:
+        plan = partition(p.graph, p.cluster, options)
+    except FvcError as error:
+        return {"status": f"no plan: {error.code}"}
+    raw = {(d.name, die.name): die.raw for d in p.cluster.devices for die in d.board.dies}
+    taken: dict[tuple[str, str], Counter[str]] = {}
+    for e in plan.engines:
+        taken.setdefault((e.device, e.die), Counter()).update({t: getattr(e.resources, t) for t in TYPES})
+    use = {
+        f"{device}/{die}": {
+            t: own[t] * 1000 // getattr(raw[device, die], t) for t in TYPES if getattr(raw[device, die], t)
+        }
+        for (device, die), own in sorted(taken.items())
+    }
+    streams = [sum(transport(x) == "SLL" for x in c.route) for c in plan.channels]
+    predicted, ps = plan.predicted, cycle_ps(p.clock_khz)
+    links = {k: x["bits_per_frame"] for k, x in predicted["links"].items() if transport(k) == "Ethernet"}
+    pace = int(predicted["pace_ps"])
+    shares = {k: pace * x["utilisation_permille"] // 1000 for k, x in predicted["links"].items()}
+    return {
+        "status": plan.solver.status,
+        "gap": plan.solver.gap,
+        "proved_by": plan.solver.proved_by,
+        **row(p, copies, pace // ps, pace, shares, int(predicted["latency_ns"]) * 1000, use, max(streams, default=0)),
+        "sll_wires": {k: x["wires"] for k, x in predicted["crossings"].items()},
+        "sll_streams": sum(streams),
+        "link_bits": links,
+        "over": [],
     }

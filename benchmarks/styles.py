@@ -99,7 +99,7 @@ def played(case: Case, cache: Path) -> Record:
         "solver": solver.status,
         "layers": len(result.plan.layers),
         "compile_cpu_s": round(spent.ru_utime + spent.ru_stime, 1),
-        **prediction(result, host),
+        **prediction(result),
     }
 
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import tables
+
 Rows = Sequence[dict[str, Any]]
 FREE, PLAIN = "free+xfer", "rows"
 LETTERS = {"compute": "c", "vector": "v", "memory": "m", "link": "l"}
@@ -19,13 +21,7 @@ LETTERS = {"compute": "c", "vector": "v", "memory": "m", "link": "l"}
 
 def write(rows: Rows, ways: Sequence[str], target: Path) -> None:
     """Puts both tables and the reasons into the page."""
-    text = target.read_text()
-    for name, made in (("speed-ups", speed(rows, ways)), ("use", use(rows)), ("reasons", reasons(rows))):
-        block = f"<!-- {name} -->\n{made}\n<!-- end -->"
-        text, count = re.subn(f"<!-- {name} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.S)
-        if count != 1:
-            raise ValueError(f"{target} has {count} places for '{name}'")
-    target.write_text(text)
+    tables.write(target, {"speed-ups": speed(rows, ways), "use": use(rows), "reasons": reasons(rows)})
 
 
 def _groups(rows: Rows) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -7,18 +7,21 @@ from itertools import product
 
 import pytest
 
+from compiler.ir.graph import DType, Graph, Quant, Tensor
+from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.resources import fifo_resources, unit_resources
 from compiler.ops.stream.assemble import Seat, assemble, programs_of
 from compiler.ops.stream.joins import LEAST_DEPTH, converted, steps
 from compiler.ops.stream.lower import Option, priced
-from compiler.ops.stream.measure import die_use
-from compiler.ops.stream.parts import stream_inputs
+from compiler.ops.stream.measure import busy_ps, die_use
+from compiler.ops.stream.parts import Fold, stream_inputs
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.joined import raised
 from compiler.partition.stream.place import Problem, make_problem
 from device_db import load_cluster
 from device_db.model import DieRef, Resources
 from tests.bundles import digits
+from tests.partition.graphs import conv
 
 FAMILY = "ultrascale+"
 
@@ -52,6 +55,27 @@ def test_options_and_converters_add_up_to_the_netlist(seed: int) -> None:
 
 def test_words_change_by_way_of_what_divides_both() -> None:
     assert (steps(4, 4), steps(4, 8), steps(8, 2), steps(4, 6), steps(3, 7)) == ([], [8], [2], [2, 6], [1, 7])
+
+
+def test_words_that_share_little_meet_in_a_multiple_where_the_divisor_is_too_slow() -> None:
+    """25,344 elements in words of 4 and 11: one at a time they take a cycle each."""
+    assert steps(4, 11, 25_344, 25_344) == [1, 11]
+    assert steps(4, 11, 25_344, 25_343) == [44, 11]
+    assert steps(4, 6, 30, 0) == [2, 6]  # 12 does not divide a frame of 30
+    assert steps(8, 2, 64, 0) == [2]
+
+
+def test_converters_hold_no_layer_up() -> None:
+    """12 channels in words of 4, read in words of 6: three and two words a pixel; by way of 2 it would be six."""
+    side, quant = 8, Quant(0.05, 128)
+    shapes = {"x": 4, "t": 12, "y": 4}
+    tensors = {k: Tensor(k, (1, c, side, side), DType.U8, quant) for k, c in shapes.items()}
+    layers = (conv("a", "x", "t", 4, 12, side, 1), conv("b", "t", "y", 12, 4, side, 1))
+    graph = Graph("pair", tensors, {}, layers, ("x",), ("y",))
+    seats = {"a": Seat(DieRef(0, 0), Fold(4, 4)), "b": Seat(DieRef(0, 0), Fold(4, 6))}
+    cluster = load_cluster("u280")
+    programs = programs_of(graph, cluster, assemble(graph, cluster, seats), 10**9, {}, {})
+    assert max(busy_ps(programs).values()) == 3 * side * side * cycle_ps(300_000)
 
 
 def small(seed: int) -> Problem:

@@ -20,6 +20,7 @@ from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instructio
 from compiler.isa.stream.banks import reads_dram
 from compiler.isa.stream.ports import Port, container_bytes, frame_memory, ports
 from compiler.isa.stream.program import Fabric, FabricBank, FabricDie, UnitRow
+from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.table import DRAM, LUTRAM
 from compiler.isa.table import HOST_RANK, Queue
 from compiler.ops.boxes import whole_box
@@ -209,12 +210,13 @@ class _Assembler:
         engine = lower(self.graph, node, seat.fold)
         reads = stream_inputs(self.graph, node)
         wanted = [ports(engine.units[u].instruction()).inputs[p] for u, p in engine.inputs]
+        cycles = max(unit_cycles(draft.instruction()) for draft in engine.units)
         for k, tensor in enumerate(reads):
             if (net.device, tensor) not in self.ends:
                 self._receive(net, owner, name, tensor, wanted[k].pe, host_made)
         sources = [self.ends[(net.device, tensor)].pop(0) for tensor in reads]
         for k, source in enumerate(sources):
-            sources[k] = self._adapt(net, seat.ref.die, owner, name, reads[k], source, wanted[k].pe)
+            sources[k] = self._adapt(net, seat.ref.die, owner, name, reads[k], source, wanted[k].pe, cycles)
         base = len(net.drafts)
         for draft in engine.units:
             if draft.op == "MEM":  # where its bank's port is
@@ -308,10 +310,19 @@ class _Assembler:
         return link
 
     def _adapt(
-        self, net: Net, die: int, owner: str, engine: str, tensor: str, source: tuple[int, int], pe: int
+        self,
+        net: Net,
+        die: int,
+        owner: str,
+        engine: str,
+        tensor: str,
+        source: tuple[int, int],
+        pe: int,
+        cycles: int,
     ) -> tuple[int, int]:
-        """Width converters from what a stream has to `pe`, by way of what divides both."""
-        for want in steps(net.port(*source).pe, pe):
+        """Width converters from what a stream has to `pe`; cycles: what the reader takes a frame."""
+        first = net.port(*source)
+        for want in steps(first.pe, pe, first.words * first.pe, max(cycles, first.words)):
             have = net.port(*source)
             f = {"pe": have.pe, "pe_out": want, "x_bits": have.bits, "x_signed": int(have.signed)}
             unit = net.add(Draft("DWC", f | {"elements": have.words * have.pe}), die, owner, engine, "inner")

@@ -9,7 +9,7 @@ elsewhere and take the tensor a lane at a time, so less is certain there. All of
 from __future__ import annotations
 
 from functools import lru_cache
-from math import gcd
+from math import gcd, lcm
 
 from compiler.ir.graph import Graph, Node
 from compiler.isa.stream.ports import Port
@@ -55,7 +55,7 @@ def handed_on(graph: Graph, node: Node, word: Port, family: str, devices: int) -
 
 
 def converted(word: Port, lanes: int, family: str) -> Resources:
-    """What a stream of `word` takes beyond its own FIFO where its reader wants `lanes` elements a word."""
+    """What a stream of `word` takes beyond its own FIFO at the least where its reader wants `lanes` elements a word."""
     total, have = Resources(), word.pe
     for want in steps(word.pe, lanes):
         f = {"pe": have, "pe_out": want, "x_bits": word.bits, "x_signed": int(word.signed)}
@@ -65,13 +65,18 @@ def converted(word: Port, lanes: int, family: str) -> Resources:
     return total
 
 
-def steps(have: int, want: int) -> list[int]:
-    """Words by which a stream of `have` elements a word comes to `want`: by way of what divides both."""
+def steps(have: int, want: int, elements: int = 0, cycles: int = 0) -> list[int]:
+    """Words by which a stream of `have` elements a word comes to `want`.
+
+    Where neither divides the other, by way of what divides both; if that would take the frame's `elements` more than
+    `cycles`, by way of a multiple of both, which is as quick as the quicker end but wider."""
     if have == want:
         return []
     if have % want == 0 or want % have == 0:
         return [want]
-    return [gcd(have, want), want]
+    narrow, wide = gcd(have, want), lcm(have, want)
+    quick = elements // narrow <= cycles or elements % wide != 0
+    return [narrow if quick else wide, want]
 
 
 def _times(count: int, amount: Resources) -> Resources:
