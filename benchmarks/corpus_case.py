@@ -25,8 +25,8 @@ from device_db.errors import FvcError
 def compile_case(model: Path, case: dict[str, Any], output: Path, frames: int) -> CompileResult:
     """The main job as `fvc partition` does it; the variant's number format only matters to a float model.
 
-    case: `options` are those of PartitionOptions; a `batch` other than 1 is in the file already; `host_segment_ns`: what
-    each host segment takes."""
+    case: `options` are those of PartitionOptions; a `batch` other than 1 is in the file already; `host_segment_ns` is
+    what each host segment takes."""
     source = BY_NAME[case["model"]]
     shaped = source.shape and case["form"] == "float" and case.get("batch", 1) == 1
     importing = ImportOptions(
