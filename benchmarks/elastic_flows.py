@@ -19,8 +19,10 @@ from compiler.floorplan.joint import start
 from compiler.floorplan.solve import solve
 from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricDie
-from compiler.ops.stream.assemble import Seat, assemble, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.measure import crossing_wires, die_use, latency_ps, link_ps
+from compiler.ops.stream.netlists import Seat
+from compiler.ops.stream.programs import programs_of
 from compiler.partition import partition
 from compiler.partition.options import PartitionOptions
 from cost_models.clock import reachable_khz

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from compiler.floorplan.problem import Boundary, Connection, Edge, FixedCase, JointCase
 from compiler.ir.graph import Graph, Node
-from compiler.ops.stream.assemble import fabric_dies, stream_inputs
 from compiler.ops.stream.lower import Option, ladder
+from compiler.ops.stream.parts import stream_inputs
+from compiler.ops.stream.programs import fabric_dies
 from compiler.partition.constraints.rows import stream_wires
 from device_db.model import Cluster, DieRef
 from device_db.topology import link_specs, transport

@@ -19,7 +19,8 @@ from compiler.isa.program import Instruction
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import FINN_STYLES, finn_node, type_name
 from compiler.isa.stream.table import DRAM, MEMORIES, URAM, VARIANTS
-from compiler.ops.stream.assemble import Assembly, Net, Seat, assemble, own_name
+from compiler.ops.stream.assemble import assemble
+from compiler.ops.stream.netlists import Assembly, Net, Seat, own_name
 from compiler.ops.stream.parts import Fold, divisors, element, view
 from compiler.ops.stream.planned import copy_of, depths_of, seats_of
 from compiler.partition.finn.names import Peer, numbered, peers

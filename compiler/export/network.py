@@ -17,7 +17,8 @@ from compiler.export.finn import banks_read, memory_port, partitions
 from compiler.ir.graph import Graph
 from compiler.isa.program import Channel, DeviceProgram
 from compiler.isa.table import HOST_RANK
-from compiler.ops.stream.assemble import HOST, Link, Seat, assemble, own_name
+from compiler.ops.stream.assemble import assemble
+from compiler.ops.stream.netlists import HOST, Link, Seat, own_name
 from compiler.ops.stream.planned import copy_of, expanded, seats_of
 from compiler.plan.io import canonical_json
 from compiler.plan.model import Plan

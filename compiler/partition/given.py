@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from compiler.ir.graph import Graph
-from compiler.ops.stream.assemble import fabric_dies
 from compiler.ops.stream.lower import excess, ladder, price
+from compiler.ops.stream.programs import fabric_dies
 from compiler.partition.measured import first_fold
 from compiler.partition.options import PartitionOptions
 from compiler.plan.model import Plan

@@ -13,7 +13,7 @@ from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.stream.table import BOX, BRIDGES
 from compiler.isa.table import Queue
 from compiler.ops.region import Region
-from compiler.ops.stream.assemble import Net
+from compiler.ops.stream.netlists import Net
 from compiler.ops.stream.planned import depths_of, seats_of
 from compiler.ops.stream.project import projected
 from compiler.ops.stream.regions import fabrics, joined

@@ -14,9 +14,11 @@ from compiler.ir.graph import Graph, Node
 from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.stream.program import Fabric
 from compiler.isa.table import Queue
-from compiler.ops.stream.assemble import Net, Seat, assemble, own_name, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.lower import lower
+from compiler.ops.stream.netlists import Net, Seat, own_name
 from compiler.ops.stream.planned import depths_of, engines_of, expanded, seats_of
+from compiler.ops.stream.programs import programs_of
 from compiler.ops.stream.sliced import layer_of
 from compiler.plan.model import Plan
 from compiler.schedule.program import aliases_of

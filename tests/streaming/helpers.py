@@ -10,8 +10,10 @@ from functools import cache
 from compiler.ir.graph import Graph
 from compiler.isa.container import read_device, write_device
 from compiler.isa.program import DeviceProgram
-from compiler.ops.stream.assemble import Seat, assemble, own_name, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.lower import legal_folds
+from compiler.ops.stream.netlists import Seat, own_name
+from compiler.ops.stream.programs import programs_of
 from compiler.partition import partition
 from compiler.partition.options import PartitionOptions
 from compiler.plan.model import Plan

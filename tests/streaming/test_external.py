@@ -22,8 +22,10 @@ from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
 from compiler.isa.program import DeviceProgram, Instruction
 from compiler.isa.stream.table import DRAM
-from compiler.ops.stream.assemble import Seat, assemble, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.lower import legal_folds
+from compiler.ops.stream.netlists import Seat
+from compiler.ops.stream.programs import programs_of
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.finn.read import anchors_from, folds_from

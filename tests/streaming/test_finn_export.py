@@ -22,8 +22,8 @@ from compiler.ir.graph import Graph
 from compiler.isa.check import check_programs
 from compiler.isa.stream.resources import finn_node
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Seat
 from compiler.ops.stream.lower import legal_folds, lower
+from compiler.ops.stream.netlists import Seat
 from compiler.ops.stream.parts import Fold
 from compiler.partition import partition
 from compiler.partition.finn.names import peers

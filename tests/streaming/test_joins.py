@@ -10,11 +10,13 @@ import pytest
 from compiler.ir.graph import DType, Graph, Quant, Tensor
 from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.resources import fifo_resources, unit_resources
-from compiler.ops.stream.assemble import Seat, assemble, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.joins import LEAST_DEPTH, converted, steps
 from compiler.ops.stream.lower import Option, priced
 from compiler.ops.stream.measure import busy_ps, die_use
+from compiler.ops.stream.netlists import Seat
 from compiler.ops.stream.parts import Fold, stream_inputs
+from compiler.ops.stream.programs import programs_of
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.joined import raised
 from compiler.partition.stream.place import Problem, make_problem

@@ -11,137 +11,26 @@ Several copies of the net follow one another, each with streams and channels of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import gcd
 from typing import Any
 
 from compiler.ir.graph import Conv, Graph, HostSegment, Node
-from compiler.isa.program import Channel, DeviceProgram, HostMessage, Instruction, LinkSpec
 from compiler.isa.stream.banks import reads_dram
-from compiler.isa.stream.ports import Port, container_bytes, frame_memory, ports
-from compiler.isa.stream.program import Fabric, FabricBank, FabricDie, UnitRow
+from compiler.isa.stream.ports import container_bytes, frame_memory, ports
+from compiler.isa.stream.program import UnitRow
 from compiler.isa.stream.rates import unit_cycles
-from compiler.isa.stream.table import DRAM, LUTRAM
-from compiler.isa.table import HOST_RANK, Queue
+from compiler.isa.stream.table import DRAM
+from compiler.isa.table import HOST_RANK
 from compiler.ops.boxes import whole_box
 from compiler.ops.stream.joins import steps
-from compiler.ops.stream.lower import INNER_DEPTH, excess, lower
+from compiler.ops.stream.lower import excess, lower
 from compiler.ops.stream.memory import Stored, banks_of, store
-from compiler.ops.stream.parts import Constant, Draft, Fold, element, stream_inputs, view
+from compiler.ops.stream.netlists import HOST, Assembly, Bridging, Link, Net, Seat, engine_id, own_name
+from compiler.ops.stream.parts import Draft, element, stream_inputs, view
 from compiler.ops.stream.sliced import Join, Part, layer_of, task_of
-from cost_models.network import payload_rate
-from cost_models.primitives import ceil_div
-from device_db.model import Cluster, DieRef, Resources
-from device_db.topology import die_path, link_specs, route, transport
-
-HOST = -1  # as a device
-CHANNEL_FRAMES = 2  # messages (one a frame) that a channel holds
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """Where a layer stands and how it is folded."""
-
-    ref: DieRef
-    fold: Fold
-
-
-def own_name(layer: str, copy: int) -> str:
-    """What a layer of a copy of the net is called among its seats, owners and FIFOs; the first copy's have the layer's
-    name. The separator stands in no name that a file of a model shows."""
-    return f"{layer}\x1f{copy}" if copy else layer
-
-
-@dataclass(frozen=True, slots=True)
-class Bridging:
-    """How the boundary of a region is built: bridges on one die; their stages and frame slots.
-
-    frames: by (tensor, whether it leaves)."""
-
-    die: int
-    stage: int
-    lag: int
-    frames: Mapping[tuple[str, bool], int]
-
-
-@dataclass(slots=True)
-class Wire:
-    """A stream of a fabric: (unit, port) to (unit, port), and the layer whose FIFO it is."""
-
-    source: tuple[int, int]
-    target: tuple[int, int]
-    owner: str
-    port: Port
-    hops: int = 0
-    joins: bool = False  # its reader waits for another stream too
-    tensor: str = ""  # what it carries, where it comes from another engine
-
-
-@dataclass(slots=True)
-class Net:
-    """One device's netlist in the making."""
-
-    device: int
-    rank: int
-    drafts: list[Draft] = field(default_factory=list)
-    dies: list[int] = field(default_factory=list)  # a die a unit
-    owners: list[str] = field(default_factory=list)  # a layer (`own_name`) a unit
-    rows: list[UnitRow] = field(default_factory=list)
-    wires: list[Wire] = field(default_factory=list)
-    banks: list[FabricBank] = field(default_factory=list)  # where weights stand in DRAM: all of the device's
-    waiting: list[tuple[tuple[int, int], tuple[int, int], str]] = field(default_factory=list)
-
-    def add(self, draft: Draft, die: int, owner: str, engine: str, role: str) -> int:
-        """Its number. The layer that it belongs to is told without its copy, which host messages tell."""
-        self.drafts.append(draft)
-        self.dies.append(die)
-        self.owners.append(owner)
-        self.rows.append(UnitRow(engine, owner.partition("\x1f")[0], role, "", "", ()))
-        return len(self.drafts) - 1
-
-    def port(self, unit: int, port: int) -> Port:
-        return ports(self.drafts[unit].instruction()).outputs[port]
-
-    def wire(self, source: tuple[int, int], target: tuple[int, int], owner: str) -> None:
-        hops = abs(self.dies[source[0]] - self.dies[target[0]])
-        self.wires.append(Wire(source, target, owner, self.port(*source), hops))
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A tensor from one device (or the host) to another, one message a frame."""
-
-    id: int
-    tensor: str
-    source: int  # device or HOST
-    target: int
-    source_owner: str  # layer that sends, "" the host
-    target_owner: str
-    bytes: int
-    bits: int
-    route: tuple[str, ...]  # network and PCIe links
-    copy: int = 0  # of the net
-
-
-@dataclass(slots=True)
-class Assembly:
-    """All netlists of a plan, and the channels between them."""
-
-    nets: list[Net]
-    links: list[Link]
-    excess: dict[str, Resources] = field(default_factory=dict)  # layer -> what it takes beyond its units' estimate
-    dies: dict[str, DieRef] = field(default_factory=dict)  # of each layer
-    copies: int = 1
-
-    def wires_of(self, owner: str) -> list[Wire]:
-        """The streams whose FIFOs belong to a layer, in order."""
-        return [w for n in self.nets for w in n.wires if w.owner == owner]
-
-
-def engine_id(cluster: Cluster, graph: Graph, layer: str, ref: DieRef, copy: int = 0) -> str:
-    """ "u280-0/SLR1/7": device, die, and the layer's number in the graph; copies count on."""
-    number = next(k for k, n in enumerate(graph.nodes) if n.name == layer)
-    return f"{cluster.die_name(ref)}/{number + copy * len(graph.nodes)}"
+from device_db.model import Cluster, DieRef
+from device_db.topology import route
 
 
 class _Assembler:
@@ -405,131 +294,3 @@ def assemble(
         family = cluster.devices[seat.ref.device].board.family
         out.excess[name], out.dies[name] = excess(graph, n, seat.fold, family, measured), seat.ref
     return out
-
-
-def full_route(cluster: Cluster, link: Link, seats: Mapping[str, Seat]) -> tuple[str, ...]:
-    """A link's way from the sender's die to the receiver's, SLLs included."""
-    a = seats[link.source_owner].ref if link.source_owner else None
-    b = seats[link.target_owner].ref if link.target_owner else None
-    return route(cluster, a, b)
-
-
-def fabric_dies(cluster: Cluster, device: int) -> list[FabricDie]:
-    """The dies of a device as streaming engines may use them: the network stack is paid where there are links."""
-    dev = cluster.devices[device]
-    linked = any(device in (x.a, x.b) for x in cluster.links)
-    out = []
-    for k, die in enumerate(dev.board.dies):
-        have = die.usable
-        if linked and k == dev.board.network_die:
-            have = have - dev.board.network_cost
-        wires = dev.board.sll_wires[k] if k < len(dev.board.sll_wires) else 0
-        out.append(
-            FabricDie(die.name, die.clock_khz, max(0, have.lut), max(0, have.ff), max(0, have.bram18),
-                      max(0, have.uram), max(0, have.dsp), wires, dev.board.family)
-        )  # fmt: skip
-    return out
-
-
-def programs_of(
-    graph: Graph,
-    cluster: Cluster,
-    assembly: Assembly,
-    interval_ps: int,
-    depths: Mapping[str, list[int]],
-    memories: Mapping[str, list[int]],
-) -> list[DeviceProgram]:
-    """Device programs without constants: enough for timing and for every check but that of the memories.
-
-    interval_ps: of a frame, for the messages that a channel holds. depths, memories: of each layer's FIFOs in the
-    order of `Assembly.wires_of`; absent: INNER_DEPTH in LUTRAM.
-    """
-    specs = link_specs(cluster)
-    # One message a frame; credits for all that is under way on the longest way, there and back.
-    slowest_ps = max((1000 * sum(specs[name][1] for name in x.route) for x in assembly.links), default=0)
-    capacity = CHANNEL_FRAMES + ceil_div(2 * slowest_ps, max(1, interval_ps))
-    out = []
-    for net in assembly.nets:
-        units = [d.instruction(die) for d, die in zip(net.drafts, net.dies, strict=True)]
-        for k, ins in enumerate(units):
-            ins.debug = k
-        seen: dict[str, int] = {}
-        streams = []
-        for w in net.wires:
-            number = seen.setdefault(w.owner, 0)
-            seen[w.owner] += 1
-            mine = depths.get(w.owner, [])
-            depth = mine[number] if number < len(mine) else INNER_DEPTH
-            kind = memories.get(w.owner, [])
-            f = {"source": w.source[0], "source_port": w.source[1], "target": w.target[0], "target_port": w.target[1]}
-            f |= {"pe": w.port.pe, "bits": w.port.bits, "signed": int(w.port.signed), "words": w.port.words}
-            f |= {"depth": depth, "hops": w.hops, "memory": kind[number] if number < len(kind) else LUTRAM}
-            streams.append(Instruction("CON", Queue.CTL, f))
-        end = Instruction("RUN", Queue.CTL, {"units": len(units), "preloads": 0, "streams": len(streams)})
-        dies = [_less(d, assembly, DieRef(net.device, k)) for k, d in enumerate(fabric_dies(cluster, net.device))]
-        fabric = Fabric(net.rank, dies, [*units, *streams, end], b"", {}, net.rows, banks=net.banks)
-        own = [x for x in assembly.links if net.device in (x.source, x.target)]
-        ranks = {n.device: n.rank for n in assembly.nets} | {HOST: HOST_RANK}
-        channels = [_channel(x, ranks, capacity) for x in own]
-        names = sorted({name for x in own for name in x.route})
-        host = [_host_message(graph, x) for x in own if HOST in (x.source, x.target)]
-        out.append(
-            DeviceProgram(
-                cluster.devices[net.device].name, [], channels, [_link_spec(n, *specs[n]) for n in names], host,
-                replicas=assembly.copies, fabric=fabric,
-            )
-        )  # fmt: skip
-    return out
-
-
-def _less(die: FabricDie, assembly: Assembly, ref: DieRef) -> FabricDie:
-    """A die's budget for what is estimated: what measured layers take beyond their estimates is off it already."""
-    budget = Resources(die.lut, die.ff, die.bram18, die.uram, die.dsp)
-    for layer, more in assembly.excess.items():
-        if assembly.dies[layer] == ref:
-            budget = budget - more
-    b = budget
-    return replace(
-        die, lut=max(0, b.lut), ff=max(0, b.ff), bram18=max(0, b.bram18), uram=max(0, b.uram), dsp=max(0, b.dsp)
-    )
-
-
-def _link_spec(name: str, bits_per_second: int, latency_ns: int) -> LinkSpec:
-    """A link as streams see it: of a network link what its packets leave for the payload."""
-    rate = payload_rate(bits_per_second) if transport(name) == "Ethernet" else bits_per_second
-    return LinkSpec(name, rate, latency_ns)
-
-
-def _channel(x: Link, ranks: Mapping[int, int], capacity: int) -> Channel:
-    kinds = [transport(name) for name in x.route]
-    kind = next((k for k in ("PCIe", "Ethernet") if k in kinds), "SLL")
-    return Channel(x.id, ranks[x.source], ranks[x.target], capacity, x.bytes, kind, x.route)
-
-
-def _host_message(graph: Graph, x: Link) -> HostMessage:
-    """One message a frame, in the order of the stream: n, h, w, c."""
-    t = graph.tensors[x.tensor]
-    n, c, h, w = view(graph, x.tensor)
-    size = t.dtype.size_bytes
-    strides = (w * size if h > 1 else 0, size if w > 1 else 0, h * w * size if c > 1 else 0)
-    offsets = tuple(k * c * h * w * size for k in range(n))
-    return HostMessage(
-        x.id,
-        x.id,
-        x.tensor,
-        t.dtype.value,
-        t.shape,
-        offsets,
-        (h, w, c),
-        strides,
-        size,
-        x.source == HOST,
-        0,
-        x.copy,
-    )
-
-
-__all__ = [
-    "HOST", "Assembly", "Bridging", "Constant", "Link", "Net", "Seat", "Wire", "assemble", "die_path", "engine_id",
-    "fabric_dies", "full_route", "own_name", "programs_of", "stream_inputs",
-]  # fmt: skip

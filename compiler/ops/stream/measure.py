@@ -14,8 +14,9 @@ from compiler.isa.stream.network import Work, boundless, build, cycle_ps
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, stream_wires, unit_resources
 from compiler.ops.boxes import whole_box
-from compiler.ops.stream.assemble import Assembly, Seat, engine_id, full_route, own_name
+from compiler.ops.stream.netlists import Assembly, Seat, engine_id, own_name
 from compiler.ops.stream.parts import view
+from compiler.ops.stream.programs import full_route
 from compiler.ops.stream.sliced import Box, Join, Part
 from compiler.plan.model import ChannelPlan
 from cost_models.primitives import PS_PER_SECOND, ceil_div

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from compiler.ir.graph import Graph
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Seat, own_name
+from compiler.ops.stream.netlists import Seat, own_name
 from compiler.ops.stream.parts import Fold
 from compiler.ops.stream.sliced import WHOLE, Cut, Cuts, as_cuts, expand, legal
 from compiler.plan.model import EnginePlan, Plan, SlicePlan

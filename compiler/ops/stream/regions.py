@@ -14,8 +14,10 @@ from compiler.ir.graph import Graph, HostSegment, Node, Step
 from compiler.isa.program import DeviceProgram
 from compiler.ops.boxes import whole_box
 from compiler.ops.region import Region
-from compiler.ops.stream.assemble import Assembly, Bridging, Net, Seat, Wire, assemble, programs_of, stream_inputs
-from compiler.ops.stream.parts import view
+from compiler.ops.stream.assemble import assemble
+from compiler.ops.stream.netlists import Assembly, Bridging, Net, Seat, Wire
+from compiler.ops.stream.parts import stream_inputs, view
+from compiler.ops.stream.programs import programs_of
 from compiler.plan.model import Box, BridgePlan, Plan, RegionPlan
 from device_db.model import Cluster, DieRef
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Graph
 from compiler.isa.stream.network import cycle_ps
-from compiler.ops.stream.assemble import fabric_dies
+from compiler.ops.stream.programs import fabric_dies
 from compiler.partition.auto.sides import Candidate, Run, Sides, runs
 from compiler.partition.costs import CostBook
 from compiler.partition.defaults import RealOps

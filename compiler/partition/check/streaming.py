@@ -14,10 +14,12 @@ from compiler.isa.check.findings import Findings
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
 from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Assembly, assemble, engine_id, own_name, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.lower import legal, price
 from compiler.ops.stream.measure import channels
+from compiler.ops.stream.netlists import Assembly, engine_id, own_name
 from compiler.ops.stream.planned import depths_of, engines_of, expanded, fold_of, seats_of, slices_of
+from compiler.ops.stream.programs import programs_of
 from compiler.ops.stream.sliced import Join, layer_of, role_of, task_of
 from compiler.partition.check.fabric import TYPES, budget, busiest_link_ps, play, sums
 from compiler.partition.check.hardware import check_cluster

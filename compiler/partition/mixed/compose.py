@@ -13,9 +13,10 @@ from typing import Any
 from compiler.ir.graph import Graph
 from compiler.isa.stream.table import MEMORIES, VARIANTS
 from compiler.ops.region import is_region
-from compiler.ops.stream.assemble import Seat, engine_id, fabric_dies
 from compiler.ops.stream.lower import price
 from compiler.ops.stream.measure import busy_ps, channels, crossing_wires, engine_use
+from compiler.ops.stream.netlists import Seat, engine_id
+from compiler.ops.stream.programs import fabric_dies
 from compiler.ops.stream.regions import as_step, bridges, fabrics, joined, tiled_view
 from compiler.ops.stream.regions import whole as whole_of
 from compiler.partition.costs import CostBook

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from compiler.ir.graph import Graph, Node
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import build
-from compiler.ops.stream.assemble import Assembly, Seat, fabric_dies, stream_inputs
 from compiler.ops.stream.lower import Option, priced, undominated
 from compiler.ops.stream.measure import busy_ps
+from compiler.ops.stream.netlists import Assembly, Seat
+from compiler.ops.stream.parts import stream_inputs
+from compiler.ops.stream.programs import fabric_dies
 from compiler.ops.stream.regions import bridges, fabrics, groups, joined, region_view
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.depths import Depths, derive

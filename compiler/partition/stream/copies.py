@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from compiler.floorplan.prices import decide
 from compiler.ir.graph import Graph, Node
-from compiler.ops.stream.assemble import Seat, own_name
+from compiler.ops.stream.netlists import Seat, own_name
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.joint import Bound, bound, choose
 from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, amounts, make_problem

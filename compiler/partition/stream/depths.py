@@ -16,8 +16,9 @@ from compiler.isa.stream.flow import Stuck
 from compiler.isa.stream.network import CROSSING_CYCLES, Timed, Work, build, held
 from compiler.isa.stream.steady import FREE_DEPTH, steady_near
 from compiler.isa.stream.table import BRAM, LUTRAM, URAM
-from compiler.ops.stream.assemble import Assembly, Wire, programs_of
 from compiler.ops.stream.joins import LEAST_DEPTH
+from compiler.ops.stream.netlists import Assembly, Wire
+from compiler.ops.stream.programs import programs_of
 from device_db.model import Cluster
 
 DEEPEST_TRY = 4096

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from compiler.floorplan.budget import Clock, Settings
 from compiler.floorplan.joint import Search, start
 from compiler.floorplan.problem import Boundary, JointCase
-from compiler.ops.stream.assemble import Seat
+from compiler.ops.stream.netlists import Seat
 from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, amounts, place
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.isa.program import DeviceProgram
-from compiler.ops.stream.assemble import Seat
 from compiler.ops.stream.measure import crossing_wires, die_use
+from compiler.ops.stream.netlists import Seat
 from compiler.partition.stream.place import TYPES, Problem, amounts
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster

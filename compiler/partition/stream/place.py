@@ -16,9 +16,11 @@ from compiler.isa.stream.banks import frame_bytes, word_ps
 from compiler.isa.stream.network import cycle_ps
 from compiler.isa.stream.program import FabricBank, FabricDie
 from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Seat, fabric_dies, own_name, stream_inputs
 from compiler.ops.stream.lower import Option, excess, legal_folds, lower, price, priced, signature, undominated
 from compiler.ops.stream.memory import banks_of
+from compiler.ops.stream.netlists import Seat, own_name
+from compiler.ops.stream.parts import stream_inputs
+from compiler.ops.stream.programs import fabric_dies
 from compiler.ops.stream.sliced import Part, layer_of
 from compiler.partition.constraints.rows import resources as resource_rows
 from compiler.partition.options import PartitionOptions

@@ -12,8 +12,10 @@ from itertools import islice
 
 from compiler.ir.graph import Graph
 from compiler.isa.stream.network import Work, cycle_ps
-from compiler.ops.stream.assemble import Seat, assemble, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.measure import pace_ps
+from compiler.ops.stream.netlists import Seat
+from compiler.ops.stream.programs import programs_of
 from compiler.ops.stream.sliced import Cuts, expand
 from compiler.partition.infeasible import check_limits, no_layer
 from compiler.partition.options import PartitionOptions, host_time_ns

@@ -15,9 +15,11 @@ from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
 from compiler.isa.stream.table import DRAM
-from compiler.ops.stream.assemble import Assembly, Seat, assemble, programs_of
+from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.lower import Option
 from compiler.ops.stream.measure import die_use, pace_ps
+from compiler.ops.stream.netlists import Assembly, Seat
+from compiler.ops.stream.programs import programs_of
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.over import SLL_WIRES, over_budget
 from compiler.partition.stream.place import TYPES, Problem, amounts

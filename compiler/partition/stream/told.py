@@ -8,10 +8,11 @@ from compiler.ir.graph import Graph, HostSegment
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work, cycle_ps
 from compiler.isa.stream.table import MEMORIES, VARIANTS
-from compiler.ops.stream.assemble import Assembly, Seat, engine_id, fabric_dies, own_name
 from compiler.ops.stream.joins import LEAST_DEPTH
 from compiler.ops.stream.lower import price
 from compiler.ops.stream.measure import channels, engine_use
+from compiler.ops.stream.netlists import Assembly, Seat, engine_id, own_name
+from compiler.ops.stream.programs import fabric_dies
 from compiler.ops.stream.sliced import WHOLE, Cuts, layer_of, role_of, task_of
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.stream.copies import MOST_COPIES
