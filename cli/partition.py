@@ -118,7 +118,10 @@ def partition(
     ] = None,
     memory: Annotated[Memory, typer.Option("--memory", help="Where weights live.")] = Memory.auto,
     xfer: Annotated[
-        Xfer, typer.Option("--xfer", help="Slices with equal weights load a share each and pass it on (latency).")
+        Xfer,
+        typer.Option(
+            "--xfer", help="Slices with equal weights, or equal inputs, load a share each and pass it on (latency)."
+        ),
     ] = Xfer.auto,
     uniform: Annotated[
         bool, typer.Option("--uniform", help="One engine for the whole cluster: one bitstream, one Tm x Tn.")

@@ -110,12 +110,13 @@ def _message_size(f: dict[str, int]) -> int:
 
 
 def _near_end(memory: Memory, f: dict[str, int], *, write: bool) -> list[Window]:
-    """What a message is read from or written to: a WORK box, one window a frame slot, or a run of WGT."""
-    if not f["wgt"]:
+    """What a message is read from or written to: a WORK box, one window a frame slot, or a run of WGT or ACT."""
+    if not (f["wgt"] or f["act"]):
         return dram_windows(memory[Space.WORK], f, write=write)
-    if (f["n2"], f["n1"], f["elem"], f["depth"]) != (1, 1, 1, 1):
-        raise Fault(ILLEGAL, "names a part of WGT that is no run of bytes")
-    return [memory[Space.WGT].box(f["wgt_addr"], (1, 1, f["n0"]), (0, 0, 1), write=write)]
+    space = Space.WGT if f["wgt"] else Space.ACT
+    if (f["n2"], f["n1"], f["elem"], f["depth"]) != (1, 1, 1, 1) or (f["wgt"] and f["act"]):
+        raise Fault(ILLEGAL, f"names a part of {space.name} that is no run of bytes")
+    return [memory[space].box(f["part_addr"], (1, 1, f["n0"]), (0, 0, 1), write=write)]
 
 
 def build_tx(memory: Memory, ins: Instruction) -> Callable[[int], bytes]:

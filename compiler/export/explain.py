@@ -61,7 +61,7 @@ def explain_layer(plan: Plan, name: str) -> dict[str, str]:
         if engine is not None and engine.style == "streaming":
             tile = f"{fold_text(engine)}, {engine.parameters['variant']}"
         busy = f"{s.cycles:,} cycles ({share:.1f} % of its engine)"
-        facts[s.task] = f"{s.role} on {s.engine}, stage {s.stage}, {busy}, weights {s.memory}, {tile}"
+        facts[s.task] = f"{s.role} on {s.engine}, stage {s.stage}, {busy}, {_loads(s.memory)}, {tile}"
     anchored = [a for a in plan.options.get("anchors", ()) if a[0] == name]
     if anchored:
         facts["fixed by"] = f"--anchor {anchored[0][0]}={anchored[0][1]}"
@@ -71,3 +71,8 @@ def explain_layer(plan: Plan, name: str) -> dict[str, str]:
             f"from {c.source} by {', '.join(c.route)}: {c.bits_per_frame // 8:,} bytes a frame"
         )
     return facts
+
+
+def _loads(memory: str) -> str:
+    """A slice's style in words: where its weights are, and what of its input it loads itself."""
+    return f"weights stream, {memory}" if memory.startswith("inputs ") else f"weights {memory}"

@@ -133,9 +133,10 @@ def _core(core: CoreProgram, slowest: dict[int, int]) -> list[Task]:
             if row is None or ins.flags & Flag.ONCE:
                 continue
             task = reader.get(row.tensor) if queue == Queue.RX else tasks.get(row.task)
-            if ins.fields.get("wgt", 0):  # a share of weights is named after the task that loads it, maybe elsewhere
-                layer = row.task.rpartition("#")[0]
-                task = next((t for t in tasks.values() if t.layer == layer and t.memory.startswith("share ")), None)
+            # A share is named after the task that loads it, which may be elsewhere.
+            if ins.fields.get("wgt", 0) or ins.fields.get("act", 0):
+                layer, shares = row.task.rpartition("#")[0], ("share ", "inputs ")
+                task = next((t for t in tasks.values() if t.layer == layer and t.memory.startswith(shares)), None)
             if task is None:
                 continue
             if queue == Queue.LD and row.tensor:

@@ -92,6 +92,8 @@ def _gained(a: Task, b: Task, engines: int) -> str:
             return f"{told}, which loads the weights {_times(a):.1f} times, a slice {_times(b):.1f} times"
         if b.memory.startswith("share "):
             return f"{told}: the rest of its weights comes over links"
+        if b.memory.startswith("inputs "):
+            return f"{told}: the rest of its input comes over links"
         return told
     if a.busy_ps["compute"] > engines * b.busy_ps["compute"]:
         return "its slices suit their array better than the whole layer suits one board's"

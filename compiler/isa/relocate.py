@@ -50,6 +50,8 @@ def _space_of(op: str, reloc: str, fields: dict[str, Ints]) -> Ints | int:
         return fields["dram_space"] if op == "LD" else (Space.CONST if op == "CRC" else Space.WORK)
     if reloc == "scratch":
         return fields["scratch_space"]
+    if reloc == "part":
+        return np.where(fields["act"] == 1, int(Space.ACT), int(Space.WGT))
     return int(_FIXED[reloc])
 
 

@@ -56,7 +56,7 @@ class Field:
 
 
 # What a relocation adds to a field: a base that depends on where the program is placed.
-RELOCATIONS = ("dram", "act", "wgt", "acc", "tab", "scratch", "rank", "channel")
+RELOCATIONS = ("dram", "act", "wgt", "acc", "tab", "scratch", "part", "rank", "channel")
 
 HEAD: tuple[Field, ...] = (
     Field("opcode", 8, doc="which instruction"),
@@ -154,14 +154,15 @@ OPS: tuple[Op, ...] = (
             Field("elem", 4),
             Field("rank", 16, reloc="rank", doc="destination core; 0xFFFF is the host"),
             Field("channel", 16, reloc="channel", doc="index into the channel table"),
-            Field("wgt", 1, doc="0: a box of WORK; 1: n0 bytes of WGT from wgt_addr on"),
+            Field("wgt", 1, doc="0: a box of WORK; 1: n0 bytes of WGT from part_addr on"),
+            Field("act", 1, doc="1: n0 bytes of ACT from part_addr on"),
             *_DRAM,
             *_BOX,
             Field("tag", 32, doc="must equal the tag of the RX that takes it"),
             Field("bytes", 32, doc="n2*n1*n0*elem; the message is the box packed row-major"),
-            Field("wgt_addr", 32, reloc="wgt", doc="with wgt: where in WGT"),
+            Field("part_addr", 32, reloc="part", doc="with wgt: where in WGT; with act: in ACT"),
         ),
-        "DRAM box (WORK), or a part of a weight block (WGT), as one message into a channel",
+        "DRAM box (WORK), or a part of a weight (WGT) or input block (ACT), as one message into a channel",
     ),
     Op(
         0x04,
@@ -171,14 +172,15 @@ OPS: tuple[Op, ...] = (
             Field("elem", 4),
             Field("rank", 16, reloc="rank", doc="source core; 0xFFFF is the host"),
             Field("channel", 16, reloc="channel"),
-            Field("wgt", 1, doc="0: a box of WORK; 1: n0 bytes of WGT from wgt_addr on"),
+            Field("wgt", 1, doc="0: a box of WORK; 1: n0 bytes of WGT from part_addr on"),
+            Field("act", 1, doc="1: n0 bytes of ACT from part_addr on"),
             *_DRAM,
             *_BOX,
             Field("tag", 32),
             Field("bytes", 32),
-            Field("wgt_addr", 32, reloc="wgt", doc="with wgt: where in WGT"),
+            Field("part_addr", 32, reloc="part", doc="with wgt: where in WGT; with act: in ACT"),
         ),
-        "one message of a channel into a DRAM box (WORK), or into a weight block (WGT)",
+        "one message of a channel into a DRAM box (WORK), or into a weight (WGT) or input block (ACT)",
     ),
     Op(
         0x10,

@@ -23,7 +23,7 @@ from compiler.ops.registry import (
     task_timeline,
     wgt_slot_bytes,
 )
-from compiler.ops.shares import share_bounds, share_name, share_of
+from compiler.ops.shares import input_share_name, input_share_of, share_bounds, share_name, share_of
 
 __all__ = [
     "Constants",
@@ -39,6 +39,8 @@ __all__ = [
     "View",
     "dense_view",
     "input_boxes",
+    "input_share_name",
+    "input_share_of",
     "likely_stored",
     "lower",
     "partial_name",

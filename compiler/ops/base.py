@@ -66,13 +66,16 @@ class Proto:
 
 @dataclass(slots=True)
 class Step:
-    """One load group with its computation; with stores it ends a packet. wgt, tab: ordinal of the ring block used."""
+    """One load group with its computation; with stores it ends a packet. wgt, tab: ordinal of the ring block used;
+    act, act_base: where the task shares its input, the ordinal of the input block used, and its place in ACT."""
 
     loads: list[Proto] = field(default_factory=list)
     cx: list[Proto] = field(default_factory=list)
     stores: list[Proto] = field(default_factory=list)
     wgt: int = -1
     tab: int = -1
+    act: int = -1
+    act_base: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from compiler.ops.conv_geometry import (
     act_bytes_of,
     gaps,
     geometry,
+    input_grain,
+    input_units,
     last_dims,
     mac_mode,
     operator_axes,
@@ -37,7 +39,7 @@ from compiler.ops.conv_geometry import (
 from compiler.ops.conv_tile import choose
 from compiler.ops.conv_time import timeline
 from compiler.ops.dma import load, load_const, padded_load, store
-from compiler.ops.shares import share_bounds, share_of
+from compiler.ops.shares import input_share_of, share_bounds, share_of
 from compiler.plan.model import Box
 from compiler.requant import pack_vreq, packed_bytes
 from cost_models.primitives import OTHER_CYCLES, vector_cycles
@@ -79,8 +81,11 @@ def geometry_of(
     y = y or dense_view(graph, node.y)
     elem = SUM_BYTES if role == "partial" or leaves_sums(graph, node) else 1
     ys = y.strides if y.elem == elem else tuple(s * elem // y.elem for s in y.strides)
-    resident, share = memory == "resident", share_of(memory)
-    return geometry(node, box, k0, k1, elem, x.strides, ys, resident, share)  # type: ignore[arg-type]
+    resident, share, inputs = memory == "resident", share_of(memory), input_share_of(memory)
+    needed = View(node.x, Space.WORK, 0, input_box(node, box, k0, k1), 1).strides if inputs[1] > 1 else None
+    return geometry(
+        node, box, k0, k1, elem, x.strides, ys, resident, share, inputs, needed,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def choose_tile(g: Geometry, engine: EngineSpec, wgt_ring_bytes: int) -> Tile | None:
@@ -159,6 +164,8 @@ class _Lowering:
             if v.first:
                 self.packet += 1
             step.wgt, step.tab = self.wgt, self.tab
+            if self.g.input_share[1] > 1:
+                step.act, step.act_base = self.act_block, self.act_addr()
             step.cx.append(self.mac(v))
             if v.final:
                 self.finish(v, step)
@@ -218,22 +225,23 @@ class _Lowering:
     def load_input(self, v: Visit) -> list[Proto]:
         g = self.g
         channel = v.k + v.m.group * g.group_k
+        lo, hi = input_units(g, v)
         if g.last:
-            start = self.at(self.x, v.batch, channel, v.h, v.w)
-            return load(self.engine, self.x, start, Space.ACT, self.act_addr(), last_dims(g, v), "input")
+            row, col = (v.h + lo, v.w) if v.rows > 1 else (v.h, v.w + lo)
+            to = self.act_addr() + lo * input_grain(g, v)
+            start = self.at(self.x, v.batch, channel, row, col)
+            return load(self.engine, self.x, start, Space.ACT, to, last_dims(g, v), "input")
         row, rows, top = g.rows_of(v.h, v.rows)
         col, cols, left = g.cols_of(v.w, v.cols)
         height, width = g.height(v.rows), g.width(v.cols)
-        count = v.m.groups * v.depth
-        start = self.at(self.x, v.batch, channel, row * g.row_step, col)
-        xs = g.x_strides
+        start = self.at(self.x, v.batch, channel + lo, row * g.row_step, col)
+        xs, to = g.x_strides, self.act_addr() + lo * height * width
+        dims = [(hi - lo, xs[1], height * width), (rows, xs[2], width), (cols, xs[3], 1)]
         if rows == height and cols == width:
-            dims = [(count, xs[1], height * width), (rows, xs[2], width), (cols, xs[3], 1)]
-            return load(self.engine, self.x, start, Space.ACT, self.act_addr(), dims, "input")
-        dims = [(count, xs[1], height * width), (rows, xs[2], width), (cols, xs[3], 1)]
+            return load(self.engine, self.x, start, Space.ACT, to, dims, "input")
         return [
             padded_load(
-                self.engine, self.x, start, self.act_addr(), dims,
+                self.engine, self.x, start, to, dims,
                 (top, height - rows - top, left, width - cols - left),
                 self.node.x_zero_point & 0xFF,
             )

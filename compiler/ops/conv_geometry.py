@@ -8,7 +8,7 @@ the tile lies as [pixel][k] and the MAC reads it as one input channel whose wind
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,6 +98,7 @@ class Geometry:
     gap_h: int = 0  # rows and columns after a window that are loaded with it (see `gaps`)
     gap_w: int = 0
     share: tuple[int, int] = (0, 1)  # of each weight block that is loaded here: index, sharers
+    input_share: tuple[int, int] = (0, 1)  # of each input block
 
     def loaded(self, block_bytes: int) -> int:
         """Bytes of a weight block that the task loads itself."""
@@ -140,9 +141,10 @@ def _clip(start: int, length: int, limit: int) -> tuple[int, int, int]:
 
 def geometry(
     node: Conv, box: Box, k0: int, k1: int, elem: int, x_strides: Shape4, y_strides: Shape4, resident: bool,
-    share: tuple[int, int] = (0, 1),
+    share: tuple[int, int] = (0, 1), input_share: tuple[int, int] = (0, 1), needed: Shape4 | None = None,
 ) -> Geometry:  # fmt: skip
-    """box: of the output in storage4 order; strides of x and y buffers in bytes, storage order."""
+    """box: of the output in storage4 order; strides of x and y buffers in bytes, storage order. needed: those of a
+    buffer of x with what is needed alone, where tasks with other buffers must take the same input blocks."""
     axes = operator_axes(node)
     n, m, h, w = ((box[2 * a], box[2 * a + 1]) for a in axes)
     xs: Shape4 = tuple(x_strides[a] for a in axes)  # type: ignore[assignment]
@@ -153,17 +155,17 @@ def geometry(
     last = pointwise(node) and pixels > 1 and all(axes[1] > a for a in spatial)
     gap_h, gap_w = gaps(node)
     cols = min(shape[3], (w[1] - w[0] - 1) * node.strides[1] + node.weight.shape[3] + gap_w)
-    step = row_step(node, h[1] - h[0], cols, gap_h, xs)
+    step = row_step(node, h[1] - h[0], cols, gap_h, xs if needed is None else tuple(needed[a] for a in axes))
     return Geometry(
         *n, *m, *h, *w, k0, k1, node.weight.shape[2], node.weight.shape[3], node.strides[0] // step, node.strides[1],
         *node.dilations, node.pads[0], node.pads[1], ceil_div(shape[2], step), shape[3], node.groups,
         node.weight.shape[0] // node.groups, node.weight.shape[1], last, elem,
         (xs[0], xs[1], xs[2] * step, xs[3]), ys, resident, step, requantiser_bytes(node),
-        0 if step > 1 else gap_h, gap_w, share,
+        0 if step > 1 else gap_h, gap_w, share, input_share,
     )  # fmt: skip
 
 
-def row_step(node: Conv, rows: int, cols: int, gap: int, xs: Shape4) -> int:
+def row_step(node: Conv, rows: int, cols: int, gap: int, xs: Sequence[int]) -> int:
     """The row stride if the window is one row high and the bank moves less when the rows between are left out.
 
     Where that holds for the needed rows alone in a buffer, it holds for a larger buffer too (its rows lie no denser): a
@@ -339,16 +341,47 @@ def shareable(g: Geometry, tile: Tile) -> bool:
     return all(m * depth * g.kh * g.kw > least for _, m, _, depth in weight_blocks(g, tile))
 
 
+def input_grain(g: Geometry, v: Visit) -> int:
+    """Bytes of what an input block is cut at: a channel with its padding; channels last a row of pixels, or a pixel."""
+    if g.last:
+        return (v.cols if v.rows > 1 else 1) * v.depth
+    return g.height(v.rows) * g.width(v.cols)
+
+
+def input_units(g: Geometry, v: Visit) -> tuple[int, int]:
+    """[from, to) of the grains of an input block that the task loads itself."""
+    units = (v.rows if v.rows > 1 else v.cols) if g.last else v.m.groups * v.depth
+    return share_bounds(units, *g.input_share, 1)
+
+
+def input_blocks(g: Geometry, tile: Tile) -> list[tuple[int, Visit]]:
+    """(step, visit) of each input block that is loaded, in order."""
+    return [(i, v) for i, v in enumerate(walk(g, tile)) if v.new_act and not void(g, v)]
+
+
+def input_shareable(g: Geometry, tile: Tile) -> bool:
+    """Whether the task's input may come in shares: nothing of it is padding alone, every sharer has some of each."""
+    rows, cols = spans(g.h0, g.h1, tile["r"]), spans(g.w0, g.w1, tile["c"])
+    least = spans(g.k0, g.k1, tile["n"])[-1][1]
+    if g.last:
+        least = min(r if r > 1 else c for _, r in rows for _, c in cols)
+    elif not all(g.rows_of(h, n)[1] for h, n in rows) or not all(g.cols_of(w, n)[1] for w, n in cols):
+        return False
+    return g.groups == 1 and least >= g.input_share[1]
+
+
 def void(g: Geometry, v: Visit) -> bool:
     """The input tile is nothing but padding: it is filled, not loaded."""
     return not g.last and (g.rows_of(v.h, v.rows)[1] == 0 or g.cols_of(v.w, v.cols)[1] == 0)
 
 
 def last_dims(g: Geometry, v: Visit) -> list[tuple[int, int, int]]:
-    """Channels-last input tile: rows, columns, channels; the outer of two spatial axes first."""
+    """Channels-last input tile, or the task's share of it: rows, columns, channels; the outer spatial axis first."""
     xs = g.x_strides
-    row = (v.rows, xs[2], v.cols * v.depth)
-    col = (v.cols, xs[3], v.depth)
+    lo, hi = input_units(g, v)
+    rows, cols = (hi - lo, v.cols) if v.rows > 1 else (v.rows, hi - lo)
+    row = (rows, xs[2], v.cols * v.depth)
+    col = (cols, xs[3], v.depth)
     return [row, col, (v.depth, xs[1], 1)]
 
 

@@ -6,7 +6,7 @@ best few are then timed exactly by the pipeline recurrence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.isa.program import EngineSpec
 from compiler.ops.base import COUNT_LIMIT, Tile
@@ -18,6 +18,7 @@ from compiler.ops.conv_geometry import (
     balanced,
     encodable,
     fits,
+    input_shareable,
     m_quantum,
     mac_mode,
     shareable,
@@ -30,6 +31,7 @@ from cost_models.pipeline import pipeline_makespan
 from cost_models.primitives import ceil_div, vector_cycles
 
 EXACT_CANDIDATES = 3
+CHANNEL_STEP = 8  # to which the sizes of slices that share an input are rounded up
 MOST_TILES = 48  # beyond so many tiles finer ones only cost set-up time
 _M_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 256)
 _ROW_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
@@ -58,10 +60,21 @@ class Estimate:
 
 def choose(g: Geometry, engine: EngineSpec, wgt_ring_bytes: int) -> Tile | None:
     """The quickest tile that fits the scratchpads, or None. wgt_ring_bytes: both weight slots together."""
+    if g.input_share[1] == 1:
+        return _quickest(g, engine, wgt_ring_bytes)
+    if g.groups > 1:
+        return None
+    tile = _quickest(replace(g, m1=g.m0 + even_share(g)), engine, wgt_ring_bytes)
+    return None if tile is None else {**tile, "m": min(tile["m"], total_m(g))}
+
+
+def _quickest(g: Geometry, engine: EngineSpec, wgt_ring_bytes: int) -> Tile | None:
     partial = g.elem == 4
     ranked: list[tuple[int, int, Tile]] = []
     for tile in candidates(g, engine, wgt_ring_bytes, partial):
         if g.share[1] > 1 and not shareable(g, tile):
+            continue
+        if g.input_share[1] > 1 and not input_shareable(g, tile):
             continue
         e = estimate(g, tile, engine)
         bank = ceil_div(e.bus * engine.clock_khz * 1000, engine.bank_bytes_per_second)
@@ -144,6 +157,14 @@ def total_m(g: Geometry) -> int:
     return g.m1 - g.m0
 
 
+def even_share(g: Geometry) -> int:
+    """Output channels of the largest slice beside this one, as the even cut of a layer has them, or a few more: tasks
+    that share their input choose one tile for it, whatever their own share of the channels."""
+    own = total_m(g)
+    slices = (2 * g.group_m + own) // (2 * own)
+    return max(own, align(ceil_div(g.group_m, slices), CHANNEL_STEP))
+
+
 def estimate(g: Geometry, tile: Tile, engine: EngineSpec) -> Estimate:
     """Closed totals with every tile taken as an inner one of average size."""
     total, depth = g.m1 - g.m0, g.k1 - g.k0
@@ -163,10 +184,12 @@ def estimate(g: Geometry, tile: Tile, engine: EngineSpec) -> Estimate:
         tabs = n_m
     rows = min(g.in_h, g.height(r)) if r < height else min(g.in_h, g.height(height))
     cols = min(g.in_w, g.width(c))
+    part = g.input_share[1]
     if g.last:
-        counts, strides = (r, c, n), (g.x_strides[2], g.x_strides[3], g.x_strides[1])
+        cut = (ceil_div(r, part), c) if r > 1 else (r, ceil_div(c, part))
+        counts, strides = (*cut, n), (g.x_strides[2], g.x_strides[3], g.x_strides[1])
     else:
-        counts, strides = (groups * n, rows, cols), (g.x_strides[1], g.x_strides[2], g.x_strides[3])
+        counts, strides = (ceil_div(groups * n, part), rows, cols), (g.x_strides[1], g.x_strides[2], g.x_strides[3])
     act_c, act_b = load_time(engine, counts, strides, 1)
     wgt_c, wgt_b = (0, 0) if g.resident else load_time(engine, (1, 1, g.loaded(m * n * g.kh * g.kw)), (0, 0, 1), 1)
     tab_c, tab_b = load_time(engine, (1, 1, m * g.tab_channel_bytes), (0, 0, 1), 1)

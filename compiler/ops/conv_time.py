@@ -13,6 +13,7 @@ from compiler.ops.conv_geometry import (
     MBlock,
     Visit,
     act_bytes_of,
+    input_units,
     last_dims,
     m_blocks,
     mac_mode,
@@ -120,7 +121,8 @@ def input_time(g: Geometry, v: Visit, engine: EngineSpec) -> tuple[int, int]:
     if void(g, v):
         return OTHER_CYCLES, 0
     rows, cols = g.rows_of(v.h, v.rows)[1], g.cols_of(v.w, v.cols)[1]
-    return load_time(engine, (v.m.groups * v.depth, rows, cols), g.x_strides[1:], 1)
+    lo, hi = input_units(g, v)
+    return load_time(engine, (hi - lo, rows, cols), g.x_strides[1:], 1)
 
 
 def result_time(g: Geometry, v: Visit, engine: EngineSpec) -> tuple[int, int]:

@@ -15,8 +15,18 @@ from compiler.isa.table import Space
 from compiler.ops import argmax, binary, conv, global_average, move, pool, reduce, table
 from compiler.ops.base import Constants, Step, Task, TaskTimeline, Tile, View, dense_view, timeline_of
 from compiler.ops.boxes import align, tensor_shape4, whole_box
-from compiler.ops.conv_geometry import Geometry, walk, weight_blocks, weight_bytes
+from compiler.ops.conv_geometry import (
+    Geometry,
+    Visit,
+    act_bytes_of,
+    input_blocks,
+    input_grain,
+    walk,
+    weight_blocks,
+    weight_bytes,
+)
 from compiler.ops.conv_tile import choose
+from compiler.ops.shares import SHARE_GRAIN_BYTES
 from compiler.plan.model import Box
 from cost_models.pipeline import pipeline_makespan
 
@@ -195,24 +205,42 @@ def _share_bytes(g: Geometry, tile: Tile) -> int:
 
 
 def shared_blocks(
-    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], tile: Tile
-) -> tuple[tuple[int, int, int, int, int], ...]:
-    """Weight blocks in the order in which a task takes them: (m, channels, k, depth, bytes). Tasks with equal ones may
-    share them. Empty for operators without weights."""
-    if not isinstance(node, Conv) or role == "reduce":
-        return ()
-    g = _geometry(graph, node, role, box, reduce_range, "stream", {})
-    return tuple((m, n, k, depth, n * depth * g.kh * g.kw) for m, n, k, depth in weight_blocks(g, tile))
+    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], tile: Tile, *, inputs: bool = False
+) -> tuple[tuple[int, ...], ...]:
+    """Weight blocks (inputs: input blocks) in the order in which a task takes them: what tells one from another, then
+    the bytes at whose multiples it is cut into shares, and its bytes. Tasks with equal ones may share them. Empty for
+    operators without weights. Weights: (m, channels, k, depth, …); inputs: (batch, row, rows, column, columns, k,
+    depth, …)."""
+    return tuple(b for _, b in _blocks(graph, node, role, box, reduce_range, tile, inputs))
 
 
 def block_steps(
-    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], tile: Tile
-) -> list[tuple[int, int]]:
-    """(step of the task's timeline, bytes) of each weight block of `shared_blocks`."""
+    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], tile: Tile, *, inputs: bool = False
+) -> list[tuple[int, int, int]]:
+    """(step of the task's timeline, grain, bytes) of each block of `shared_blocks`."""
+    return [(i, b[-2], b[-1]) for i, b in _blocks(graph, node, role, box, reduce_range, tile, inputs)]
+
+
+def _blocks(
+    graph: Graph, node: Node, role: str, box: Box, reduce_range: tuple[int, int], tile: Tile, inputs: bool
+) -> list[tuple[int, tuple[int, ...]]]:
     if not isinstance(node, Conv) or role == "reduce":
         return []
     g = _geometry(graph, node, role, box, reduce_range, "stream", {})
-    return [(i, v.m.size * v.depth * g.kh * g.kw) for i, v in enumerate(walk(g, tile)) if v.new_wgt]
+    if inputs:
+        return [
+            (i, (v.batch, v.h, v.rows, v.w, v.cols, v.k, v.depth, input_grain(g, v), _act_bytes(g, v)))
+            for i, v in input_blocks(g, tile)
+        ]
+    return [
+        (i, (v.m.start, v.m.size, v.k, v.depth, SHARE_GRAIN_BYTES, v.m.size * v.depth * g.kh * g.kw))
+        for i, v in enumerate(walk(g, tile))
+        if v.new_wgt
+    ]
+
+
+def _act_bytes(g: Geometry, v: Visit) -> int:
+    return act_bytes_of(g, v.m, 0, v.depth, v.rows, v.cols)
 
 
 def _cost_of(t: TaskTimeline, tile: Tile, weights: int, constants: int, resident: int, macs: int) -> TaskCost:

@@ -29,7 +29,7 @@ class PartitionOptions:
     folds: streaming folds that are given (--fold-from): (layer, PE, SIMD, memory or "", "hls" | "rtl" | "").
     measured: what layers take at a fold as synthesised (--measured): a fold as above, then LUT, FF, BRAM18, URAM, DSP.
     uniform: one engine for the whole cluster: the same Tm, Tn, lanes and scratchpads on every die.
-    xfer: "auto" | "always" | "never": slices with equal weights load a share each and pass it on (latency plans).
+    xfer: "auto" | "always" | "never": slices with equal weights, or inputs, load a share each and pass it on (latency).
     host_ns: measured nanoseconds of host segments by name (--host-profile).
     """
 

@@ -294,7 +294,7 @@ def decision_of(
             made.append(Piece(s.option.role, slot.index, box, lo, hi, s.option.memory, n.cycles, n.tile))
         for i, style in enumerate(settle_styles(graph, node, made)):
             p = made[i]
-            if style != p.memory:  # unlike engines chose unlike tiles: every one loads its weights itself
+            if style != p.memory:  # unlike engines chose unlike tiles: every one loads all of it itself
                 n = book.cost(node, p.role, p.box, (p.reduce_from, p.reduce_to), slots[shares[i].slot].spec, style)
                 assert n is not None, "the plain slice was tabulated with the shared one"
                 made[i] = replace(p, memory=style, cycles=n.cycles, tile=n.tile)

@@ -1,4 +1,4 @@
-"""What shared weights cost a slice before anyone knows its engine: the worst of the runs of engines it may have."""
+"""What shared weights or inputs cost a slice before its engine is known: the worst over all runs of engines."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Protocol
 from compiler.ir.graph import Graph, Node
 from compiler.isa.program import EngineSpec
 from compiler.ops import registry
-from compiler.ops.base import TaskTimeline
 from compiler.ops.registry import bare
 from compiler.partition.costs import busy_cycles
 from compiler.partition.defaults import ClusterRoutes
 from compiler.partition.grids import Grid
 from compiler.partition.options_table import Layer, Option, OptionTable
 from compiler.partition.pieces import Slot
-from compiler.partition.xfer import Hop, block_ps, groups, hops_of, shared_name, sharing, sizes_of_groups
+from compiler.partition.xfer import Hop, block_ps, groups, hops_of, shared_name, sharers_of, sharing, sizes_of_groups
 from compiler.plan.model import Box
 from cost_models.primitives import STREAM_BYTES_PER_CYCLE, ps_cycles
 from device_db.model import Cluster
@@ -34,7 +33,7 @@ class Price(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A grid whose cells share weights: the options of its cells by kind and cell, the ticks of the slowest."""
+    """A grid whose cells share weights or inputs: its cells' options by kind and cell, the ticks of the slowest."""
 
     layer: Layer
     grid: Grid
@@ -44,8 +43,9 @@ class Offer:
 
 
 class Sharing:
-    """What shared weights would give, over the engines of one replica in machine order. An offer is made where the
-    slowest cell is quicker for it (always: for every grid that allows it), with the number of sharers that is best."""
+    """What shared weights or inputs would give, over the engines of one replica in machine order. An offer is made
+    where the slowest cell is quicker for it (always: for every grid that allows it), with what of the two, and the
+    number of sharers, that is best: a layer shares the one or the other."""
 
     def __init__(self, graph: Graph, slots: Sequence[Slot], cluster: Cluster, ref_khz: int, *, always: bool) -> None:
         self.graph, self.slots, self.ref_khz, self.always = graph, slots, ref_khz, always
@@ -57,7 +57,7 @@ class Sharing:
                 self.kinds.append(s)
         self.offers: list[Offer] = []
         self._hops: dict[tuple[int, ...], list[Hop]] = {}
-        self._times: dict[tuple[int, tuple[int, ...], int], int] = {}
+        self._times: dict[tuple[int, int, tuple[int, ...], int], int] = {}
 
     def tabulate(self, price: Price, table: OptionTable, layer: Layer, grid: Grid) -> None:
         """Makes the offer for a grid of the table, if there is one."""
@@ -65,17 +65,19 @@ class Sharing:
         own = {(k, i): o for k in range(len(self.kinds)) for i, o in _cells(table, layer.index, k, grid)}
         slowest = max((o.ticks for o in own.values()), default=0)
         best: Offer | None = None
-        for sharers in sizes_of_groups(node, grid):
-            styles = sharing(node, grid, sharers)
+        tried = [(inputs, n) for inputs in (False, True) for n in sizes_of_groups(node, grid, inputs=inputs)]
+        for inputs, sharers in tried:
+            styles = sharing(node, grid, sharers, inputs=inputs)
             if styles is None or len(own) < len(self.kinds) * len(grid.cells):
                 continue
             limit = None if self.always else slowest
-            made = self._options(price, node, layer, grid, sharers, styles, own, limit)
+            name = shared_name(grid, sharers, inputs=inputs)
+            made = self._options(price, node, layer, grid, name, styles, own, limit)
             if made is None:
                 continue
             ticks = max(o.ticks for o in made.values())
             if (self.always or ticks < slowest) and (best is None or ticks < best.ticks):
-                best = Offer(layer, replace(grid, name=shared_name(grid, sharers)), grid.name, made, ticks)
+                best = Offer(layer, replace(grid, name=name), grid.name, made, ticks)
         if best is not None:
             self.offers.append(best)
 
@@ -85,13 +87,12 @@ class Sharing:
         node: Node,
         layer: Layer,
         grid: Grid,
-        sharers: int,
+        name: str,
         styles: Sequence[str],
         plain: Mapping[tuple[int, int], Option],
         limit: int | None,
     ) -> dict[tuple[int, int], Option] | None:
         """Options of all cells, or None: a cell does not fit, is not quicker than `limit`, or takes other blocks."""
-        name = shared_name(grid, sharers)
         out: dict[tuple[int, int], Option] = {}
         for kind, slot in enumerate(self.kinds):
             for i, (c, style) in enumerate(zip(grid.cells, styles, strict=True)):
@@ -110,7 +111,7 @@ class Sharing:
         return out if self.equal(node, grid, styles, out) else None
 
     def apply(self, table: OptionTable) -> None:
-        """Puts the offers into the table; in place of what they better where weights are always to be shared."""
+        """Puts the offers into the table; in place of what they better where all that can be is to be shared."""
         for x in self.offers:
             if self.always:
                 del x.layer.grids[x.plain]
@@ -126,21 +127,23 @@ class Sharing:
             self._hops[places] = hops_of(engines, lambda a, b: self.routes.route(by_id[a].ref, by_id[b].ref))
         return self._hops[places]
 
-    def block_cycles(self, size_bytes: int, places: tuple[int, ...], run: int, clock_khz: int) -> int:
+    def block_cycles(self, size_bytes: int, grain_bytes: int, places: tuple[int, ...], run: int, clock_khz: int) -> int:
         """Cycles in which a block's shares pass between engines at these places of a run of `run` engines, at worst."""
-        key = (size_bytes, places, run)
+        key = (size_bytes, grain_bytes, places, run)
         if key not in self._times:
             stream = STREAM_BYTES_PER_CYCLE * clock_khz * 8000
             starts = range(0, len(self.slots) - run + 1, run)
             self._times[key] = max(
-                block_ps(self._hop(tuple(at + p for p in places)), size_bytes, self.links, stream) for at in starts
+                block_ps(self._hop(tuple(at + p for p in places)), size_bytes, grain_bytes, self.links, stream)
+                for at in starts
             )
         return ps_cycles(self._times[key], clock_khz)
 
     def busy_cycles(
         self, node: Node, grid: Grid, styles: Sequence[str], cell: int, spec: EngineSpec, tile: dict[str, int]
     ) -> int:
-        """Cycles of a cell as `TaskNumbers.busy` has them, its loads of weights waiting for what comes over links."""
+        """Cycles of a cell as `TaskNumbers.busy` has them, its loads of weights waiting for what comes over links. Of
+        inputs the first block waits; what passes of the others does so beside the next loads, if it takes no longer."""
         c = grid.cells[cell]
         reach = (c.reduce_from, c.reduce_to)
         stored = registry.likely_stored(self.graph, node, c.role, c.box, reach)
@@ -150,9 +153,14 @@ class Sharing:
         own = next(g for g in groups(node, grid.cells, styles) if cell in g)
         places = tuple(grid.cells[i].place for i in own)
         waits = [0] * len(t.st)
-        for step, size in registry.block_steps(self.graph, node, c.role, c.box, reach, tile):
-            waits[step] = self.block_cycles(size, places, grid.places, spec.clock_khz)
-        return busy_cycles(_slower(t, waits), spec)
+        inputs = sharers_of(styles[cell])[2]
+        listed = registry.block_steps(self.graph, node, c.role, c.box, reach, tile, inputs=inputs)
+        for k, (step, grain, size) in enumerate(listed):
+            passing = self.block_cycles(size, grain, places, grid.places, spec.clock_khz)
+            waits[step] = max(0, passing - t.ld_main[step]) if inputs and k else passing
+        if inputs:
+            return busy_cycles(replace(t, ld_main=_longer(t.ld_main, waits)), spec)
+        return busy_cycles(replace(t, ld_ahead=_longer(t.ld_ahead, waits)), spec)
 
     def equal(self, node: Node, grid: Grid, styles: Sequence[str], found: Mapping[tuple[int, int], Option]) -> bool:
         """Whether the tasks of every group take equal blocks on each kind of engine."""
@@ -162,7 +170,8 @@ class Sharing:
                 for i in own:
                     c, tile = grid.cells[i], dict(found[(kind, i)].tile)
                     reach = (c.reduce_from, c.reduce_to)
-                    blocks.add(registry.shared_blocks(self.graph, node, c.role, c.box, reach, tile))
+                    inputs = sharers_of(styles[i])[2]
+                    blocks.add(registry.shared_blocks(self.graph, node, c.role, c.box, reach, tile, inputs=inputs))
                 if len(blocks) > 1:
                     return False
         return True
@@ -173,6 +182,6 @@ def _cells(table: OptionTable, layer: int, kind: int, grid: Grid) -> list[tuple[
     return [(i, o) for i, o in found if o is not None]
 
 
-def _slower(t: TaskTimeline, waits: Sequence[int]) -> TaskTimeline:
-    """The timeline with loads ahead that last longer, their bytes spread over the longer time."""
-    return replace(t, ld_ahead=tuple(a + w for a, w in zip(t.ld_ahead, waits, strict=True)))
+def _longer(loads: Sequence[int], waits: Sequence[int]) -> tuple[int, ...]:
+    """Loads that last longer, their bytes spread over the longer time."""
+    return tuple(a + w for a, w in zip(loads, waits, strict=True))

@@ -119,7 +119,7 @@ class Tabulator:
         self.boxes = Boxes(graph, ops, self.table)
         self.notes: list[str] = []
         self.nodes = graph.nodes
-        self.sharing: Sharing | None = None  # grids with shared weights too
+        self.sharing: Sharing | None = None  # grids with shared weights or inputs too
         self.kind_of: list[int] = []
         self.kinds: list[Slot] = []
         seen: dict[tuple[object, ...], int] = {}

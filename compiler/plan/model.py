@@ -55,7 +55,7 @@ class SlicePlan:
     reduce_to: int
     stage: int
     order: int  # position in the one global topological order; queues follow it
-    memory: str  # "stream" | "resident" | "share 1/2" (streamed, one of two shares from its own DRAM: XferPlan)
+    memory: str  # "stream" | "resident" | "share 1/2" or "inputs 1/2" (loads one of two shares of weights, inputs)
     tile: dict[str, int]  # chosen by compiler.ops: e.g. tm, tr, tc, tn, order
     cycles: int  # predicted busy cycles a frame on its engine
     replica: int = 0
@@ -63,7 +63,7 @@ class SlicePlan:
 
 @dataclass(frozen=True, slots=True)
 class HopPlan:
-    """One share of a layer's weights on its way from an engine that has it to one that needs it."""
+    """One share of a layer's weights or inputs on its way from an engine that has it to one that needs it."""
 
     share: int  # index into XferPlan.tasks: whose share it is
     source: str  # engine id
@@ -75,10 +75,12 @@ class HopPlan:
 @dataclass(frozen=True, slots=True)
 class XferPlan:
     """Tasks that need the same weights: the k-th loads share k of each block from its DRAM ("share k/n" in its memory)
-    and passes it on; hops are in the order in which the messages of a block pass the queues."""
+    and passes it on; hops are in the order in which the messages of a block pass the queues. inputs: what they need
+    alike is a part of the layer's input ("inputs k/n")."""
 
     tasks: tuple[str, ...]
     hops: tuple[HopPlan, ...]
+    inputs: bool = field(default=False, metadata={"unless": "empty"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from compiler.ops.boxes import whole_box
 from compiler.schedule.buffers import Buffers
 from compiler.schedule.flow import Flow, TaskRef
 from compiler.schedule.messages import Message, transport_instruction
-from compiler.schedule.shares import Block, Passing, ShareMessage, guards, share_instruction
+from compiler.schedule.shares import Block, Passing, ShareMessage, guards, input_guards, share_instruction
 from compiler.schedule.tokens import RingUse, pass_tokens, ring_slots
 
 CREDITS = 2  # load groups and result tiles in flight
@@ -86,6 +86,8 @@ class CoreBuilder:
         self.blocks: list[Block] = []  # of the ring of weights, as `rings` has them
         self.blocks_of: dict[str, list[int]] = {}
         self.passed: list[Passing] = []
+        self.inputs: dict[str, list[Block]] = {}  # input blocks of the tasks that share them, and what passes of them
+        self.inputs_passed: dict[str, list[Passing]] = {}
 
     # -- tables -------------------------------------------------------------------------------------------------
 
@@ -209,6 +211,8 @@ class CoreBuilder:
             if "tab_addr" in p.fields and tab >= 0:
                 self.patches[Space.TAB].append(_Patch(i, "tab_addr", tab))
         at = self.emit(i)
+        if step.act >= 0:
+            self._input_block(ref.slice.task, step, p, at)
         if wgt >= 0:
             block = self.blocks[wgt]
             if p.op == "LD" and p.fields["scratch_space"] == Space.WGT:
@@ -218,6 +222,17 @@ class CoreBuilder:
                 block.size = p.fields["m"] * p.fields["n"] * p.fields["kh"] * p.fields["kw"]
                 block.first_mac, block.last_mac = at if block.first_mac < 0 else block.first_mac, at
         return at
+
+    def _input_block(self, task: str, step: Step, p: Proto, at: int) -> None:
+        """Notes what an instruction does with a block of the task's shared inputs."""
+        own = self.inputs.setdefault(task, [])
+        if step.act == len(own):
+            own.append(Block(base=step.act_base))
+        block = own[step.act]
+        if p.op == "LD" and p.fields["scratch_space"] == Space.ACT:
+            block.load = at
+        elif p.op == "MAC":
+            block.first_mac, block.last_mac = at if block.first_mac < 0 else block.first_mac, at
 
     def _close_group(self) -> None:
         """Writes the tokens of the youngest load group."""
@@ -297,8 +312,13 @@ class CoreBuilder:
         outgoing = m.source == self.rank
         i = share_instruction(m, outgoing, channel)
         i.debug = self.row("", m.owner, "", (), "transport")
-        block = self.blocks_of[m.source_task if outgoing else m.target_task][m.block]
-        self.patches[Space.WGT].append(_Patch(i, "wgt_addr", block))
+        task = m.source_task if outgoing else m.target_task
+        if m.inputs:
+            i.fields["part_addr"] += self.inputs[task][m.block].base
+            self.inputs_passed.setdefault(task, []).append(Passing(i.queue, self.emit(i), m.block, m.lo, m.hi))
+            return
+        block = self.blocks_of[task][m.block]
+        self.patches[Space.WGT].append(_Patch(i, "part_addr", block))
         self.passed.append(Passing(i.queue, self.emit(i), block, m.lo, m.hi))
 
     def add_layers(self, refs: list[TaskRef]) -> None:
@@ -307,6 +327,12 @@ class CoreBuilder:
             before = refs[k - 1].slice.task
             last, first = self.spans[before].last_store, self.spans[ref.slice.task].first_load
             self.depend(Queue.ST, last, Queue.LD, first, 0 if k else 1)
+            sent = [p.at for p in self.inputs_passed.get(before, ()) if p.queue == Queue.TX]
+            if sent:  # from ACT, whose bytes the next layer fills
+                self.depend(Queue.TX, max(sent), Queue.LD, first, 0 if k else 1)
+        for task, passed in self.inputs_passed.items():
+            for dependency in input_guards(self.inputs[task], passed):
+                self.depend(*dependency)
 
     def add_control(self) -> None:
         """The check of CONST and the end of the body, which waits for the last store and the last messages."""

@@ -1,9 +1,9 @@
-"""XFER as messages: shares of weight blocks in the order in which they pass the queues, and what guards their bytes.
+"""XFER as messages: shares of weight or input blocks in the order in which they pass the queues, and what guards them.
 
-Needs a plan whose tasks share weights (LayerPlan.xfer) and stand at stage 0. Block by block, every share passes along
-its hops; messages of one block stand together in the global order. That order stays one that all cores can follow: the
-blocks of a layer stand before what its tasks send, and only its first block before what the layer before it sends, so
-that it comes while that layer still computes.
+Needs a plan whose tasks share weights or inputs (LayerPlan.xfer) and stand at stage 0. Block by block, every share
+passes along its hops; messages of one block stand together in the global order. That order stays one that all cores can
+follow: the blocks of a layer stand before what its tasks send, and only its first block of weights before what the
+layer before it sends, so that it comes while that layer still computes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ Place = tuple[int, int, int]  # order of the task that comes next, kind, number
 
 @dataclass(frozen=True, slots=True)
 class ShareMessage:
-    """Bytes [lo, hi) of weight block `block` (counted by task) of the tasks at both ends; `owner` loads them."""
+    """Bytes [lo, hi) of weight block `block` (counted by task) of the tasks at both ends; `owner` loads them. inputs:
+    of an input block."""
 
     place: Place
     owner: str
@@ -38,6 +39,7 @@ class ShareMessage:
     target_task: str
     lo: int
     hi: int
+    inputs: bool = False
     tag: int = 0
 
     @property
@@ -63,22 +65,23 @@ def _group(
     slices = {s.task: s for s in layer.slices}
     node = next(n for n in graph.nodes if n.name == layer.name)
     first = slices[group.tasks[0]]
-    blocks = shared_blocks(graph, node, first.role, first.box, (first.reduce_from, first.reduce_to), first.tile)
+    reach = (first.reduce_from, first.reduce_to)
+    blocks = shared_blocks(graph, node, first.role, first.box, reach, first.tile, inputs=group.inputs)
     task_on = {slices[t].engine: t for t in group.tasks}
     depth: dict[tuple[int, str], int] = {(k, slices[t].engine): 0 for k, t in enumerate(group.tasks)}
     for hop in group.hops:
         depth[(hop.share, hop.target)] = depth[(hop.share, hop.source)] + 1
     own_place = min(s.order for s in layer.slices)
-    early = _before(group, flow)
+    early = None if group.inputs else _before(group, flow)  # inputs are not there before the layer begins
     out: list[ShareMessage] = []
-    for b, (_, _, _, _, size) in enumerate(blocks):
+    for b, (*_, grain, size) in enumerate(blocks):
         wave: list[tuple[tuple[int, int, int, int], ShareMessage]] = []
         for k, hop in enumerate(group.hops):
-            lo, hi = share_bounds(size, hop.share, len(group.tasks))
+            lo, hi = share_bounds(size, hop.share, len(group.tasks), grain)
             for c, (a, z) in enumerate(_chunks(lo, hi, most_bytes)):
                 message = ShareMessage(
                     (0, 0, 0), group.tasks[hop.share], b, ranks[hop.source], ranks[hop.target], task_on[hop.source],
-                    task_on[hop.target], a, z,
+                    task_on[hop.target], a, z, group.inputs,
                 )  # fmt: skip
                 wave.append(((depth[(hop.share, hop.source)] + c, c, hop.share, k), message))
         head = (early, 1) if b == 0 and early is not None else (own_place, 0)
@@ -115,9 +118,10 @@ def _chunks(lo: int, hi: int, most_bytes: int) -> list[tuple[int, int]]:
 
 def share_instruction(m: ShareMessage, outgoing: bool, channel: int) -> Instruction:
     """The TX or RX of a share at one end; its address is relative to the block."""
+    space = "act" if m.inputs else "wgt"
     fields = {
-        "elem": 1, "rank": m.target if outgoing else m.source, "channel": channel, "wgt": 1, "depth": 1,
-        "n2": 1, "n1": 1, "n0": m.bytes, "dram_s0": 1, "tag": m.tag, "bytes": m.bytes, "wgt_addr": m.lo,
+        "elem": 1, "rank": m.target if outgoing else m.source, "channel": channel, space: 1, "depth": 1,
+        "n2": 1, "n1": 1, "n0": m.bytes, "dram_s0": 1, "tag": m.tag, "bytes": m.bytes, "part_addr": m.lo,
     }  # fmt: skip
     queue = Queue.TX if outgoing else Queue.RX
     return Instruction(queue.name, queue, canonical_fields(queue.name, fields))
@@ -125,7 +129,8 @@ def share_instruction(m: ShareMessage, outgoing: bool, channel: int) -> Instruct
 
 @dataclass(slots=True)
 class Block:
-    """A block of the ring of streamed weights: its size, the load of its bytes [lo, hi), the MACs that read it."""
+    """A block of the ring of streamed weights: its size, the load of its bytes [lo, hi), the MACs that read it. Of a
+    task's shared inputs: the same in ACT, and where there."""
 
     size: int = 0
     load: int = -1
@@ -133,6 +138,7 @@ class Block:
     hi: int = 0
     first_mac: int = -1
     last_mac: int = -1
+    base: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,27 @@ def guards(blocks: Sequence[Block], slots: Sequence[int], passed: Sequence[Passi
             out.append((Queue.RX, r.at, Queue.CX, block.first_mac, 0))
         for t in sent.get(k, []):
             source = next((r for r in received.get(k, []) if r.lo <= t.lo and t.hi <= r.hi), None)
+            if source is None:
+                out.append((Queue.LD, block.load, Queue.TX, t.at, 0))
+            else:
+                out.append((Queue.RX, source.at, Queue.TX, t.at, 0))
+    return out
+
+
+def input_guards(blocks: Sequence[Block], passed: Sequence[Passing]) -> list[Depend]:
+    """The same for the input blocks of one task, which take two slots in turn. Its own load waits for its slot as any
+    load does, and for what was sent from there; what others load comes behind it."""
+    out: list[Depend] = []
+    received = {k: [p for p in passed if p.queue == Queue.RX and p.block == k] for k in range(len(blocks))}
+    sent = {k: [p for p in passed if p.queue == Queue.TX and p.block == k] for k in range(len(blocks))}
+    for k, block in enumerate(blocks):
+        if k >= 2 and sent[k - 2]:
+            out.append((Queue.TX, max(p.at for p in sent[k - 2]), Queue.LD, block.load, 0))
+        for r in received[k]:
+            out.append((Queue.LD, block.load, Queue.RX, r.at, 0))
+            out.append((Queue.RX, r.at, Queue.CX, block.first_mac, 0))
+        for t in sent[k]:
+            source = next((r for r in received[k] if r.lo <= t.lo and t.hi <= r.hi), None)
             if source is None:
                 out.append((Queue.LD, block.load, Queue.TX, t.at, 0))
             else:

@@ -259,8 +259,9 @@ class _Builder:
                 raise broken(f"{ins.op} uses a channel that no program describes", f"rank {core.rank}: {ins.fields}")
             channel = self.channels[ins.fields.get("channel", 0)]
             box = transfer(ins, 1)
-            # A part of a weight block comes from the scratchpad: no bank is busy with it.
-            near = None if ins.fields.get("wgt", 0) else self.out.resources[bank_key(program, core)]
+            # A part of a weight or input block comes from the scratchpad: no bank is busy with it.
+            shared = ins.fields.get("wgt", 0) or ins.fields.get("act", 0)
+            near = None if shared else self.out.resources[bank_key(program, core)]
             if ins.op == "TX":
                 kind, effect_waits = TX, (*waits, wire.credits)
                 route = self._sending(channel, box, near, once, clock)

@@ -54,3 +54,24 @@ def test_the_next_task_begins_to_load_when_this_one_has() -> None:
     second = Blocks(steps(1, True), [0], *first.ahead, [0, 0, None])
     second.advance()
     assert second.loaded == [125]
+
+
+def test_parts_of_inputs_are_loaded_when_data_and_slot_are_there() -> None:
+    core = Core(1_000_000)
+    task = Blocks(steps(3, False), range(3), core.ld, core.closed, [None, None, None, None, None], inputs=True)
+    task.follow(core)
+    task.start(30, 0)
+    assert task.loaded == []  # the task before still sends from these bytes
+    task.sent(-2, 40)
+    task.sent(-1, 40)
+    assert task.loaded == [
+        45,
+        60,
+    ]  # 5 cycles behind 40; weights of the next, then its data; the third waits for a group
+    task.arrived(0, 70)  # arithmetic 70 to 170
+    assert task.loaded == [45, 60] and not task.over  # its weights from 170 to 180, then until the first is sent
+    task.sent(0, 200)
+    assert task.loaded == [45, 60, 205]
+    task.arrived(1, 100)  # 170 to 270
+    task.arrived(2, 190)  # 270 to 370, stored until 390
+    assert task.over and task.result() == (205, 390, 0)

@@ -57,7 +57,7 @@ def test_messages_and_interval(seed: int, objective: str, split: tuple[tuple[str
 def test_shares_of_weights_hold_credits_too() -> None:
     """Half of a block of 128 KiB: four messages of 16 KiB, 1 us under way each, 65.536 us at 8 Gb/s; four credits."""
     route, halves = ("a>b",), ("n#0", "n#1")
-    group = Group(halves, ("a", "b"), ((0,), (0,)), (1 << 17,), (HopPlan(0, "a", "b", 1 << 19, route),))
+    group = Group(halves, ("a", "b"), ((0,), (0,)), (1 << 17,), (64,), (HopPlan(0, "a", "b", 1 << 19, route),))
     links = {"a>b": (8_000_000_000, 1000)}
     graph = random_graph(40, steps=1).graph()
     plan = replace(partition(graph, load_cluster("zcu102"), PartitionOptions(time_limit_s=0.1)), channels=())

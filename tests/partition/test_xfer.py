@@ -1,8 +1,9 @@
-"""Shared weights (XFER): trees of hops, the same integers over every topology, times, and what judges refuse."""
+"""Shared weights and inputs (XFER): trees of hops, equal integers over every topology, times, what judges refuse."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -15,12 +16,12 @@ from hypothesis import strategies as st
 
 from compiler.executor.golden import run_graph
 from compiler.executor.machine import Machine
-from compiler.ir.graph import DType, Graph
+from compiler.ir.graph import Copy, DType, Graph
 from compiler.isa import read_device, write_device
 from compiler.isa.check import check_programs
 from compiler.isa.program import DeviceProgram
-from compiler.isa.table import Queue
-from compiler.ops import share_bounds, share_name, share_of
+from compiler.isa.table import Queue, Space
+from compiler.ops import input_share_name, input_share_of, share_bounds, share_name, share_of
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.defaults import ClusterRoutes
@@ -90,6 +91,16 @@ def test_shares_cover_a_block_once_and_are_even(size: int, sharers: int) -> None
 def test_only_real_shares_have_that_name(text: str) -> None:
     assert share_of(text) == (0, 1)
     assert share_of(share_name(2, 5)) == (2, 5)
+    assert input_share_of(text.replace("share", "inputs")) == (0, 1) == input_share_of(share_name(2, 5))
+    assert input_share_of(input_share_name(2, 5)) == (2, 5) and share_of(input_share_name(2, 5)) == (0, 1)
+
+
+@given(st.integers(2, 60), st.integers(1, 400), st.integers(2, 9))
+def test_parts_of_inputs_are_whole_channels(channels: int, grain: int, sharers: int) -> None:
+    got = [share_bounds(channels * grain, k, sharers, grain) for k in range(sharers)]
+    assert got[0][0] == 0 and got[-1][1] == channels * grain
+    assert all(a[1] == b[0] and a[1] % grain == 0 for a, b in pairwise(got))
+    assert max(hi - lo for lo, hi in got) - min(hi - lo for lo, hi in got) <= grain
 
 
 @pytest.mark.parametrize(
@@ -151,15 +162,100 @@ def test_topologies_and_mixed_cuts(topology: str, factors: tuple[tuple[str, int]
     assert_runs(programs_of(plan, "zcu102x4", topology), order_seed=7)
 
 
+@pytest.mark.parametrize(
+    ("devices", "topology", "factors"),
+    [
+        ("zcu102x2", None, (("Pm", 2),)),
+        ("zcu102x3", "switch", (("Pm", 3),)),  # 200 and 130 channels in three slices that differ
+        ("zcu102x4", "chain", (("Pm", 2), ("Pn", 2))),
+        ("zcu102x4", "mesh", (("Pr", 2), ("Pm", 2))),  # one layer shares its weights, the next its input
+        ("u250", None, (("Pm", 4),)),
+    ],
+)
+def test_channel_slices_share_their_input(devices: str, topology: str | None, factors: tuple) -> None:
+    """Each loads a part of the input from its DRAM, and gets the others' from their scratchpads."""
+    plan = planned(devices, *factors, topology=topology)
+    groups = [(layer, x) for layer in plan.layers for x in layer.xfer if x.inputs]
+    assert len({layer.name for layer, _ in groups}) >= 3
+    graph = case()[1]
+    assert all(next(n for n in graph.nodes if n.name == layer.name).groups == 1 for layer, _ in groups)
+    programs = programs_of(plan, devices, topology)
+    assert_runs(programs, order_seed=5)
+    sent = [i for p in programs for c in p.cores for i in c.queues.get(Queue.TX, ()) if i.fields.get("act")]
+    assert sum(i.fields["bytes"] for i in sent) * 8 == sum(h.bits_per_frame for _, x in groups for h in x.hops)
+    alone = schedule(graph, planned(devices, *factors, topology=topology, xfer="never"), load_cluster(devices))
+    assert loaded(programs) < loaded(alone)
+
+
+def loaded(programs: list[DeviceProgram]) -> int:
+    """Bytes of activations that all cores load a frame."""
+    return sum(
+        i.fields["n2"] * i.fields["n1"] * i.fields["n0"]
+        for p in programs
+        for c in p.cores
+        for i in c.queues.get(Queue.LD, ())
+        if i.op == "LD" and i.fields["dram_space"] == Space.WORK
+    )
+
+
+def test_inputs_pass_round_a_torus() -> None:
+    plan = planned("zcu102x9", ("Pm", 9), topology="torus")
+    hops = [h for layer in plan.layers for x in layer.xfer if x.inputs for h in x.hops]
+    assert hops and all(len(h.route) == 1 for h in hops)
+    assert_runs(programs_of(plan, "zcu102x9", "torus"), order_seed=3)
+
+
+@cache
+def odd_case() -> tuple[Builder, Graph]:
+    """A step over rows and columns, a window higher than its tiles with much padding, uneven channels."""
+    b = Builder(5, DType.U8)
+    x = b.input((1, 20, 15, 11))
+    x = b.conv(x, 48, (1, 1), (2, 2))
+    x = b.conv(x, 33, (7, 5), pads=(6, 4, 6, 4))
+    b.conv(x, 70, (1, 1))
+    return b, b.graph()
+
+
+@cache
+def product_case() -> tuple[Builder, Graph]:
+    """Matrix products of rows whose features lie innermost, then of one row."""
+    b = Builder(9, DType.S8)
+    x = b.input((1, 30, 20))
+    x = b.conv(x, 64, axes=(0, 3, 1, 2))
+    x = b.conv(x, 37, axes=(0, 3, 1, 2))
+    x = b.move((x,), (1, 30 * 37), [Copy(0, (1, 1, 30, 37), 0, (0, 0, 37, 1), 0, (0, 0, 37, 1))])
+    b.conv(x, 50)
+    return b, b.graph()
+
+
+@pytest.mark.parametrize("made", [odd_case, product_case])
+@pytest.mark.parametrize("pieces", [2, 3])
+def test_any_layout_can_be_shared(made: Callable[[], tuple[Builder, Graph]], pieces: int) -> None:
+    b, graph = made()
+    cluster = load_cluster("zcu102x3")
+    options = PartitionOptions(objective="latency", time_limit_s=0.2, force_split=(("Pm", pieces),), xfer="always")
+    plan = partition(graph, cluster, options)
+    assert all(x.xfer and x.xfer[0].inputs for x in plan.layers if x.op == "QLinearConv")
+    assert not check_plan(plan, graph, cluster)
+    programs = [read_device(write_device(p)) for p in schedule(graph, plan, cluster)]
+    assert not check_programs(programs)
+    frames = [b.frame() for _ in range(3)]
+    for frame, got in zip(frames, Machine(programs).run(frames, order_seed=pieces), strict=True):
+        golden = run_graph(graph, frame)
+        assert all(np.array_equal(got[name].reshape(-1), golden[name].reshape(-1)) for name in graph.outputs)
+
+
 def test_batch_slices_share_too() -> None:
     plan = planned("zcu102x2", ("Pb", 2), batch=2)
     assert all(layer.xfer for layer in plan.layers if layer.op == "Conv")
     assert_runs(programs_of(plan, "zcu102x2", batch=2), batch=2)
 
 
-@pytest.mark.parametrize("devices", ["zcu102x2", "zcu102x4", "u250"])
-def test_prediction_and_simulation_agree(devices: str) -> None:
-    plan = planned(devices, FACTORS[devices])
+@pytest.mark.parametrize(
+    ("devices", "factor"), [("zcu102x2", "Pr"), ("zcu102x4", "Pr"), ("u250", "Pc"), ("u250", "Pm")]
+)
+def test_prediction_and_simulation_agree(devices: str, factor: str) -> None:
+    plan = planned(devices, (factor, FACTORS[devices][1]))
     result = simulate(programs_of(plan, devices), frames=12)
     assert result.latency_ps == pytest.approx(plan.predicted["latency_ns"] * 1000, rel=0.05)
     assert result.interval_ps == pytest.approx(plan.predicted["interval_ns"] * 1000, rel=0.05)
@@ -193,8 +289,20 @@ def test_it_is_chosen_where_links_outdo_the_memory_and_nowhere_else(tmp_path: Pa
     assert not any(layer.xfer for layer in slow.layers)
 
 
-def test_the_plan_checker_finds_every_edit() -> None:
-    plan = planned("zcu102x3", ("Pr", 3))
+def test_inputs_are_shared_where_links_outdo_the_memory(tmp_path: Path) -> None:
+    devices = narrow(tmp_path)
+    plain = planned(devices, ("Pm", 2), xfer="never")
+    shared = planned(devices, ("Pm", 2), xfer="auto")
+    assert any(x.inputs for layer in shared.layers for x in layer.xfer)
+    assert shared.predicted["latency_ns"] < plain.predicted["latency_ns"]
+    assert simulate(programs_of(shared, devices), 8).latency_ps < simulate(programs_of(plain, devices), 8).latency_ps
+    slow = planned("zcu102x2", ("Pm", 2), xfer="auto")
+    assert not any(layer.xfer for layer in slow.layers)
+
+
+@pytest.mark.parametrize("factor", ["Pr", "Pm"])
+def test_the_plan_checker_finds_every_edit(factor: str) -> None:
+    plan = planned("zcu102x3", (factor, 3))
     graph, cluster = case()[1], load_cluster("zcu102x3")
     at = next(k for k, layer in enumerate(plan.layers) if layer.xfer)
     x = plan.layers[at].xfer[0]
@@ -208,7 +316,7 @@ def test_the_plan_checker_finds_every_edit() -> None:
         {"tasks": x.tasks[::-1]}, {"tasks": x.tasks[:2]}, {"hops": x.hops[:-1]}, {"hops": x.hops[::-1]},
         {"hops": (*x.hops, x.hops[-1])}, {"hops": (replace(h, bits_per_frame=h.bits_per_frame + 8), *x.hops[1:])},
         {"hops": (replace(h, route=("zcu102-1>zcu102-0",)), *x.hops[1:])},
-        {"hops": (replace(h, target="nobody"), *x.hops[1:])},
+        {"hops": (replace(h, target="nobody"), *x.hops[1:])}, {"inputs": not x.inputs},
     ):  # fmt: skip
         assert any(f.code == "FVC220" for f in check_plan(edited(**change), graph, cluster)), change
     layer = replace(plan.layers[at], xfer=())
@@ -232,11 +340,71 @@ def test_the_static_checker_needs_every_token_and_address() -> None:
         assert codes & {"FVC324", "FVC326"}, pair
         found |= codes
     assert "FVC326" in found
-    for name, value in (("wgt_addr", 64), ("dram_addr", 64), ("n1", 2), ("wgt", -1)):
+    for name, value in (("part_addr", 64), ("dram_addr", 64), ("n1", 2), ("wgt", -1)):
         programs = programs_of(plan, devices)
         share = next(i for i in programs[0].cores[0].queues[Queue.RX] if i.fields.get("wgt"))
         share.fields[name] = share.fields.get(name, 0) + value
         assert check_programs(programs), name
+
+
+def test_layers_whose_slices_need_other_inputs_share_none() -> None:
+    """A depthwise layer by channels: a plan that says otherwise is found out."""
+    plan, graph = planned("zcu102x2", ("Pm", 2)), case()[1]
+    at = next(k for k, n in enumerate(graph.nodes) if getattr(n, "groups", 1) > 1)
+    layer = plan.layers[at]
+    assert len(layer.slices) == 2 and not layer.xfer
+    own = tuple(replace(s, memory=input_share_name(k, 2)) for k, s in enumerate(layer.slices))
+    x = next(x for other in plan.layers for x in other.xfer)
+    edited = replace(layer, slices=own, xfer=(replace(x, tasks=tuple(s.task for s in own)),))
+    found = check_plan(
+        replace(plan, layers=(*plan.layers[:at], edited, *plan.layers[at + 1 :])), graph, load_cluster("zcu102x2")
+    )
+    assert any(f.code == "FVC220" and "parts of the input" in f.what for f in found)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [(Queue.RX, Queue.CX), (Queue.LD, Queue.TX), (Queue.LD, Queue.RX), (Queue.TX, Queue.LD), (Queue.RX, Queue.TX)],
+)
+def test_the_static_checker_needs_the_tokens_of_inputs(pair: tuple[Queue, Queue]) -> None:
+    """Left out, passed too early or too late."""
+    plan = planned("zcu102x3", ("Pm", 3), topology="chain")
+    programs = programs_of(plan, "zcu102x3", "chain")
+    core = programs[1].cores[0]  # in the middle: it passes on what it gets
+    posts = [i for i in core.queues[pair[0]] if i.post >> pair[1] & 1]
+    waits = [i for i in core.queues[pair[1]] if i.wait >> pair[0] & 1]
+    assert len(posts) >= 3
+    missed = 0
+    for a, b in zip(posts, waits, strict=True):
+        a.post &= ~(1 << pair[1])
+        b.wait &= ~(1 << pair[0])
+        missed += not {f.code for f in check_programs(programs)} & {"FVC324", "FVC325", "FVC326"}
+        a.post |= 1 << pair[1]
+        b.wait |= 1 << pair[0]
+    # What is sent from a slot may be through anyway when the slot comes round.
+    assert missed <= (len(posts) // 2 if pair == (Queue.TX, Queue.LD) else 0)
+    for queue, mask, other, listed in ((pair[0], "post", pair[1], posts), (pair[1], "wait", pair[0], waits)):
+        for i in listed[:3]:
+            at = core.queues[queue].index(i)
+            for near in (at - 1, at + 1):
+                moved = core.queues[queue][near % len(core.queues[queue])]
+                if getattr(moved, mask) >> other & 1:
+                    continue
+                for x, bit in ((i, 0), (moved, 1)):
+                    setattr(x, mask, getattr(x, mask) & ~(1 << other) | bit << other)
+                assert check_programs(programs), (pair, mask, at, near)
+                for x, bit in ((i, 1), (moved, 0)):
+                    setattr(x, mask, getattr(x, mask) & ~(1 << other) | bit << other)
+    assert not check_programs(programs)
+
+
+@pytest.mark.parametrize("op", [Queue.TX, Queue.RX])
+@pytest.mark.parametrize(("name", "value"), [("part_addr", 64), ("dram_addr", 64), ("n1", 2), ("act", -1), ("wgt", 1)])
+def test_the_static_checker_reads_every_field_of_a_part(op: Queue, name: str, value: int) -> None:
+    programs = programs_of(planned("zcu102x2", ("Pm", 2)), "zcu102x2")
+    part = next(i for i in programs[0].cores[0].queues[op] if i.fields.get("act"))
+    part.fields[name] = part.fields.get(name, 0) + value
+    assert check_programs(programs)
 
 
 def test_it_belongs_to_latency_plans() -> None:

@@ -134,16 +134,21 @@ def _st(f: dict[str, Ints], flags: Ints) -> list[Rule]:
 
 def _message(f: dict[str, Ints], write: bool) -> list[Rule]:
     size = f["n2"] * 1.0 * f["n1"] * f["n0"] * f["elem"]
-    barrier, wgt = f["bytes"] == 0, f["wgt"] == 1
+    barrier, wgt, act = f["bytes"] == 0, f["wgt"] == 1, f["act"] == 1
+    part = wgt | act
     box = ("n2", "n1", "n0", "dram_addr", "dram_s2", "dram_s1", "dram_s0")
     rules = [
         (size != f["bytes"], "bytes is not n2*n1*n0*elem"),
         (barrier & (np.any([f[n] != 0 for n in box], axis=0)), "a barrier has a box"),
-        (barrier & wgt, "a barrier names WGT"),
-        (~wgt & (f["wgt_addr"] != 0), "wgt_addr must be 0 without wgt"),
-        (wgt & ((f["n2"] != 1) | (f["n1"] != 1) | (f["elem"] != 1)), "a part of a weight block is one run of bytes"),
-        (wgt & ((f["dram_addr"] != 0) | (f["dram_s0"] != 1) & (f["n0"] > 1)), "DRAM fields have no meaning with wgt"),
-        (wgt & (f["depth"] != 1), "WGT has no frame slots"),
+        (barrier & part, "a barrier names a scratchpad"),
+        (wgt & act, "wgt and act exclude each other"),
+        (~part & (f["part_addr"] != 0), "part_addr must be 0 without wgt or act"),
+        (part & ((f["n2"] != 1) | (f["n1"] != 1) | (f["elem"] != 1)), "a part of a shared block is one run of bytes"),
+        (
+            part & ((f["dram_addr"] != 0) | (f["dram_s0"] != 1) & (f["n0"] > 1)),
+            "DRAM fields mean nothing in a scratchpad",
+        ),
+        (part & (f["depth"] != 1), "a scratchpad has no frame slots"),
         *_dram(f),
     ]
     if write:

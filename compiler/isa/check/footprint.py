@@ -99,13 +99,14 @@ def _dram_box(c: _Collector, g: Group, space: Space | Ints, write: bool) -> None
 
 
 def _message(c: _Collector, g: Group, write: bool) -> None:
-    """The near end of a message: a box of WORK, or a run of WGT."""
+    """The near end of a message: a box of WORK, or a run of WGT or ACT."""
     f = g.fields
     dims = ((f["n2"], f["dram_s2"]), (f["n1"], f["dram_s1"]), (f["n0"], f["dram_s0"]))
     real = (f["n2"] > 0) & (f["n1"] > 0) & (f["n0"] > 0)
     c.add(g, Space.WORK, write, f["dram_addr"], dims, f["elem"], slots=np.maximum(f["depth"], 1),
-          slot_stride=f["frame_stride"], where=np.flatnonzero(real & (f["wgt"] == 0)))  # fmt: skip
-    c.dense(g, Space.WGT, write, f["wgt_addr"], f["n0"], np.flatnonzero(real & (f["wgt"] == 1)))
+          slot_stride=f["frame_stride"], where=np.flatnonzero(real & (f["wgt"] == 0) & (f["act"] == 0)))  # fmt: skip
+    for space, name in ((Space.WGT, "wgt"), (Space.ACT, "act")):
+        c.dense(g, space, write, f["part_addr"], f["n0"], np.flatnonzero(real & (f[name] == 1)))
 
 
 def _transfers(c: _Collector, view: CoreView) -> None:

@@ -73,11 +73,11 @@ def check_folding(view: CoreView, findings: Findings) -> None:
     stages: dict[str, set[int]] = {t: set() for t in tiles}
     roles: dict[str, set[str]] = {t: set() for t in tiles}
     resident: set[str] = set()
-    shared: set[str] = set()  # tasks that pass a part of their weights on
+    shared: dict[str, str] = {}  # tasks that pass a part of their weights, or of their input, on
     for i in view.stream:
         row = view.core.debug[i.debug]
-        if i.op == "TX" and i.fields.get("wgt", 0):
-            shared.add(row.task)
+        if i.op == "TX" and (i.fields.get("wgt", 0) or i.fields.get("act", 0)):
+            shared[row.task] = "share" if i.fields.get("wgt", 0) else "inputs"
         if i.queue in (Queue.LD, Queue.CX, Queue.ST) and i.op != "SYNC" and row.task in stages:
             stages[row.task].add(i.stage)
             roles[row.task].add(row.role)
@@ -91,7 +91,7 @@ def check_folding(view: CoreView, findings: Findings) -> None:
     for r, (task, count) in zip(rows, tiles.items(), strict=True):
         wanted: dict[str, object] = {
             "layer": layer_of(task), "engine": e.id, "die": e.die, "tm": e.tm, "tn": e.tn, "tiles": count,
-            "memory": _memory(r.get("memory"), task in resident, task in shared),
+            "memory": _memory(r.get("memory"), task in resident, shared.get(task, "")),
         }  # fmt: skip
         for name, value in wanted.items():
             if name in r and (r[name] != value or type(r[name]) is not type(value)):
@@ -104,10 +104,10 @@ def check_folding(view: CoreView, findings: Findings) -> None:
             findings.add("FVC339", f"folding metadata of {task}: stage {r['stage']!r}", view.name)
 
 
-def _memory(said: object, resident: bool, shared: bool) -> object:
+def _memory(said: object, resident: bool, shared: str) -> object:
     """What the metadata must say of a task's weights; which share of how many stands nowhere else in the text."""
     if shared:
-        return said if isinstance(said, str) and said.startswith("share ") else "share"
+        return said if isinstance(said, str) and said.startswith(f"{shared} ") else shared
     return "resident" if resident else "stream"
 
 

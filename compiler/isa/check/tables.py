@@ -347,9 +347,9 @@ def check_transports(view: CoreView, findings: Findings) -> None:
             f, row = i.fields, view.core.debug[i.debug]
             if f["bytes"] == 0:
                 continue
-            if f.get("wgt", 0):
+            if f.get("wgt", 0) or f.get("act", 0):
                 if row.tensor or layer_of(row.task) is None:
-                    findings.add("FVC334", f"{op} of weights names {row.tensor!r} of {row.task!r}", *view.where(k))
+                    findings.add("FVC334", f"{op} of a share names {row.tensor!r} of {row.task!r}", *view.where(k))
                 continue
             places = [p for p in view.core.memory_map if p.tensor == row.tensor and legal_box(p.box)]
             if not legal_box(row.box) or not any(_moves(p, row.box, f) for p in places):

@@ -9,6 +9,7 @@ from compiler.ops import (
     Splits,
     TaskTimeline,
     input_boxes,
+    input_share_of,
     partial_name,
     resident_budget_bytes,
     share_of,
@@ -201,9 +202,13 @@ def _costs(plan: Plan, graph: Graph, found: Findings) -> None:
     for layer, node in zip(plan.layers, graph.nodes, strict=True):
         for s in layer.slices:
             where = f"layers {layer.name} slice {s.task}"
-            if s.memory not in MEMORIES and share_of(s.memory)[1] == 1:
+            if s.memory not in MEMORIES and max(share_of(s.memory)[1], input_share_of(s.memory)[1]) == 1:
                 styles = ", ".join(MEMORIES)
-                found.add("FVC220", f"memory '{s.memory}' is none of {styles}, and no share like 'share 1/2'", where)
+                found.add(
+                    "FVC220",
+                    f"memory '{s.memory}' is none of {styles}, and no share like 'share 1/2' or 'inputs 1/2'",
+                    where,
+                )
                 continue
             cost = task_cost(
                 graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), specs[s.engine], s.memory,

@@ -1,13 +1,13 @@
-"""Judges shared weights: that every task gets every share of the blocks that it needs, once, over a real route."""
+"""Judges shared weights and inputs: every task gets each share of the blocks it needs, once, over a real route."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from compiler.ir.graph import Graph, Node
+from compiler.ir.graph import Conv, Graph, Node
 from compiler.isa.check.findings import Findings
-from compiler.ops import share_bounds, share_of, shared_blocks
-from compiler.plan.model import HopPlan, LayerPlan, Plan, SlicePlan, XferPlan
+from compiler.ops import input_boxes, input_share_of, share_bounds, share_of, shared_blocks
+from compiler.plan.model import Box, HopPlan, LayerPlan, Plan, SlicePlan, XferPlan
 
 Between = Callable[[str, str], tuple[str, ...]]
 
@@ -20,48 +20,61 @@ def check_xfer(plan: Plan, graph: Graph, between: Between, found: Findings) -> N
             where = f"layers {layer.name} xfer[{k}]"
             named += x.tasks
             if own := _group(layer, node, x, graph, where, found):
-                _hops(x, own, _share_bytes(node, own[0], len(own), graph), between, where, found)
-        sharing = [s.task for s in layer.slices if share_of(s.memory)[1] > 1]
+                _hops(x, own, _share_bytes(node, own[0], x, graph), between, where, found)
+        sharing = [s.task for s in layer.slices if max(share_of(s.memory)[1], input_share_of(s.memory)[1]) > 1]
         if sorted(named) != sorted(sharing):
             odd = sorted(set(named) ^ set(sharing)) or sorted(named)
             found.add("FVC220", f"not in one group each: {', '.join(odd[:5])}", f"layers {layer.name} xfer")
+        if len({x.inputs for x in layer.xfer}) > 1:
+            found.add("FVC220", "a layer shares its weights or its inputs, not both", f"layers {layer.name} xfer")
         if layer.xfer:
             orders = sorted(s.order for s in layer.slices)
             if orders != list(range(orders[0], orders[0] + len(orders))) or any(s.stage for s in layer.slices):
-                text = "tasks that share weights stand together in the order, at stage 0, with those of their layer"
+                text = "tasks that share stand together in the order, at stage 0, with those of their layer"
                 found.add("FVC220", text, f"layers {layer.name} xfer")
 
 
 def _group(
     layer: LayerPlan, node: Node, x: XferPlan, graph: Graph, where: str, found: Findings
 ) -> list[SlicePlan] | None:
-    """The slices of a group in order of shares, if they may share their weights."""
+    """The slices of a group in order of shares, if they may share their weights or inputs."""
+    told = input_share_of if x.inputs else share_of
     known = {s.task: s for s in layer.slices}
     own = [known[t] for t in x.tasks if t in known]
     wrong = ""
     if len(own) != len(x.tasks) or len(own) < 2:
         wrong = f"tasks {list(x.tasks)} are not two or more of the layer's"
-    elif [share_of(s.memory) for s in own] != [(k, len(own)) for k in range(len(own))]:
+    elif [told(s.memory) for s in own] != [(k, len(own)) for k in range(len(own))]:
         wrong = f"memory of its tasks is {[s.memory for s in own]}"
     elif len({s.engine for s in own}) < len(own) or len({s.replica for s in own}) > 1:
         wrong = "its tasks do not stand on engines of their own in one replica"
-    elif len({_blocks(node, s, graph) for s in own}) > 1:
-        wrong = "its tasks take other weight blocks, or in another order"
+    elif x.inputs and len({_needed(node, s, graph) for s in own}) > 1:
+        wrong = "its tasks need other parts of the input"
+    elif len({_blocks(node, s, graph, x.inputs) for s in own}) > 1:
+        wrong = f"its tasks take other {'input' if x.inputs else 'weight'} blocks, or in another order"
     if wrong:
         found.add("FVC220", wrong, where)
     return None if wrong else own
 
 
-def _blocks(node: Node, s: SlicePlan, graph: Graph) -> tuple[tuple[int, int, int, int, int], ...]:
-    return shared_blocks(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), s.tile)
+def _blocks(node: Node, s: SlicePlan, graph: Graph, inputs: bool) -> tuple[tuple[int, ...], ...]:
+    return shared_blocks(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), s.tile, inputs=inputs)
 
 
-def _share_bytes(node: Node, s: SlicePlan, sharers: int, graph: Graph) -> list[int]:
+def _needed(node: Node, s: SlicePlan, graph: Graph) -> tuple[tuple[str, Box], ...]:
+    """The input of a task of a layer whose output channels all need the same; of others nothing is equal."""
+    if isinstance(node, Conv) and node.groups > 1:
+        return ((s.task, s.box),)
+    return tuple(sorted(input_boxes(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to)).items()))
+
+
+def _share_bytes(node: Node, s: SlicePlan, x: XferPlan, graph: Graph) -> list[int]:
     """Bytes a frame of every share."""
+    sharers = len(x.tasks)
     out = [0] * sharers
-    for *_, size in _blocks(node, s, graph):
+    for *_, grain, size in _blocks(node, s, graph, x.inputs):
         for k in range(sharers):
-            lo, hi = share_bounds(size, k, sharers)
+            lo, hi = share_bounds(size, k, sharers, grain)
             out[k] += hi - lo
     return out
 

@@ -1,7 +1,7 @@
-"""A task whose weights come in shares: its tile recurrence, done as far as what it waits for is known.
+"""A task whose weights, or inputs, come in shares: its tile recurrence, done as far as what it waits for is known.
 
-Loads run up to two load groups ahead of the arithmetic; a block of weights can be computed with when its own share is
-loaded and all others have arrived. The rules are those of recurrence.Core; all times are cycles of the core's clock.
+Loads run up to two load groups ahead of the arithmetic; a block can be computed with when its own share is loaded and
+all others have arrived. The rules are those of recurrence.Core; all times are cycles of the core's clock.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ class Blocks:
     loaded: cycles at which its own share of each block so far was loaded; done: at which the arithmetic with it ended.
     """
 
-    def __init__(self, steps: Steps, starts: Sequence[int], ld: int, closed: int, sent: Sequence[int | None]) -> None:
+    def __init__(
+        self, steps: Steps, starts: Sequence[int], ld: int, closed: int, sent: Sequence[int | None], *,
+        inputs: bool = False,
+    ) -> None:  # fmt: skip
         """starts: the first step of each block; ld, closed: when LD is free, and the load group before last done with;
-        sent: when the shares of the two blocks before were sent on, None while that is not known."""
+        sent: when the shares of the two blocks before were sent on, None while that is not known. inputs: the blocks
+        are of what the task loads when its data is there, not of its weights."""
+        self.inputs = inputs
         self.steps, self.starts = steps, {step: b for b, step in enumerate(starts)}
         self.ld, self.first = ld, True
         self.groups: list[int] = [closed]  # ends of load groups from the last but one of the task before
@@ -92,7 +97,7 @@ class Blocks:
         s = self.steps
         if s.ahead[i] or s.main[i]:
             if not self.ahead_done:
-                block = self.starts.get(i)
+                block = None if self.inputs else self.starts.get(i)
                 gone = self.gone[block] if block is not None else 0
                 if len(self.groups) <= self.opened or gone is None:
                     return False
@@ -102,13 +107,19 @@ class Blocks:
                 if block is not None:
                     self.loaded.append(self.ld)
             if s.main[i]:
+                block = self.starts.get(i) if self.inputs else None
+                gone = self.gone[block] if block is not None else 0
+                if gone is None:
+                    return False
                 if self.first:
                     if self.ready is None or self.core is None:
                         return False
                     self.first = False
                     self.ld = max(self.ld, self.barrier, self.ready)
-                self.ld += s.main[i]
+                self.ld = max(self.ld, gone) + s.main[i]
                 self.last_load = self.ld
+                if block is not None:
+                    self.loaded.append(self.ld)
             self.ahead_done = False
             self.loads.append(self.ld)
         else:

@@ -60,8 +60,8 @@ def credits_ps(
         for hop in g.hops:
             latency_ps, rate = 1000 * sum(links[k][1] for k in hop.route), min(links[k][0] for k in hop.route)
             pair = (hop.source, hop.target)
-            for size in g.sizes:
-                lo, hi = share_bounds(size, hop.share, len(g.tasks))
+            for size, grain in zip(g.sizes, g.grains, strict=True):
+                lo, hi = share_bounds(size, hop.share, len(g.tasks), grain)
                 count = ceil_div(hi - lo, CHUNK_BYTES)
                 held[pair] = held.get(pair, 0) + count * latency_ps + transfer_ps(hi - lo, rate)
     for c, count in zip(plan.channels, message_counts(plan, graph, stored), strict=True):

@@ -1,7 +1,7 @@
 """One frame, or frames without stages, in order of time: many messages set out together there, and meet tasks.
 
 Needs a machine of timing.py; says the same as its recurrence. Every engine does its tasks in the plan's order, each
-when all that it waits for is known; messages and shares of weights pass in the one global order (traffic.py). A task
+when all that it waits for is known; messages and shares pass in the one global order (traffic.py). A task
 takes of its bank what its loads and stores need on average, and is slower itself by the messages that it meets there.
 """
 
@@ -46,15 +46,20 @@ class Times:
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """A task with shared weights, of one frame: its blocks count on from `number` on their engine."""
+    """A task with shared weights or inputs, of one frame: its blocks, and how many of their kind came before on their
+    engine. free: of weights, blocks whose place has been computed with; of inputs, those whose own part is there."""
 
     group: int
     frame: int
     blocks: Blocks
     number: int
     told: list[int] = field(default_factory=lambda: [0, 0, 0])  # loads, free slots and reading that are events already
-    free: set[int] = field(default_factory=set)  # blocks whose place in the ring has been computed with
+    free: set[int] = field(default_factory=set)
     begun: bool = False  # its data is there
+
+    @property
+    def inputs(self) -> bool:
+        return self.blocks.inputs
 
 
 @dataclass(slots=True, eq=False)
@@ -73,9 +78,10 @@ class Worker:
     coming: Turn | None = None  # the one after that
     left: dict[int, int] = field(default_factory=dict)  # of each iteration: tasks and messages still to be done
     ended: int = 0  # iterations
-    blocks: int = 0  # of shared weights so far
+    blocks: list[int] = field(default_factory=lambda: [0, 0])  # of shared weights, of shared inputs so far
     numbers: dict[tuple[int, int], int] = field(default_factory=dict)  # of the first block, by group and frame
-    sent_at: dict[int, int] = field(default_factory=dict)  # of each block: the cycle at which it was passed on
+    # Of each block (of inputs or not, number): the cycle at which it was passed on.
+    sent_at: dict[tuple[bool, int], int] = field(default_factory=dict)
 
 
 class Meeting:
@@ -215,8 +221,8 @@ class Meeting:
             w = self.workers[engine]
             for turn in (w.turn, w.coming):
                 if turn is not None and (turn.group, turn.frame) == (m.share.group, m.frame):
-                    before = turn.number + m.share.block - 2
-                    return m.share.block in turn.free and (before < 0 or before in w.sent_at)
+                    before = -1 if turn.inputs else turn.number + m.share.block - 2
+                    return m.share.block in turn.free and (before < 0 or (False, before) in w.sent_at)
             return False
         c = self.m.plan.channels[m.channel]
         before = m.frame - max(2, c.target_stage - c.source_stage + 1)
@@ -303,6 +309,11 @@ class Meeting:
                 return
             khz = w.core.clock_khz
             ready = ps_cycles(max((self.arrived[k] for k in keys), default=0), khz)
+            if w.blocks[True] and not (w.turn is not None and (w.turn.begun or w.turn.inputs)):
+                last = (True, w.blocks[True] - 1)  # it lies in ACT where this task's data is to be
+                if last not in w.sent_at:
+                    return
+                ready = max(ready, w.sent_at[last])
             slot = max(w.core.open, ps_cycles(max((self.sent[k] for k in slots), default=0), khz))
             w.given = (max(w.core.st, ready), ready, slot)
             if shared is not None:
@@ -401,10 +412,10 @@ class Meeting:
         behind = bisect_right(received, max(late), key=itemgetter(0)) if late else 0
         return self.arrived.get(received[behind - 1][1]) if behind else 0
 
-    # -- shared weights --------------------------------------------------------------------------------------------
+    # -- shared weights and inputs ---------------------------------------------------------------------------------
 
     def _turn(self, w: Worker) -> None:
-        """The loads of the next task begin as soon as those of the one before are done, if its weights are shared."""
+        """The loads of the next task begin as soon as those of the one before are done, if it shares anything."""
         under_way = w.after is not None or w.turn is not None
         at = w.at + under_way
         if at >= len(w.steps) or w.coming is not None:
@@ -423,18 +434,21 @@ class Meeting:
             ahead = (w.after.ld, w.after.closed)
         if ahead is None:
             return
-        frame, number = iteration - e.stage, w.blocks
+        inputs = self.m.groups[shared].inputs
+        frame, number = iteration - e.stage, w.blocks[inputs]
         starts = self.m.groups[shared].starts[self.m.groups[shared].tasks.index(e.task.task)]
-        sent = [0 if number + k < 0 else w.sent_at.get(number + k) for k in (-2, -1)] + [
+        # Of inputs all must be sent that the task before had: its slots lay elsewhere.
+        behind = (-1, -1) if inputs else (-2, -1)
+        sent = [0 if number + k < 0 else w.sent_at.get((inputs, number + k)) for k in behind] + [
             None if (shared, frame, b, w.name) in self.unsent else 0 for b in range(len(starts))
         ]
-        blocks = Blocks(self.m.steps[e.task.task], starts, *ahead, sent)
+        blocks = Blocks(self.m.steps[e.task.task], starts, *ahead, sent, inputs=inputs)
         for b in range(len(starts)):
             if (shared, frame, b, w.name) not in self.unsent:
-                w.sent_at[number + b] = 0
+                w.sent_at[inputs, number + b] = 0
             if (shared, frame, b, w.name) not in self.missing:
                 blocks.there[b] = 0
-        w.blocks += len(starts)
+        w.blocks[inputs] += len(starts)
         w.numbers[shared, frame] = number
         turn = Turn(shared, frame, blocks, number)
         if under_way:
@@ -446,11 +460,11 @@ class Meeting:
         self._tell(w, turn)
 
     def _tell(self, w: Worker, turn: Turn) -> None:
-        """Makes events of what is newly known of a task with shared weights."""
+        """Makes events of what is newly known of a task with shared weights or inputs."""
         khz, blocks = w.core.clock_khz, turn.blocks
         for b in range(turn.told[0], len(blocks.loaded)):
             self.traffic.at(cycles_ps(blocks.loaded[b], khz), self._loaded, w, turn, b)
-        free = [*blocks.groups[:2], *blocks.done]
+        free = [] if blocks.inputs else [*blocks.groups[:2], *blocks.done]
         for b in range(turn.told[1], min(len(free), len(blocks.there))):
             self.traffic.at(cycles_ps(free[b], khz), self._freed, w, turn, b)
         turn.told[:2] = len(blocks.loaded), len(free)
@@ -463,8 +477,10 @@ class Meeting:
             self._turn(w)
 
     def _loaded(self, w: Worker, turn: Turn, block: int) -> None:
-        """The task's own share of a block is there."""
+        """The task's own share of a block is there; of inputs the others may come behind it."""
         self._on((turn.group, turn.frame, block, self.m.groups[turn.group].engines.index(w.name), OWN, w.name))
+        if turn.inputs:
+            self._freed(w, turn, block)
 
     def _on(self, part: Part) -> None:
         """A part of a share is at an engine, which may send it on."""
@@ -478,22 +494,28 @@ class Meeting:
         self.traffic.receive(self.traffic.rx.get((w.name, "")))
 
     def _passed_on(self, share: Share, frame: int) -> None:
-        """A message of weights has left its sender."""
+        """A message of weights or inputs has left its sender."""
         key = (share.group, frame, share.block, share.source)
         self.unsent[key] -= 1
         if self.unsent[key]:
             return
         w = self.workers[share.source]
-        number = w.numbers[share.group, frame] + share.block
-        w.sent_at[number] = ps_cycles(self.traffic.now, w.core.clock_khz)
+        inputs, number = self.m.groups[share.group].inputs, w.numbers[share.group, frame] + share.block
+        at = w.sent_at[inputs, number] = ps_cycles(self.traffic.now, w.core.clock_khz)
         for turn in (w.turn, w.coming):
-            if turn is not None and -2 <= number - turn.number < len(turn.blocks.there):
-                turn.blocks.sent(number - turn.number, w.sent_at[number])
-                self._tell(w, turn)
+            if turn is not None and turn.inputs == inputs:
+                block = number - turn.number
+                if inputs and block == -1:
+                    turn.blocks.sent(-2, at)
+                if (-1 if inputs else -2) <= block < len(turn.blocks.there):
+                    turn.blocks.sent(block, at)
+                    self._tell(w, turn)
         self.traffic.receive(self.traffic.rx.get((w.name, "")))
+        if inputs:
+            self._task(w)
 
     def _share_there(self, share: Share, frame: int) -> None:
-        """A message of weights has arrived."""
+        """A message of weights or inputs has arrived."""
         key = (share.group, frame, share.block, share.target)
         self.missing[key] -= 1
         w = self.workers[share.target]

@@ -1,4 +1,4 @@
-"""Tasks that share their weights (XFER): who passes which share of a block to whom, in the order of the queues.
+"""Tasks that share weights or inputs (XFER): who passes which share of a block to whom, in the order of the queues.
 
 Needs a plan and its graph; gives the groups of tasks and, of each, its messages with their places in the one global
 order. They are counted by credits.py and played by meeting.py.
@@ -19,7 +19,8 @@ from cost_models.primitives import ceil_div
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tasks that share weights: engine and first steps of blocks by task, sizes of the blocks, hops.
+    """Tasks that share weights, or inputs: engine and first steps of blocks by task, sizes of the blocks and at what
+    multiples of bytes they are cut, hops.
 
     place: the order before whose results its blocks stand; early: the same of the first block, which may stand before
     what the layer before it sends, None if it does not."""
@@ -28,14 +29,17 @@ class Group:
     engines: tuple[str, ...]
     starts: tuple[tuple[int, ...], ...]
     sizes: tuple[int, ...]
+    grains: tuple[int, ...]
     hops: tuple[HopPlan, ...]
     place: int = 0
     early: int | None = None
+    inputs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A message of weights: bytes [lo, hi) of a block, loaded by the task `owner` of its group; engines at its ends."""
+    """A message of weights or inputs: bytes [lo, hi) of a block, loaded by the task `owner` of its group; engines at
+    its ends."""
 
     group: int
     block: int
@@ -57,14 +61,16 @@ def groups_of(plan: Plan, graph: Graph) -> list[Group]:
         for x in layer.xfer:
             own = [slices[t] for t in x.tasks]
             blocks = [
-                registry.block_steps(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), s.tile) for s in own
+                registry.block_steps(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to), s.tile, inputs=x.inputs)
+                for s in own
             ]
-            starts = tuple(tuple(step for step, _ in b) for b in blocks)
-            sizes = tuple(size for _, size in blocks[0])
+            starts = tuple(tuple(step for step, _, _ in b) for b in blocks)
+            sizes, grains = tuple(size for _, _, size in blocks[0]), tuple(grain for _, grain, _ in blocks[0])
             behind = {before[t] for t in x.tasks}
-            early = behind.pop() if len(behind) == 1 else None
+            early = behind.pop() if len(behind) == 1 and not x.inputs else None
             place = min(s.order for s in layer.slices if s.replica == own[0].replica)
-            out.append(Group(x.tasks, tuple(s.engine for s in own), starts, sizes, x.hops, place, early))
+            engines = tuple(s.engine for s in own)
+            out.append(Group(x.tasks, engines, starts, sizes, grains, x.hops, place, early, x.inputs))
     return out
 
 
@@ -97,7 +103,7 @@ def shares_of(groups: Sequence[Group]) -> Iterator[Share]:
         for block, size in enumerate(g.sizes):
             wave: list[tuple[tuple[int, int, int, int], HopPlan, int, int]] = []
             for k, hop in enumerate(g.hops):
-                lo, hi = share_bounds(size, hop.share, len(g.tasks))
+                lo, hi = share_bounds(size, hop.share, len(g.tasks), g.grains[block])
                 for c, (a, b) in enumerate(_parts(lo, hi)):
                     wave.append(((behind[k] + c, c, hop.share, k), hop, a, b))
             place = (g.early, 1) if block == 0 and g.early is not None else (g.place, 0)

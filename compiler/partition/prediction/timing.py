@@ -54,7 +54,7 @@ class Machine:
         groups: Sequence[Group] = (),
     ) -> None:
         """crowd: (engine, link) -> share of the time that others than the engine keep the link busy; message_counts: of
-        each channel, messages a frame; groups: tasks that share their weights."""
+        each channel, messages a frame; groups: tasks that share weights or inputs."""
         self.plan, self.steps, self.crowd, self.ends = plan, steps, crowd, ends
         self.message_counts, self.groups = message_counts, groups
         self.events = sorted(events, key=lambda e: e.order)
