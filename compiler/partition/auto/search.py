@@ -26,6 +26,7 @@ from device_db.model import Cluster
 TRIES = 6  # plans
 WORTH = 0.98  # of the interval so far: candidates that promise less are left
 FILL, LEAST_FILL, MOST_FILL = 0.8, 0.4, 0.95  # of the streaming dies: what joins layers needs room too
+LESS = 0.88  # times the share where they could not keep it: folds come in steps, so one layer may double the interval
 NEAR = 0.98  # of a candidate's interval: the streaming side is not asked to be quicker
 
 
@@ -51,17 +52,16 @@ class Split:
             offered = [c for c in offered if (c.run, c.layers) not in tried]
             if not offered:
                 break
-            chosen = min(offered, key=lambda c: (max(c.interval_ps, self.floor_ps), c.crossing_bytes, c.run.first))
+            chosen = self._chosen(offered)
             tried.add((chosen.run, chosen.layers))
             plan = self._plan(sides, chosen, book)
             if plan is None:
-                fill = max(LEAST_FILL, fill * 0.9)
+                fill = max(LEAST_FILL, fill * LESS)
                 continue
             if best is None or _figures(plan) < _figures(best):
                 best = plan
-            pace = max(r.pace_ps for r in plan.regions)
-            ratio = max(chosen.interval_ps, self.floor_ps) / pace
-            fill = min(MOST_FILL, max(LEAST_FILL, fill * (ratio**0.5 if ratio < 1 else 1.03)))
+            ratio = max(chosen.interval_ps, self.floor_ps) / _pace(plan)
+            fill = min(MOST_FILL, max(LEAST_FILL, fill * (max(LESS, ratio) if ratio < 1 else 1.03)))
             busy = max(
                 (row["busy_permille"] for row in plan.predicted["dies"].values() if "busy_cycles" in row), default=0
             )
@@ -69,23 +69,55 @@ class Split:
             sides.tiled_ps = sides.tiled_ps * min(1.5, max(0.7, real / max(1.0, sides.elsewhere_ps(chosen))))
         return best
 
+    def _chosen(self, offered: list[Candidate]) -> Candidate:
+        """Of those that promise about the shortest interval the one with the fewest devices that stream, then with the
+        least that passes bridges."""
+        refs = self.cluster.dies
+        times = [max(c.interval_ps, self.floor_ps) for c in offered]
+        near = [c for c, t in zip(offered, times, strict=True) if t * WORTH <= min(times)]
+        return min(
+            near,
+            key=lambda c: (
+                refs[c.run.last].device - refs[c.run.first].device,
+                c.crossing_bytes,
+                c.run.first,
+                c.run.last,
+            ),
+        )
+
     def _plan(self, sides: Sides, chosen: Candidate, book: CostBook) -> Plan | None:
-        """The candidate as a plan, if there is one."""
-        inside = [self.cluster.dies[k] for k in range(chosen.run.first, chosen.run.last + 1)]
-        names = tuple(self.graph.nodes[k].name for k in chosen.layers)
-        parts = [
-            Part(device, tuple(r.die for r in inside if r.device == device), names)
-            for device in dict.fromkeys(r.device for r in inside)
-        ]
+        """The candidate as a plan, if there is one: each device with a part of the layers; where that is slower than it
+        was to be, layers on any die of the run. Frames are kept whole between devices, so parts are quicker to pass."""
+        refs = self.cluster.dies
+        groups: dict[int, list[int]] = {}
+        for k in range(chosen.run.first, chosen.run.last + 1):
+            groups.setdefault(refs[k].device, []).append(k)
+        names = [n.name for n in self.graph.nodes]
         floor = max(self.floor_ps, int(chosen.interval_ps * NEAR))
+        lines = [tuple(refs[k].die for k in line) for line in groups.values()]
+        best = None
+        dealt = sides.dealt(chosen, list(groups.values()))
+        if len(dealt) == len(groups):
+            parts = [
+                Part(device, line, tuple(names[x] for x in own))
+                for device, line, own in zip(groups, lines, dealt, strict=True)
+            ]
+            best = self._made(parts, floor, book, free=False)
+            if len(groups) == 1 or (best is not None and _pace(best) <= floor / NEAR / WORTH):
+                return best
+        every = tuple(names[x] for x in chosen.layers)
+        parts = [Part(device, line, every) for device, line in zip(groups, lines, strict=True)]
+        other = self._made(parts, floor, book, free=True)
+        return min((p for p in (best, other) if p is not None), key=_figures, default=None)
+
+    def _made(self, parts: list[Part], floor_ps: int, book: CostBook, free: bool) -> Plan | None:
         brief = replace(self.options, time_limit_s=self.options.time_limit_s / TRIES)
         try:
-            plan = plan_split(self.graph, self.cluster, brief, parts, self.offers, book, floor, free=True)
+            return plan_split(self.graph, self.cluster, brief, parts, self.offers, book, floor_ps, free)
         except FvcError as refusal:
             if refusal.exit_code != 1:
                 raise
             return None
-        return plan
 
     def _sides(self) -> Sides:
         """Estimates by what the tiled plan's engines take."""
@@ -141,6 +173,11 @@ class Split:
 
 def _figures(plan: Plan) -> tuple[int, int]:
     return int(plan.predicted["interval_ns"]), int(plan.predicted["latency_ns"])
+
+
+def _pace(plan: Plan) -> int:
+    """Picoseconds a frame of the slowest region."""
+    return max(r.pace_ps for r in plan.regions)
 
 
 def _macs(plan: Plan, engine: str) -> float:

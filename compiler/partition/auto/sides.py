@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ FRAMES = 3  # slots of a bridge, usually
 URAM_BYTES, BRAM18_BYTES = 36864, 2304
 MOST_CUTS = 64  # places at which a run of layers may begin or end
 ROUNDS = 9  # of bisection
+UNEVEN = 1.1  # of an even share: so full a group may be for less between groups
 PRICED = ("lut", "bram18", "uram", "dsp")
 
 Numbers = NDArray[np.float64]
@@ -88,6 +89,37 @@ class Sides:
         others = [s for d, s in enumerate(self.speed) if not candidate.run.first <= d <= candidate.run.last]
         inside = self.tiled_ps[list(candidate.layers)].sum()
         return float((self.tiled_ps.sum() - inside) / sum(others))
+
+    def dealt(self, candidate: Candidate, groups: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """The layers in their order over groups of dies, one group after the other: evenly full, and of such ways the
+        one with least between groups; nothing where there are fewer layers than groups."""
+        use, _ = self.at(int(candidate.interval_ps))
+        rooms = [np.maximum(self.budgets[list(g)].sum(axis=0), 1) for g in groups]
+        room, layers = np.sum(rooms, axis=0), candidate.layers
+        own = np.diff(use, axis=1)[:, list(layers)]
+        price = int((own.sum(axis=1) / room).max(axis=1).argmin())
+        sums = np.concatenate([np.zeros((1, len(TYPES))), own[price].cumsum(axis=0)])
+        even = float((sums[-1] / room).max())
+        cut = [self.crossing(set(layers[:k])) for k in range(len(layers) + 1)]
+        # By layers dealt out so far: (worst share, bytes between groups, where each group began).
+        ways: dict[int, tuple[float, int, tuple[int, ...]]] = {0: (0.0, 0, ())}
+        for g, have in enumerate(rooms):
+            ends = [len(layers)] if g == len(rooms) - 1 else range(1, len(layers))
+            found: dict[int, tuple[float, int, tuple[int, ...]]] = {}
+            for start, (share, crossing, begins) in ways.items():
+                for end in ends:
+                    if end <= start:
+                        continue
+                    full = float(((sums[end] - sums[start]) / have).max())
+                    between = crossing + (cut[end] if end < len(layers) else 0)
+                    way = (max(share, full, even * UNEVEN), between, (*begins, start))
+                    if end not in found or way < found[end]:
+                        found[end] = way
+            ways = found
+        if len(layers) not in ways:
+            return []
+        begins = (*ways[len(layers)][2], len(layers))
+        return [tuple(layers[a:b]) for a, b in pairwise(begins)]
 
     @cached_property
     def streamable(self) -> NDArray[np.bool_]:
