@@ -209,6 +209,7 @@ class _Builder:
             ]
             first, last = {t: k for k, t in reversed(list(enumerate(owners)))}, {t: k for k, t in enumerate(owners)}
             self.out.instructions += len(listed)
+            stages = {t: max(i.stage for i, o in zip(listed, owners, strict=True) if o == t) for t in first}
             for k, ins in enumerate(listed):
                 task, mark = owners[k], 0
                 if task >= 0:
@@ -218,6 +219,8 @@ class _Builder:
                     if queue == Queue.ST and ins.wait & (1 << Queue.TX | 1 << Queue.CTL):
                         mark |= SLOT
                 step = self._step(index, core, program, ins, k, mark, task)
+                if task >= 0 and ins.op == "SYNC":  # it has no frame of its own: what it waits for is that of its task
+                    step = step._replace(stage=stages[task])
                 if queue == Queue.CX and task >= 0:
                     self.out.tasks[task].compute_ps += step.duration_ps
                 if actor.body and not self.detail and _joins(actor.body[-1], step):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+
 from compiler.partition.prediction.blocks import Blocks
 from compiler.partition.prediction.recurrence import Core, Steps
 
@@ -75,3 +79,28 @@ def test_parts_of_inputs_are_loaded_when_data_and_slot_are_there() -> None:
     task.arrived(1, 100)  # 170 to 270
     task.arrived(2, 190)  # 270 to 370, stored until 390
     assert task.over and task.result() == (205, 390, 0)
+
+
+def test_beside_others_a_store_waits_while_it_moves_but_not_while_it_is_set_up() -> None:
+    """A store of 32 cycles of set-up and 60 at the whole bank beside loads of a third of it, for 40 cycles or for ever:
+    it ends 60 * 3/2 after its set-up in both, since loads that want less than half get it."""
+    one = Steps([0], [5], [0], [10], [92], 10, 2, [0.0], [1.0], 0, 60)
+    core = Core(1_000_000)
+    assert core.copy().task(one, 0, 0) == (5, 107, 0)
+    third = 1 / 3
+    assert core.copy().task(one, 0, 0, ((), [(0, 40, third, 1.0)])) == (5, 107, 0)  # over before anything moves
+    assert core.copy().task(one, 0, 0, ((), [(0, 10**6, third, 1.0)])) == (5, 47 + 90, 0)
+
+
+def test_the_first_weights_of_a_task_are_not_slowed_by_its_own_stores() -> None:
+    """Three tiles; loads and stores of 64 bytes a cycle on a bank that gives 64. The first load ends at 1100, its store
+    begins at 1110; from then on the bank is shared: the second load ends at 1290, its store begins at 1310 behind the
+    first; the third load ends at 1490, the second store at 1500, the third, alone again, at 1600."""
+    line = SimpleNamespace(
+        ld_ahead=(1000, 0, 0), ld_main=(100, 100, 100), cx_head=(0, 0, 0), cx_tail=(10, 10, 10), st=(100, 100, 100),
+        ld_bus_bytes=(64 * 1100, 6400, 6400), st_bus_bytes=(6400, 6400, 6400), cx_cycles=(10, 10, 10),
+    )  # fmt: skip
+    got = Steps.of(line, 64.0)
+    assert got.ahead[0] == 1000
+    assert Core(1_000_000).task(Steps.of(line, 1e9), 0, 0)[1] == 1410
+    assert Core(1_000_000).task(got, 0, 0)[1] == pytest.approx(1600, abs=5)

@@ -20,7 +20,7 @@ from compiler.partition.prediction.passing import Share, shares_of
 from compiler.partition.prediction.recurrence import Core, Result, Steps
 from compiler.partition.prediction.traffic import Message, Traffic, Way
 from compiler.partition.prediction.usage import ALONE, Others, Span, during
-from cost_models.primitives import cycles_ps, ps_cycles
+from cost_models.primitives import DMA_SETUP_CYCLES, cycles_ps, ps_cycles
 from device_db.errors import FvcError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 WATCHED = 4  # iterations over which the steady durations of tasks are averaged
 ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
-NEVER = 1 << 62
 OWN = -1  # in place of the first byte, of all that a task loads of its own share
 Part = tuple[int, int, int, int, int, str]  # group, frame, block, owner, first byte, engine
 
@@ -73,7 +72,10 @@ class Worker:
     after: Core | None = None  # the queues behind the task under way, as it looks
     result: Result = (0, 0, 0)
     given: tuple[int, int, int] = (0, 0, 0)  # when its core turned to it, data there, slot free
+    seen: int = -1  # the task that has been looked at
     bank: Flow | None = None
+    last_stores: Span | None = None  # of the task before, in cycles
+    first_load: Span | None = None  # of the task after
     turn: Turn | None = None  # the task under way
     coming: Turn | None = None  # the one after that
     left: dict[int, int] = field(default_factory=dict)  # of each iteration: tasks and messages still to be done
@@ -183,6 +185,7 @@ class Meeting:
                     self._gain(e, frame)
         for w in self.workers.values():
             self._end_iterations(w)
+            self._prefetch(w, 0, w.core)
             self._task(w)
         for queue in [*self.traffic.tx.values()]:
             self.traffic.send(queue)
@@ -333,13 +336,41 @@ class Meeting:
         w.after = w.core.copy()
         w.result = w.after.task(steps, ready, slot, others)
         khz, end = w.core.clock_khz, w.result[1]
-        if w.bank is None and steps.load_cycles + steps.store_cycles:
-            bank = self.traffic.banks[self.m.ends.bank_of[w.name]]
-            share = min(1.0, (steps.load_cycles + steps.store_cycles) / max(1, end - before))
-            w.bank = Flow(inf, share * self.traffic.fluid.capacity[bank], ((bank, 1.0),))
-            self.traffic.fluid.start(w.bank, self.traffic.now)
+        if w.at != w.seen:  # for the first time
+            w.seen = w.at
+            taken = steps.load_cycles + steps.store_cycles - round(steps.ahead[0] * steps.load_share[0])
+            w.bank = self._takes(w, inf, taken / max(1, end - before))
+            w.first_load = self._prefetch(w, w.at + 1, w.after)
+            if (others := self._others(w, steps, before, end)) != ALONE:
+                self._begin(w, steps, others)
+                return
         self.traffic.at(cycles_ps(end, khz), self._done, w, w.at)
         self._turn(w)
+
+    def _takes(self, w: Worker, cycles: float, share: float) -> Flow | None:
+        """The engine takes a share of its bank from now on, for so many cycles if nothing else moves there."""
+        if share <= 0.0:
+            return None
+        bank = self.traffic.banks[self.m.ends.bank_of[w.name]]
+        cap = min(1.0, share) * self.traffic.fluid.capacity[bank]
+        flow = Flow(cycles_ps(int(cycles), w.core.clock_khz) * cap if cycles != inf else inf, cap, ((bank, 1.0),))
+        self.traffic.fluid.start(flow, self.traffic.now)
+        return flow
+
+    def _prefetch(self, w: Worker, at: int, core: Core) -> Span | None:
+        """The first weights of a task come as soon as LD is free, whatever the task itself still waits for: when, in
+        cycles, and what share of the bank they take."""
+        if at == len(w.steps):
+            return None
+        iteration, e = w.steps[at]
+        assert e.task is not None
+        steps = self.m.steps[e.task.task]
+        if not steps.ahead[0] or not 0 <= iteration - e.stage < self.frames or e.task.task in self.m.group_of:
+            return None
+        setup = min(steps.ahead[0], DMA_SETUP_CYCLES)
+        begin, cycles, share = max(core.ld, core.closed) + setup, steps.ahead[0] - setup, steps.load_share[0]
+        self.traffic.at(cycles_ps(begin, core.clock_khz), self._takes, w, cycles, share)
+        return begin, begin + cycles, share, 1.0
 
     def _done(self, w: Worker, at: int) -> None:
         """A task is over, if what it has met did not hold it up."""
@@ -359,6 +390,8 @@ class Meeting:
             self.traffic.fluid.stop(w.bank)
             w.bank = None
         w.core, w.after = w.after, None
+        w.last_stores = (w.result[1] - sum(steps.store[-2:]), w.result[1], steps.store_share[-1], 1.0)
+        w.first_load = None
         _, end, held = w.result
         if iteration in self.watched or self.frames == 1:
             took = cycles_ps(max(steps.compute_cycles, end - before - held), khz)
@@ -385,22 +418,30 @@ class Meeting:
                 self.traffic.receive(self.traffic.rx.get((self.m.plan.channels[i].target, "")))
 
     def _others(self, w: Worker, steps: Steps, before: int, end: int) -> Others:
-        """What a task has met at its bank: messages and, as long as there were any, its own stores or loads."""
+        """What a task meets at its bank: the last stores of the task before, the first weights of the next, and so far
+        messages; as long as there are any of those, its own stores or loads too."""
         khz, bank = w.core.clock_khz, self.m.ends.bank_of[w.name]
         least, k = cycles_ps(w.core.ld, khz), self.traffic.banks[bank]
         here = [x.core for x in self.workers.values() if self.m.ends.bank_of[x.name] == bank and x.at < len(x.steps)]
         first = min(cycles_ps(core.ld, core.clock_khz) for core in here)
-        met = self.traffic.met[k] = [x for x in self.traffic.met[k] if x.end > first]
+        met = self.traffic.met[k] = [x for x in self.traffic.met[k] if x.until < 0 or x.until > first]
         messages: list[Span] = [
-            (ps_cycles(x.begin, khz), ps_cycles(int(min(x.end, NEVER)), khz), min(1.0, x.share), x.weight)
+            (ps_cycles(x.begin, khz), ps_cycles(until, khz), min(1.0, x.share), x.weight)
             for x in met
-            if x.end > least
+            if (until := x.until if x.until >= 0 else self.traffic.now) > least
         ]
-        if not messages:
+        by_loads = [w.last_stores] if w.last_stores is not None and w.last_stores[1] > w.core.ld else []
+        by_stores = [w.first_load] if w.first_load is not None and w.first_load[0] < end else []
+        if not messages and not by_loads and not by_stores:
             return ALONE
         took = max(1, end - before)
         loads, stores = (during(messages, own / took) for own in (steps.load_cycles, steps.store_cycles))
-        return messages + stores, messages + loads
+        # One queue does the task's own loads and the next one's first, another the stores.
+        if by_loads:
+            stores = [(max(a, by_loads[0][1]), b, share, one) for a, b, share, one in stores if b > by_loads[0][1]]
+        if by_stores:
+            loads = [(a, min(b, by_stores[0][0]), share, one) for a, b, share, one in loads if a < by_stores[0][0]]
+        return [*messages, *stores, *by_loads], [*messages, *loads, *by_stores]
 
     def _passed(self, w: Worker, e: Event, iteration: int) -> int | None:
         """When RX is through with all messages before those of the event, which stand in earlier iterations by as many

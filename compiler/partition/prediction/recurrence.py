@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from compiler.partition.contention import Timeline, run
-from compiler.partition.prediction.usage import ALONE, Others, through
+from compiler.partition.prediction.usage import ALONE, Others, Span, through
+from cost_models.primitives import DMA_SETUP_CYCLES
 
 Result = tuple[int, int, int]  # cycles of the last load of data, of the last store; how long a result waited for a slot
 
@@ -25,7 +26,7 @@ class Steps:
     store: Sequence[int]
     compute_cycles: int
     skip_cycles: int  # what its instructions take when their frame does not exist
-    load_share: Sequence[float]  # of the bank, that each step's loads and stores take
+    load_share: Sequence[float]  # of the bank, that each step's loads and stores take behind their set-up
     store_share: Sequence[float]
     load_cycles: int  # for which they would take all of it
     store_cycles: int
@@ -38,9 +39,12 @@ class Steps:
         factor = _stretch(t, plain, real)
         ahead, main, store = t.ld_ahead, t.ld_main, t.st
         if factor > 1.0:
-            ahead, main, store = (tuple(round(c * factor) for c in x) for x in (ahead, main, store))
-        load_share = [b / bytes_per_cycle / max(1, a + m) for b, a, m in zip(t.ld_bus_bytes, ahead, main, strict=True)]
-        store_share = [b / bytes_per_cycle / max(1, c) for b, c in zip(t.st_bus_bytes, store, strict=True)]
+            scaled = _Scaled(t, factor)
+            ahead, main, store = scaled.ld_ahead, scaled.ld_main, scaled.st
+        moving = [a + m - min(a, DMA_SETUP_CYCLES) - min(m, DMA_SETUP_CYCLES) for a, m in zip(ahead, main, strict=True)]
+        load_share = [min(1.0, b / bytes_per_cycle / max(1, c)) for b, c in zip(t.ld_bus_bytes, moving, strict=True)]
+        moving = [c - min(c, DMA_SETUP_CYCLES) for c in store]
+        store_share = [min(1.0, b / bytes_per_cycle / max(1, c)) for b, c in zip(t.st_bus_bytes, moving, strict=True)]
         taken = [round(sum(x) / bytes_per_cycle) for x in (t.ld_bus_bytes, t.st_bus_bytes)]
         computing, skip = sum(t.cx_head) + sum(t.cx_tail), 2 * len(t.st)
         return cls(ahead, main, t.cx_head, t.cx_tail, store, computing, skip, load_share, store_share, *taken)
@@ -65,11 +69,18 @@ class _Scaled:
     """A timeline with longer loads and stores."""
 
     def __init__(self, t: Timeline, factor: float) -> None:
-        self.ld_ahead = tuple(round(c * factor) for c in t.ld_ahead)
+        # Nothing of the task is stored while its first weights come.
+        self.ld_ahead = tuple(round(c * factor) if k else c for k, c in enumerate(t.ld_ahead))
         self.ld_main = tuple(round(c * factor) for c in t.ld_main)
         self.cx_head, self.cx_tail = t.cx_head, t.cx_tail
         self.st = tuple(round(c * factor) for c in t.st)
         self.ld_bus_bytes = self.st_bus_bytes = (0,) * len(t.st)
+
+
+def _moved(others: Sequence[Span], begin: int, cycles: int, share: float) -> int:
+    """The end of a load or store beside others: its set-up moves nothing."""
+    setup = min(cycles, DMA_SETUP_CYCLES)
+    return through(others, begin + setup, cycles - setup, share)
 
 
 @dataclass(slots=True)
@@ -108,13 +119,13 @@ class Core:
                 if closed > ld:
                     ld = closed
                 closed = cx
-                ld = through(by_loads, ld, ahead, s.load_share[k]) if by_loads else ld + ahead
+                ld = _moved(by_loads, ld, ahead, s.load_share[k]) if by_loads else ld + ahead
                 if main:
                     if waiting:
                         waiting = False
                         if barrier > ld:
                             ld = barrier
-                    ld = through(by_loads, ld, main, s.load_share[k]) if by_loads else ld + main
+                    ld = _moved(by_loads, ld, main, s.load_share[k]) if by_loads else ld + main
                     loaded = ld
                 group = ld
             if group > cx:
@@ -129,7 +140,7 @@ class Core:
                 if slot > st:
                     held += slot - st
                     st = slot
-                st = through(by_stores, st, store, s.store_share[k]) if by_stores else st + store
+                st = _moved(by_stores, st, store, s.store_share[k]) if by_stores else st + store
                 before, last = last, st
             else:
                 cx += tail

@@ -65,17 +65,12 @@ class Queue:
 
 @dataclass(slots=True, eq=False)
 class Met:
-    """A message at a bank, from when on, what it wants of it. until: when it was over."""
+    """A message at a bank: since when, what share of it it wants, its bytes of the bank for one, when it was over."""
 
-    flow: Flow
     begin: int
     share: float
     weight: float
     until: int = -1
-
-    @property
-    def end(self) -> float:
-        return self.until if self.until >= 0 else self.flow.due
 
 
 class Hooks(Protocol):
@@ -94,7 +89,7 @@ class Traffic:
     def __init__(self, machine: Machine, hooks: Hooks) -> None:
         self.m, self.hooks = machine, hooks
         self.now = 0
-        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._heap: list[tuple[int, int, Callable[..., object], tuple[Any, ...]]] = []
         self._serial = count()
         per_second = machine.ends.bytes_per_second
         self.banks = {bank: k for k, bank in enumerate(per_second)}
@@ -163,7 +158,7 @@ class Traffic:
         uses = tuple((self.links[k], 1.0) for k in share.route)
         return Way((share.source, share.target), latency, cap, uses, inf, (), 1.0)
 
-    def at(self, ps: int, what: Callable[..., None], *arguments: Any) -> None:
+    def at(self, ps: int, what: Callable[..., object], *arguments: Any) -> None:
         heappush(self._heap, (max(self.now, ps), next(self._serial), what, arguments))
 
     def send(self, queue: Queue | None) -> None:
@@ -182,7 +177,7 @@ class Traffic:
             self._moved(queue, m, sending)
             return
         flow = Flow(size, cap, uses)
-        met = [Met(flow, self.now, cap * w / self.fluid.capacity[r], w) for r, w in uses if r in self.met]
+        met = [Met(self.now, cap * w / self.fluid.capacity[r], w) for r, w in uses if r in self.met]
         for (r, _), x in zip([u for u in uses if u[0] in self.met], met, strict=True):
             self.met[r].append(x)
         self._moving[flow] = (queue, m, sending, met)
@@ -190,6 +185,8 @@ class Traffic:
 
     def _over(self, flow: Flow) -> None:
         self.fluid.stop(flow)
+        if flow not in self._moving:
+            return
         queue, m, sending, met = self._moving.pop(flow)
         for x in met:
             x.until = self.now
