@@ -12,6 +12,8 @@ from compiler.executor.verify import verify_programs
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
 from compiler.isa.table import MODE_FIXED, Queue
+from compiler.partition import partition
+from compiler.partition.options import PartitionOptions
 from compiler.schedule import schedule
 from device_db import load_cluster
 from tests.bundles import digits, make_bundle
@@ -27,13 +29,20 @@ FAST, MANY = 112, 1200
 
 @cache
 def bench(name: str) -> Bench:
-    """ "sliced": layers cut in two over three cores of two devices; "streaming": netlists on three dies of two devices;
-    else the planner's own bundle for that cluster."""
+    """ "sliced": layers cut in two over three cores of two devices; "shared": in three by channels over a chain of
+    devices, each loading a share of the input; "streaming": netlists on three dies of two devices; else the planner's
+    own bundle for that cluster."""
     graph = digits()
     if name == "sliced":
         cores = [("u280-0", "SLR0"), ("u280-0", "SLR1"), ("u280-1", "SLR0")]
         programs = schedule(graph, Toy(graph, SMALL, cores, pm=2).plan(), load_cluster("u280x2"))
         files: tuple[bytes, ...] = tuple(write_device(p) for p in programs)
+    elif name == "shared":
+        cluster = load_cluster("zcu102x3", topology="chain")
+        options = PartitionOptions(objective="latency", force_split=(("Pm", 3),), xfer="always", time_limit_s=0.5)
+        plan = partition(graph, cluster, options)
+        assert sum(any(x.inputs for x in layer.xfer) for layer in plan.layers) >= 3
+        files = tuple(write_device(p) for p in schedule(graph, plan, cluster))
     elif name == "streaming":
         files = binaries("u280x2", 3000, SPREAD)
     else:
@@ -78,7 +87,7 @@ def test_a_hundred_mutants_of_netlists_are_caught(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sliced", "u280x2", "pynq-z2x2", "streaming"])
+@pytest.mark.parametrize("name", ["sliced", "shared", "u280x2", "pynq-z2x2", "streaming"])
 def test_a_thousand_mutants_are_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(run(name, range(FAST, FAST + MANY), None, (None,), capsys)) <= MANY // 100
 
