@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +12,9 @@ from hypothesis import strategies as st
 from compiler.partition import partition
 from compiler.partition.options import PartitionOptions
 from compiler.partition.prediction.messages import CHUNK_BYTES, CHUNKS, HOST, Calendar, Messages
+from compiler.partition.prediction.timing import Event, Machine
 from compiler.partition.prediction.usage import Ends
-from compiler.plan.model import ChannelPlan
+from compiler.plan.model import ChannelPlan, HostSegmentPlan
 from compiler.schedule import schedule
 from compiler.simulator import HostTask, simulate
 from device_db import load_cluster
@@ -66,3 +70,16 @@ def test_frames_without_stages_overlap_at_the_host_and_on_links(devices: str) ->
     assert real.interval_ns < 0.95 * real.latency_ns
     assert plan.predicted["interval_ns"] == pytest.approx(real.interval_ns, rel=0.05)
     assert plan.predicted["latency_ns"] == pytest.approx(real.latency_ns, rel=0.05)
+
+
+def test_the_host_makes_two_frames_ahead_at_most() -> None:
+    """Segments of 30 and 50 us, the second of what the first makes: 80 us a frame on the one processor. The first is
+    then two frames ahead; were it not held, six frames of it would be done before the first frame is complete."""
+    plan = SimpleNamespace(channels=(), engines=())
+    first = Event(0, 0, 0, None, HostSegmentPlan("a", (), "", 0, 0, 30_000))
+    second = Event(1, 0, 0, None, HostSegmentPlan("b", (), "", 0, 1, 50_000), behind=[0])
+    machine = Machine(plan, {}, [first, second], {}, {}, NO_BANKS, [])
+    done = machine.play(6).done_ps
+    us = 10**6
+    assert done[0] <= 110 * us and done[-1] == 6 * 80 * us
+    assert all(b - a <= 110 * us for a, b in pairwise(done))

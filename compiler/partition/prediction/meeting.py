@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from compiler.partition.prediction.timing import Event, Machine
 
 WATCHED = 4  # iterations over which the steady durations of tasks are averaged
+HOST_FRAMES = 2  # of a tensor, that the host keeps between a segment that makes it and whoever takes it
 ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
 OWN = -1  # in place of the first byte, of all that a task loads of its own share
 Part = tuple[int, int, int, int, int, str]  # group, frame, block, owner, first byte, engine
@@ -104,6 +105,7 @@ class Meeting:
         self.host_ps = 0
         self.lacking: dict[tuple[int, int, int], int] = {}  # inputs, of events that are no engine's, by frame
         self.followers: dict[tuple[int, int], list[Event]] = {}  # on the host, by order and replica
+        self.makers: dict[int, Event] = {}  # the host's event that makes what a channel carries
         self.readers: dict[int, list[Event]] = {}
         self.regions: dict[str, int] = {}  # when each took its last frame
         self.done = [0] * frames
@@ -177,12 +179,19 @@ class Meeting:
 
     def play(self) -> Times:
         """Until nothing moves any more."""
-        for e in self.m.events:
-            if e.task is None:
-                for frame in range(self.frames):
-                    inputs = sum(i in self.m.place for i in e.inputs)
-                    self.lacking[e.order, e.replica, frame] = 1 + inputs + len(e.behind)
-                    self._gain(e, frame)
+        alone = [e for e in self.m.events if e.task is None]
+        for e in alone:
+            inputs = sum(i in self.m.place for i in e.inputs) + len(e.behind)
+            kept = 0
+            if e.region is None:
+                self.makers.update(dict.fromkeys(e.sends, e))
+                kept = len(e.sends) + len(self.followers.get((e.order, e.replica), ()))
+            for frame in range(self.frames):
+                lacking = 1 + inputs + (e.region is None and frame > 0) + (kept if frame >= HOST_FRAMES else 0)
+                self.lacking[e.order, e.replica, frame] = lacking
+        for e in alone:
+            for frame in range(self.frames):
+                self._gain(e, frame)
         for w in self.workers.values():
             self._end_iterations(w)
             self._prefetch(w, 0, w.core)
@@ -237,6 +246,8 @@ class Meeting:
             self._passed_on(m.share, m.frame)
         elif m.last:
             self.sent[m.channel, m.frame] = self.traffic.now
+            if m.channel in self.makers:
+                self._gain(self.makers[m.channel], m.frame + HOST_FRAMES)
             if (source := m.way.pair[0]) in self.workers:
                 self._task(self.workers[source])
 
@@ -259,6 +270,8 @@ class Meeting:
     def _gain(self, e: Event, frame: int) -> None:
         """One more of what an event of the host or a region waits for."""
         key = (e.order, e.replica, frame)
+        if frame >= self.frames:
+            return
         self.lacking[key] -= 1
         if self.lacking[key]:
             return
@@ -275,8 +288,12 @@ class Meeting:
         """An event of a frame is done: what it makes may be sent."""
         if e.segment is not None and e.region is None:
             self.done[frame] = max(self.done[frame], self.traffic.now)
+            self._gain(e, frame + 1)
             for reader in self.followers.get((e.order, e.replica), ()):
                 self._gain(reader, frame)
+            for maker in self.m.events if e.behind else ():
+                if maker.order in e.behind and maker.replica == e.replica:
+                    self._gain(maker, frame + HOST_FRAMES)
         for i in e.sends:
             for m in self.of.get((i, frame), ()):
                 m.ready = True

@@ -31,6 +31,7 @@ from device_db.model import Cluster
 from device_db.topology import link_specs
 
 SETTLED_FRAMES = 4
+LONG_FRAMES = 36  # played where fewer, without stages, do not come to rest
 PARTIAL_BYTES = 4
 
 
@@ -59,12 +60,19 @@ def predict(plan: Plan, graph: Graph, cluster: Cluster) -> dict[str, Any]:
     frame_ps = max(frame_ps, least_ps) if any(isinstance(x, Region) for x in graph.steps) else frame_ps
     counts = message_counts(plan, graph, stored)
     staged = any(e.stage for e in events)
+    beside: dict[str, float] | None = None
     for _ in range(2):
-        steps = steps_of(plan, specs, timelines, loads.background(specs, frame_ps, messages=staged))
+        before, beside = beside, loads.background(specs, frame_ps, messages=staged)
+        if beside == before and not staged:  # nothing is slower than it was
+            break
+        steps = steps_of(plan, specs, timelines, beside)
         crowd = loads.crowd(plan, frame_ps) if staged else {}
         machine = Machine(plan, steps, events, links, crowd, taken, counts, together)
         frames = 2 * machine.deepest + SETTLED_FRAMES + 2
         times = machine.play(frames)
+        if not machine.deepest and not settled(times):
+            frames = LONG_FRAMES
+            times = machine.play(frames)
         frame_ps = max(steady_ps(times, machine.deepest), least_ps)
     alone = Machine(plan, steps_of(plan, specs, timelines, {}), events, links, {}, taken, counts, together).play(1)
     latency_ps = max(alone.done_ps, default=0)
@@ -123,9 +131,21 @@ def number(value: float) -> float | int:
 
 
 def steady_ps(times: Times, deepest: int) -> int:
-    """Steady-state distance of results: the mean over frames before which and after which every stage was busy."""
-    last = len(times.done_ps) - 1 - deepest
-    return max(1, ceil_div(times.done_ps[last] - times.done_ps[last - SETTLED_FRAMES], SETTLED_FRAMES))
+    """Steady-state distance of results: the mean over frames before which and after which every stage was busy; in a
+    long run that between the means of two blocks of its last frames, since results may come in bursts."""
+    done = times.done_ps
+    if len(done) == LONG_FRAMES and not deepest:
+        n = LONG_FRAMES // 3
+        return max(1, ceil_div(sum(done[-n:]) - sum(done[-2 * n : -n]), n * n))
+    last = len(done) - 1 - deepest
+    return max(1, ceil_div(done[last] - done[last - SETTLED_FRAMES], SETTLED_FRAMES))
+
+
+def settled(times: Times) -> bool:
+    """The last frames of a play without stages followed one another evenly."""
+    done = times.done_ps
+    last, before = done[-1] - done[-3], done[-3] - done[-5]
+    return abs(last - before) * 1000 <= last
 
 
 def timelines_of(plan: Plan, graph: Graph, specs: dict[str, EngineSpec]) -> dict[str, TaskTimeline]:
