@@ -37,6 +37,27 @@ class Filler:
                 return starts
         return None
 
+    def along(self, walk: tuple[int, ...], late: bool, percent: int) -> tuple[tuple[int, ...], list[int]] | None:
+        """As much of a walk as the kernels need, and the starts of its steps; None where they need more. late: a slot
+        is filled on its last visit, else on its first, so far that so many percent of what fits stand there."""
+        inside: dict[int, Runs] = {}
+        starts: list[int] = []
+        i = 0
+        for j, s in enumerate(walk):
+            runs = inside.get(s, ())
+            fat = s not in (walk[j + 1 :] if late else walk[:j])
+            end = min(i + THIN, self.n)
+            if fat:
+                end = max(end, i + (self.fit.farthest_beside(frozenset({s}), runs, i) - i) * percent // 100)
+            starts.append(i)
+            if not self.fit.fits(frozenset({s}), *runs, (i, end)):
+                return None
+            inside[s] = (*runs, (i, end))
+            i = end
+            if i == self.n:
+                return walk[: j + 1], starts
+        return None
+
     def _run(self, walk: tuple[int, ...], fat: frozenset[int]) -> list[int] | None:
         inside: dict[int, Runs] = {}
         starts, i, last = [], 0, len(walk) - 1

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from compiler.floorplan.budget import Clock
 from compiler.floorplan.improve import first, improve
+from compiler.floorplan.least import least
 from compiler.floorplan.problem import FixedCase
 from compiler.floorplan.tree import backbone, build, cost_of, slot_tree
 from compiler.floorplan.walk_model import Plan
 from compiler.floorplan.walks import Walks, spine_of
 
-WALK_SHARES, WALK_SECONDS = (0.6, 0.2), 12.0  # of the time for walks: the first, or less, if the others are
+WALK_SHARES, WALK_SECONDS = (0.6, 0.2), 24.0  # of the time for walks: the first, or less, if the others are
 PARTS_SHARE = 0.1  # of the time, for parts
 EVERYTHING_SHARE = 0.2  # of what is left: a deterministic second of so large a model takes several of a processor
 
@@ -38,21 +39,22 @@ def _walking(left: float) -> float:
 
 def solve_fixed(case: FixedCase, clock: Clock) -> FixedResult:
     """The cheapest plan within the clock's time."""
-    bound, best, plan = 0, None, None
-    proved_by = ""
+    bound, best, plan = least(case, clock), None, None
+    proved_by = "slots that the kernels take" if bound else ""
     path = backbone(case)
     spine = spine_of(case, path)
     if spine is not None:
-        found = Walks(case, spine, clock).solve(clock.left - _walking(clock.left))
+        found = Walks(case, spine, clock, least(case, clock, spine.kernels)).solve(clock.left - _walking(clock.left))
         if found.exhausted:
             return FixedResult("INFEASIBLE", None, found.bound, None, "every walk of the backbone refuted")
-        bound, best, plan = found.bound, found.cost, found.plan
-        proved_by = "walks by cost, merged capacities and CP-SAT"
+        best, plan = found.cost, found.plan
+        if found.bound > bound or not bound:
+            bound, proved_by = found.bound, "walks by cost, merged capacities and CP-SAT"
         if best is not None and best <= bound:
             return FixedResult("OPTIMAL", best, best, plan, proved_by)
     started = plan if plan is not None else first(case, clock)
     if started is not None:
-        plan = improve(case, started, clock, PARTS_SHARE * clock.settings.limit)
+        plan = improve(case, started, clock, PARTS_SHARE * clock.settings.limit, bound)
         best = cost_of(case, plan)
         if best <= bound:
             return FixedResult("OPTIMAL", best, best, plan, proved_by or "no cost is below 0")

@@ -194,18 +194,18 @@ def first(case: FixedCase, clock: Clock) -> Plan | None:
     return tuple(plan[v] for v in case.nodes)
 
 
-def improve(case: FixedCase, plan: Plan, clock: Clock, seconds: float) -> Plan:
-    """The plan, or a cheaper one; so many deterministic seconds may be spent."""
+def improve(case: FixedCase, plan: Plan, clock: Clock, seconds: float, enough: int = 0) -> Plan:
+    """The plan, or a cheaper one; so many deterministic seconds may be spent. enough: no plan costs less."""
     end = clock.left - seconds
     parts = Parts(case, clock)
     now = dict(enumerate(plan))
     best = _cost(case, now)
     lottery = random.Random(clock.settings.seed)
     stale = 0
-    while best and stale < STALE and clock.left > end:
+    while best > enough and stale < STALE and clock.left > end:
         before = best
         for free, slots in _choices(parts, now, lottery):
-            if clock.left <= end or not best:
+            if clock.left <= end or best <= enough:
                 break
             found = parts.place(free, now, slots, min(PART_SECONDS, clock.left - end))
             if found is not None:

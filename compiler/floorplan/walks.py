@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from compiler.floorplan.budget import Clock
@@ -18,6 +19,7 @@ from compiler.floorplan.fill import Filler
 from compiler.floorplan.fit import Fit
 from compiler.floorplan.problem import FixedCase
 from compiler.floorplan.reach import within
+from compiler.floorplan.tours import tours
 from compiler.floorplan.walk_model import Plan, Spine, WalkModel
 
 SHORT_SECONDS = 0.4
@@ -25,6 +27,10 @@ LONG_SECONDS = (3.0, 30.0)
 AGAIN = 4  # open walks of a level that get a longer solve before the next level
 FIND_RESERVE = 0.5  # share of the time kept for proofs
 SWAY = 2  # kernels by which a filled walk's steps may shift
+TOUR_AFTER = 0.1  # of the time, walks by cost: then those that see every slot
+TOUR_PERCENT = (100, 85, 70)
+TOUR_SWAY = 10
+TOUR_SECONDS = 2.0
 FILLS = 500  # walks of one level that are filled one step after the other
 STEP_SECONDS = 5e-5  # deterministic price of looking at one walk
 MOST_POINTS = 20_000  # combinations of points at which the backbone crosses a bridge
@@ -85,8 +91,9 @@ def _promise(item: tuple[list[tuple[int, int]], tuple[int, ...]]) -> tuple[int, 
 class Walks:
     """The search of one case."""
 
-    def __init__(self, case: FixedCase, spine: Spine, clock: Clock) -> None:
-        self.case, self.spine, self.clock = case, spine, clock
+    def __init__(self, case: FixedCase, spine: Spine, clock: Clock, floor: int = 0) -> None:
+        """floor: no walk of the backbone that all of it fits costs less."""
+        self.case, self.spine, self.clock, self.floor = case, spine, clock, floor
         self.fit = Fit(case, [(v,) for v in spine.kernels], clock)
         self.whole = (
             self.fit if len(spine.kernels) == len(case.versions) else Fit(case, [(v,) for v in case.nodes], clock)
@@ -181,17 +188,37 @@ class Walks:
         return WalkResult(self.best, min([self.best, reached, *bounds]), self.plan, False)
 
     def _find(self, reserve: float) -> None:
-        """A first plan: walks by cost, filled step after step."""
-        level: int | None = 0
+        """A first plan: walks by cost, filled step after step; where that takes long, walks that see every slot."""
+        tour = max(reserve, (1 - TOUR_AFTER) * self.clock.left)
+        level: int | None = self.floor
         while level is not None and self.best is None and self.clock.left > reserve:
+            if self.clock.left <= tour:
+                tour = reserve
+                self._tour(reserve)
+                continue
             for walk in self._level(level, strict=True)[:FILLS]:
                 if self._fill(walk, level) or self.clock.left <= reserve:
                     break
             level = self.next_cost
 
+    def _tour(self, reserve: float) -> None:
+        """A plan along a walk that sees every slot as far as it takes; steps may shift by a good part of a slot, as
+        edges off the backbone have a say in where it can be cut."""
+        starts = self.case.allowed[self.spine.kernels[0]]
+        for percent in TOUR_PERCENT:
+            for whole in tours(self.case, starts):
+                for late in (True, False):
+                    found = self.filler.along(whole, late, percent)
+                    if found is None or self.clock.left <= reserve:
+                        continue
+                    walk, firsts = found
+                    cost = sum(self.case.link[ends].cost for ends in pairwise(walk))
+                    if self._near_to(walk, firsts, cost, TOUR_SWAY, TOUR_SECONDS):
+                        return
+
     def _prove(self, reserve: float) -> tuple[bool, int]:
         """Looks at every walk below the best plan. Returns (no walk is left, a cost below which none is left)."""
-        level: int | None = 0
+        level: int | None = self.floor
         while level is not None and (self.best is None or level < self.best):
             for walk in self._level(level, strict=False):
                 if self.clock.left <= reserve:
@@ -227,13 +254,18 @@ class Walks:
         starts = self.filler.fill(walk)
         if starts is None:
             return False
-        windows = [
-            (max(j, c - SWAY), min(self.n - len(walk) + j, c + SWAY)) if j else (0, 0) for j, c in enumerate(starts)
-        ]
-        verdict = WalkModel(self.case, self.spine, walk, windows).solve(self.clock, SHORT_SECONDS, None)
-        if verdict.plan is not None and (self.best is None or level + verdict.cost < self.best):
-            self.best, self.plan = level + verdict.cost, verdict.plan
+        self._near_to(walk, starts, level, SWAY, SHORT_SECONDS)
         return self.best == level
+
+    def _near_to(self, walk: tuple[int, ...], starts: list[int], cost: int, sway: int, seconds: float) -> bool:
+        """Whether there is a plan whose steps start within `sway` kernels of these; the best one is kept."""
+        windows = [
+            (max(j, c - sway), min(self.n - len(walk) + j, c + sway)) if j else (0, 0) for j, c in enumerate(starts)
+        ]
+        verdict = WalkModel(self.case, self.spine, walk, windows).solve(self.clock, seconds, None)
+        if verdict.plan is not None and (self.best is None or cost + verdict.cost < self.best):
+            self.best, self.plan = cost + verdict.cost, verdict.plan
+        return verdict.plan is not None
 
     def _try(self, o: _Open, seconds: float) -> None:
         windows = self._windows(o.walk)

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compiler.floorplan.budget import Settings
+from compiler.floorplan.budget import Clock, Settings
+from compiler.floorplan.least import least
+from compiler.floorplan.problem import FixedCase
 from compiler.floorplan.read import read_problem
 from compiler.floorplan.solve import as_json, solve
 from tests.floorplan import brute
@@ -44,6 +46,24 @@ def test_fixed_kernels_against_every_placement(topology: str, seed: int, tmp_pat
     assert answer["status"] == "OPTIMAL"
     assert Fraction(str(answer["objective"])) == best == Fraction(str(answer["bound"]))
     assert brute.fixed_cost(problem, [tuple(x) for x in answer["assignment"]]) == best
+
+
+@pytest.mark.parametrize("kinds", [True, False], ids=["kinds of slots", "slots alike"])
+@pytest.mark.parametrize("topology", ["chain", "tree", "free"])
+@FAST
+@given(seed=st.integers(0, 10**6))
+def test_no_placement_costs_less_than_the_least(topology: str, kinds: bool, seed: int, tmp_path: Path) -> None:
+    problem = brute.fixed_problem(random.Random(seed), topology=topology)
+    path = tmp_path / "problem.json"
+    path.write_text(json.dumps(problem))
+    case = read_problem(path)[0][0]
+    assert isinstance(case, FixedCase)
+    best = brute.fixed_best(problem)
+    with pytest.MonkeyPatch.context() as patch:
+        if not kinds:
+            patch.setattr("compiler.floorplan.least.MOST_STATES", 1)
+        proved = least(case, Clock(Settings()))
+    assert best is None or Fraction(proved, case.cost_scale) <= best
 
 
 @FAST

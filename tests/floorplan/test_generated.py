@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compiler.floorplan.budget import Settings
-from compiler.floorplan.problem import Answer
+from benchmarks import random_floorplans
+from compiler.floorplan.budget import Clock, Settings
+from compiler.floorplan.least import least
+from compiler.floorplan.problem import Answer, FixedCase
 from compiler.floorplan.read import read_problem
 from compiler.floorplan.solve import solve
+from compiler.floorplan.tours import tours
 from tests.cli.commands import fvc
 from tests.floorplan import generate
 
@@ -39,6 +43,37 @@ def test_fold_and_place_comes_near_its_bound(seed: int, kernels: int, devices: i
     gap = answer_of(generate.joint(seed, kernels, devices=devices, dies=dies), tmp_path, 60.0).gap
     assert gap is not None
     assert gap <= 0.01
+
+
+def read(problem: dict[str, Any], folder: Path) -> FixedCase:
+    path = folder / "p.json"
+    path.write_text(json.dumps(problem))
+    case = read_problem(path)[0][0]
+    assert isinstance(case, FixedCase)
+    return case
+
+
+@pytest.mark.parametrize(("board", "devices"), [("u250", 4), ("u280", 8), ("u280", 1)])
+def test_tours_see_every_slot_along_connections(board: str, devices: int, tmp_path: Path) -> None:
+    case = read(random_floorplans.problem(1, 20, board, devices), tmp_path)
+    found = list(tours(case, frozenset(case.slots)))
+    assert found
+    for walk in found:
+        assert set(walk) == set(case.slots)
+        assert all(ends in case.link for ends in pairwise(walk))
+
+
+def test_networks_that_share_dies_are_proved_by_the_slots_that_they_take(tmp_path: Path) -> None:
+    """Four chains that take eight dies: in a chain of so many dies all but one edge crosses, in four all but four."""
+    case = read(random_floorplans.problem(32, 80, "u280", 4, networks=4), tmp_path)
+    assert least(case, Clock(Settings())) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("board", "devices"), [("u250", 4), ("u280", 8)])
+def test_many_slots_are_filled_along_a_tour(board: str, devices: int, tmp_path: Path) -> None:
+    answer = answer_of(random_floorplans.problem(24, 160, board, devices, layers=2), tmp_path, 40.0)
+    assert answer.status in ("OPTIMAL", "FEASIBLE")
 
 
 def joint(nodes: int, edges: list[tuple[int, int]], slots: int, **capacity: int) -> dict[str, Any]:
