@@ -72,7 +72,7 @@ def make_grid(box: Box, splits: Sequence[Split], wanted: Mapping[str, int], redu
             return None
         ranges.append(list(pairwise(points)))
     cells: list[Cell] = []
-    last: dict[Box, int] = {}
+    sharers: dict[Box, list[int]] = {}  # by result, the places with partial sums of it
     for place, choice in enumerate(product(*ranges)):
         own, reach = box, (0, reduce_extent)
         for f, (lo, hi) in zip(used, choice, strict=True):
@@ -81,9 +81,26 @@ def make_grid(box: Box, splits: Sequence[Split], wanted: Mapping[str, int], redu
             else:
                 own = cut(own, known[f][0], lo, hi)
         cells.append(Cell("partial" if "Pn" in used else "full", own, *reach, place))
-        last[own] = place
+        sharers.setdefault(own, []).append(place)
     places = len(cells)
     if "Pn" in used:
-        cells += [Cell("reduce", own, 0, reduce_extent, place) for own, place in last.items()]
+        for own, at in sharers.items():
+            parts = _scattered(own, known, len(at)) or [own]
+            cells += [
+                Cell("reduce", part, 0, reduce_extent, k) for part, k in zip(parts, at[-len(parts) :], strict=True)
+            ]
     name = ",".join(f"{f}={wanted[f]}" for f in used)
     return Grid(name, places, tuple(cells)) if used else None
+
+
+def _scattered(box: Box, known: Mapping[str, tuple[int, int, int]], parts: int) -> list[Box] | None:
+    """A result in even parts, one for each engine that has partial sums of it (reduce-scatter); None if no factor
+    allows so many. known: axis, extent and quantum of each factor."""
+    for f in ("Pm", "Pr", "Pc", "Pb"):
+        if f in known:
+            axis, _, quantum = known[f]
+            lo, hi = box[2 * axis], box[2 * axis + 1]
+            points = bounds(hi - lo, quantum, parts, f)
+            if points is not None:
+                return [cut(box, axis, lo + a, lo + b) for a, b in pairwise(points)]
+    return None

@@ -122,12 +122,13 @@ def place_replica(
         passing = message_latency(problem, cluster)
         got = fastest(problem, graph, options, passing)
         found = got.allocations
-        if tab.sharing is not None and tab.sharing.offers:
-            tab.sharing.apply(tab.table)
-            shared = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
-            if tab.forced() or promising(shared, options, passing, got.additive):
-                problem, plain, got = shared, found, fastest(shared, graph, options, passing)
-                found = [*got.allocations, *(a for a in plain if a not in got.allocations)]
+        for offered in (tab.more, tab.shares):  # more ways to cut never lose a plan: what was found stays
+            if not offered():
+                continue
+            wide = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))
+            if tab.forced() or promising(wide, options, passing, got.additive):
+                problem, got = wide, fastest(wide, graph, options, passing)
+                found = [*got.allocations, *(a for a in found if a not in got.allocations)]
         bound, proved, notes = got.bound, got.proved_by, got.notes
         scope = scope_of(slots, options, got.scope)
     else:

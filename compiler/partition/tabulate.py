@@ -16,7 +16,7 @@ from compiler.partition.costs import CostBook
 from compiler.partition.grids import Split, allowed, make_grid
 from compiler.partition.options import PartitionOptions
 from compiler.partition.options_table import Layer, Option, OptionTable, SplitRange
-from compiler.partition.pieces import Slot, cut
+from compiler.partition.pieces import FACTORS, Slot, cut
 from compiler.partition.problem import HOST_SLOT, Flow, Problem, SharedLink
 from compiler.partition.protocols import Ops, Routes
 from compiler.partition.sharing import Sharing
@@ -202,6 +202,23 @@ class Tabulator:
                 for split in layer.splits:
                     self._units(layer, split)
 
+    def more(self) -> bool:
+        """Tabulates the other grids for the latency; whether there are any."""
+        if self.forced() or len(self.slots) == 1:
+            return False
+        before = sum(len(layer.grids) for layer in self.table.layers)
+        for layer in self.table.layers:
+            for wanted in more_grids(layer.cuts, len(self.slots)):
+                self.add_grid(layer, wanted)
+        return sum(len(layer.grids) for layer in self.table.layers) > before
+
+    def shares(self) -> bool:
+        """Offers grids whose cells share weights; whether there are any."""
+        if self.sharing is None or not self.sharing.offers:
+            return False
+        self.sharing.apply(self.table)
+        return True
+
     def forced(self) -> dict[str, int]:
         """Factors that every layer is to be cut by."""
         return {factor: count for factor, count in self.options.force_split if count > 1}
@@ -331,17 +348,31 @@ class Tabulator:
 
 
 def grids_over(splits: Sequence[Split], engines: int) -> list[dict[str, int]]:
-    """The even cuts tried for the latency: each factor alone over k engines, and rows with channels together."""
+    """The even cuts tried first for the latency: batch, rows and output channels alone over k engines, rows with
+    channels; columns where there are no rows."""
+    can = {f: allowed(splits, f) for f in FACTORS}
+    alone = ("Pb", "Pr" if can["Pr"] > 1 else "Pc", "Pm")
+    counts = numbers_of(engines)
+    out = [{f: k} for k in counts for f in alone]
+    out += [{"Pr": a, "Pm": k // a} for k in counts for a in range(2, k // 2 + 1) if k % a == 0]
+    return [wanted for wanted in out if all(can[f] >= n for f, n in wanted.items())]
+
+
+def more_grids(splits: Sequence[Split], engines: int) -> list[dict[str, int]]:
+    """The others: columns and input channels alone over two engines and over all, two factors or three over all."""
+    can = {f: allowed(splits, f) for f in FACTORS}
+    out = [{f: k} for k in dict.fromkeys((2, engines)) for f in ("Pc", "Pn")]
+    pairs = [("Pr", "Pc"), ("Pc", "Pm"), ("Pr", "Pn"), ("Pm", "Pn")]
+    out += [{f: a, g: engines // a} for f, g in pairs for a in range(2, engines // 2 + 1) if engines % a == 0]
+    if engines > 4 and engines % 4 == 0:
+        out.append({"Pr": 2, "Pc": 2, "Pm": engines // 4})
+    return [wanted for wanted in out if all(can[f] >= n for f, n in wanted.items())]
+
+
+def numbers_of(engines: int) -> list[int]:
+    """How many engines may share a layer."""
     counts = [k for k in LATENCY_COUNTS if k <= engines]
-    if engines not in counts:
-        counts.append(engines)
-    alone = [f for f in ("Pb", "Pr", "Pm") if allowed(splits, f) > 1]
-    if "Pr" not in alone and allowed(splits, "Pc") > 1:
-        alone.append("Pc")
-    out = [{f: k} for k in counts for f in alone if allowed(splits, f) >= k]
-    if "Pr" in alone and "Pm" in alone:
-        out += [{"Pr": a, "Pm": k // a} for k in counts for a in range(2, k // 2 + 1) if k % a == 0]
-    return out
+    return counts if engines in counts else [*counts, engines]
 
 
 def placement_problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from compiler.ops.boxes import box_elements
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
@@ -64,7 +65,11 @@ def test_forced_split(factor: str, objective: str) -> None:
     convs = [x for x in plan.layers if x.op == "QLinearConv"]
     assert all(x.strategy == f"{factor}=2" for x in convs)
     if factor == "Pn":
-        assert all([s.role for s in x.slices] == ["partial", "partial", "reduce"] for x in convs)
+        for x in convs:  # each engine has partial sums of everything, and adds up its half of the result
+            assert [s.role for s in x.slices] == ["partial", "partial", "reduce", "reduce"]
+            whole, *halves = (s.box for s in x.slices[1:])
+            assert sum(box_elements(b) for b in halves) == box_elements(whole)
+            assert len({s.engine for s in x.slices[2:]}) == 2
 
 
 def test_replicas_share_nothing_and_divide_the_interval() -> None:
