@@ -89,11 +89,12 @@ def lines(predicted: Mapping[str, Any]) -> list[tuple[str, str]]:
         row = facts.get(style)
         if not isinstance(row, dict):
             continue
-        if not row["fits"]:
+        interval, latency = row.get("interval_ns"), row.get("latency_ns")
+        if not isinstance(interval, int) or not isinstance(latency, int):
             code = f" ({row['code']})" if "code" in row else ""
-            out.append((style, f"no plan: {row['why']}{code}"))
+            out.append((style, f"no plan: {row.get('why', 'without a reason')}{code}"))
             continue
         where = f"; {row['streams']}" if "streams" in row else ""
-        taken = " (taken)" if facts["taken"] == style else ""
-        out.append((style, f"interval {row['interval_ns']:,} ns, latency {row['latency_ns']:,} ns{taken}{where}"))
+        taken = " (taken)" if facts.get("taken") == style else ""
+        out.append((style, f"interval {interval:,} ns, latency {latency:,} ns{taken}{where}"))
     return out

@@ -94,6 +94,9 @@ def mixed(
     plan = Split(graph, cluster, options, offers, tiled, floor).best(best)
     if plan is None:
         return Tried(reason="none found that is quicker"), Bound(relaxed.bound_ps(floor, best), BY_PRICES)
+    if options.workers > 1:
+        told = f"{options.workers} workers: the plan may differ from run to run"
+        plan = replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, told)))
     reached = min(best, int(plan.predicted["interval_ns"]) * 1000)
     return judged(plan, graph, cluster, options), Bound(relaxed.bound_ps(floor, reached), BY_PRICES)
 

@@ -4,7 +4,7 @@ Needs streaming options and, by pool of dies, the least time of each layer on an
 interval T and any prices of resources and of tiled time, every plan pays for each layer at least its cheapest option
 that keeps T, or its cheapest tiled time, and has no more to spend than what each die is worth: its resources if it
 streams, T of its time if it is tiled, whichever is more. Where layers cost more than that, T is refuted; all in
-integers. Links, wires, bridges, FIFOs and what one die holds are left out, so the bound holds with them.
+integers. An option that no die holds is none. Links, wires, bridges, FIFOs are left out, so the bound holds with them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Node, 
 from compiler.isa.program import EngineSpec
 from compiler.isa.stream.network import cycle_ps
 from compiler.ops.stream.lower import undominated
+from compiler.partition.auto.sides import held
 from compiler.partition.engines import pool_candidates
 from compiler.partition.layout import places
 from compiler.partition.mixed.part import Offers
@@ -141,14 +142,22 @@ def relaxation(graph: Graph, cluster: Cluster, offers: Offers, memory: str, whol
         specs = {(c.spec.tm, c.spec.tn, c.spec.vector_lanes): c.spec for c in pool_candidates(cluster, own, memory)}
         for k, node in enumerate(graph.nodes):
             tiled[k, q] = min((least_ps(graph, node, s) for s in specs.values()), default=DEAR >> 20)
+    budgets = [[getattr(cluster.die(p.ref).usable, t) for t in TYPES] for p in here]
     cycles, rows = [], []
     for n in graph.nodes:
-        options = undominated(offers[n.name] or ())
+        options = held(undominated(offers[n.name] or ()), budgets)
         cycles.append(np.array([o.cycles for o in options], np.int64))
         rows.append(np.array([amounts(o) for o in options], np.int64).reshape(len(options), len(TYPES)))
-    budgets = np.array([[getattr(cluster.die(p.ref).usable, t) for t in TYPES] for p in here], np.int64)
     cycle = max(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
-    return Relaxed(cycle, tuple(cycles), tuple(rows), tiled, budgets, tuple(pools.index(p.pool) for p in here), whole)
+    return Relaxed(
+        cycle,
+        tuple(cycles),
+        tuple(rows),
+        tiled,
+        np.array(budgets, np.int64),
+        tuple(pools.index(p.pool) for p in here),
+        whole,
+    )
 
 
 def least_ps(graph: Graph, node: Node, spec: EngineSpec) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ir.graph import Graph, HostSegment
-from compiler.ops.stream.lower import undominated
+from compiler.ops.stream.lower import Option, undominated
 from compiler.partition.mixed.part import Offers
 from compiler.partition.stream.place import TYPES, amounts
 
@@ -54,6 +54,13 @@ class Candidate:
     crossing_bytes: int
 
 
+def held(options: Sequence[Option], budgets: Sequence[Sequence[int]]) -> tuple[Option, ...]:
+    """The options that one of the dies holds."""
+    return tuple(
+        o for o in options if any(all(a <= b for a, b in zip(amounts(o), have, strict=True)) for have in budgets)
+    )
+
+
 class Sides:
     """The estimate for one graph and cluster. budgets: by die of the line; speed: of a tiled engine on each die, its
     mean 1; tiled_ps: of each layer on an engine of speed 1."""
@@ -73,7 +80,7 @@ class Sides:
         self.cycles: list[NDArray[np.int64]] = []
         self.amounts: list[Numbers] = []
         for n in graph.nodes:
-            own = undominated(offers[n.name] or ())
+            own = held(undominated(offers[n.name] or ()), budgets)
             self.cycles.append(np.array([o.cycles for o in own], np.int64))
             self.amounts.append(np.array([amounts(o) for o in own], np.float64).reshape(len(own), len(TYPES)))
         total = np.maximum(self.budgets.sum(axis=0), 1)
