@@ -46,6 +46,7 @@ CASES = (
     Case("mobilenetv1-w4a4", False, "u280x2"),
     Case("squeezenet1.1", True, "u280x2"),
     Case("mobilenetv1", True, "u280"),
+    Case("resnet50", True, "u280"),
     Case("resnet50", True, "u250"),
     Case("alexnet", True, "u280x4"),
     Case("resnet50-w1a2", False, "u280x4"),

@@ -474,7 +474,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC214": (
         "no streaming engine for a layer",
-        "--style streaming has no unit for this layer; the message says what stands in the way. Tiled engines may have one.",
+        "--style streaming has no unit for this layer; the message says what stands in the way. Tiled engines may have one: --style auto leaves such layers to them.",
     ),
     "FVC217": (
         "a FINN file of another model",

@@ -102,7 +102,7 @@ def refuse(node_name: str, op: str, why: str) -> FvcError:
     return FvcError(
         "FVC214",
         f"no streaming engine for layer '{node_name}' ({op}): {why}",
-        help=("use --style tiled",),
+        help=("use --style auto, which leaves such layers to tiled engines", "use --style tiled"),
         exit_code=1,
     )
 
