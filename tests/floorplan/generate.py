@@ -63,7 +63,7 @@ def joint(seed: int, kernels: int, *, devices: int, dies: int = 3) -> dict[str, 
         stage = 4 * v // kernels
         bits = (3_211_264 if v % 3 == 2 else 802_816) >> stage
         work = 1.7e8 * rng.uniform(0.8, 1.25)
-        weights = 36_864 << (2 * stage)
+        weights = 36_864 << stage
         versions = []
         for fold in (1, 2.6, 5.5, 7.8, 10, 15):
             parallel = fold * 40 / fill * rng.uniform(0.85, 1.15)
