@@ -96,7 +96,7 @@ def partition(
     ] = None,
     style: Annotated[Style, typer.Option("--style", help="Style of the engines; auto: the best of all.")] = Style.tiled,
     objective: Annotated[Objective, typer.Option("--objective", help="What to optimise first.")] = Objective.throughput,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Frames that come as one.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Samples that come as one frame.")] = 1,
     clock: Annotated[
         float | None, typer.Option("--clock", metavar="MHZ", min=1, help="Kernel clock of every die.")
     ] = None,
@@ -176,10 +176,6 @@ def partition(
     config: ConfigOption = None,
 ) -> int:
     """Compiles, verifies and writes a bundle."""
-    if batch != 1:
-        raise FvcError(
-            "FVC005", f"--batch {batch} is not in this version: frames flow one by one", help=("use --batch 1",)
-        )
     from cli.show import output as out
     from cli.show.progress import progress
     from cli.show.result import as_json, as_text
@@ -190,7 +186,7 @@ def partition(
         devices=devices,
         topology=None if topology is None else topology.value,
         clock_mhz=clock,
-        importing=import_options(shape, calibrate, activations, per_channel, seed),
+        importing=import_options(shape, calibrate, activations, per_channel, seed, batch),
         partition=PartitionOptions(
             objective=objective.value,
             style=style.value,
@@ -236,7 +232,12 @@ def partition(
 
 
 def import_options(
-    shape: list[str] | None, calibrate: Path | None, activations: Activations, per_channel: bool, seed: int
+    shape: list[str] | None,
+    calibrate: Path | None,
+    activations: Activations,
+    per_channel: bool,
+    seed: int,
+    batch: int = 1,
 ) -> ImportOptions:
     """The options of the frontend from their texts. Raises FVC001."""
     from compiler.frontend import ImportOptions
@@ -246,7 +247,12 @@ def import_options(
         name, sizes = _pair("--shape", text)
         shapes[name] = tuple(_whole("--shape", s) for s in sizes.split(","))
     return ImportOptions(
-        shapes=shapes, calibrate=calibrate, activations=activations.value, per_channel=per_channel, seed=seed
+        shapes=shapes,
+        batch=batch,
+        calibrate=calibrate,
+        activations=activations.value,
+        per_channel=per_channel,
+        seed=seed,
     )
 
 

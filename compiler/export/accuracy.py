@@ -6,6 +6,7 @@ model, this is the distance of the integer model from the one it was made of.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,9 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %"
 
 
-def evaluate(model: Path, graph: Graph, data: Path) -> Accuracy:
-    """Runs both models on every sample of `data`; labels, if there, are the array "labels".
+def evaluate(model: Path, graph: Graph, data: Path, batch: int = 1) -> Accuracy:
+    """Runs both models on every sample of `data`; labels, if there, are the array "labels". batch: samples that the
+    graph takes as one frame where the model takes one.
 
     The first graph output gives the answer: the index of its greatest element, or its value if it is one integer.
     Raises FVC002 and FVC007, and FVC005 for a model that ONNX Runtime has not all operators of (QONNX, FINN).
@@ -67,18 +69,21 @@ def evaluate(model: Path, graph: Graph, data: Path) -> Accuracy:
     specs = {}
     for name in graph.inputs:
         if name in graph.host_tensors:
-            specs[name] = graph.host_tensors[name]
+            dtype, shape = graph.host_tensors[name]
         else:
             tensor = graph.tensors[graph.root(name)]
-            specs[name] = (tensor.dtype.numpy.name, tensor.shape)
+            dtype, shape = tensor.dtype.numpy.name, tensor.shape
+        specs[name] = dtype, (shape[0] // batch, *shape[1:]) if batch > 1 else shape
     samples = load_samples(data, specs, besides=(LABELS,))
+    if len(samples) % batch:
+        what = f"{len(samples)} samples do not make frames of {batch}"
+        raise FvcError("FVC007", what, where=(str(data),), help=(f"give {len(samples) // batch * batch} of them",))
     labels = read_npz(data).get(LABELS)
     if labels is not None and (labels.shape != (len(samples),) or labels.dtype.kind not in "iu"):
         raise FvcError("FVC007", f"labels must be {len(samples)} integers", where=(str(data),))
     output = graph.outputs[0]
     answers, power, noise, cosine = [], 0.0, 0.0, 0.0
-    for sample in samples:
-        a, b = (np.asarray(s.run([output], sample)[0]) for s in (before, after))
+    for a, b in _results(before, after, output, samples, batch):
         answers.append((_answer(a), _answer(b)))
         x, y = (v.astype(np.float64).ravel() for v in (a, b))
         power, noise = power + float(x @ x), noise + float((x - y) @ (x - y))
@@ -96,6 +101,20 @@ def evaluate(model: Path, graph: Graph, data: Path) -> Accuracy:
         sqnr_centi_db=round(1000 * np.log10(power / noise)) if noise and power else None,
         cosine_ppm=round(1e6 * cosine / len(samples)),
     )
+
+
+def _results(
+    before: Any, after: Any, output: str, samples: Sequence[dict[str, Array]], batch: int
+) -> Iterator[tuple[Array, Array]]:
+    """What both models make of each sample."""
+    for at in range(0, len(samples), batch):
+        own = samples[at : at + batch]
+        frame = own[0] if batch == 1 else {name: np.concatenate([s[name] for s in own]) for name in own[0]}
+        results = (
+            np.split(np.asarray(after.run([output], frame)[0]), batch) if batch > 1 else after.run([output], frame)
+        )
+        for sample, result in zip(own, results, strict=True):
+            yield np.asarray(before.run([output], sample)[0]), result
 
 
 def _session(model: Path) -> Any:

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from compiler.frontend import functions, lowbit, ort, shapes, sizes, upgrade
+from compiler.frontend import batch, functions, lowbit, ort, shapes, sizes, upgrade
 from compiler.frontend.fold import fold_constants
 from compiler.frontend.onnxgraph import Node, OnnxGraph, Type, from_proto, type_of
 from compiler.frontend.options import ImportOptions, ImportReport
@@ -157,6 +157,7 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
     graph = OnnxGraph(model.graph.name, nodes, constants, inputs, outputs, types, version, opsets)
     graph.output_info = {o.name: o for o in model.graph.output}
     _fix_shapes(graph, model, options, where)
+    alone = batch.widen(graph, options.batch, where) if options.batch > 1 else {}
     made = {*graph.inputs, *graph.constants, *(o for n in graph.nodes for o in n.outputs)}
     for o in outputs:
         if o not in made:
@@ -191,6 +192,8 @@ def clean(model: onnx.ModelProto, options: ImportOptions, report: ImportReport, 
     if graph.grids is None:  # the tables of a low-bit model leave no such tensors behind
         sizes.fits_memory(graph, where)
     _only_tensors(graph, where)
+    if alone:
+        batch.hold(graph, model, alone, options.batch, where, report)
     return graph
 
 

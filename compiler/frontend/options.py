@@ -11,6 +11,7 @@ class ImportOptions:
     """How a model is read.
 
     shapes: graph input name -> static shape, for inputs with dynamic dimensions (`--shape NAME=1,3,224,224`).
+    batch: samples that come as one frame: so many times the first dimension of each input (`--batch`).
     calibrate: NPZ file {graph input name: array with a leading samples axis}; only a float model needs it.
     activations: "u8" or "s8", the type of activations (and weights) when a float model is quantised.
     per_channel: a weight scale for every output channel instead of one for the tensor.
@@ -18,6 +19,7 @@ class ImportOptions:
     """
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    batch: int = 1
     calibrate: Path | None = None
     activations: str = "u8"
     per_channel: bool = False

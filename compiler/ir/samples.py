@@ -1,7 +1,8 @@
 """Input samples from .npz files: one reading for calibration, verification, running and evaluation.
 
 An array bears the ONNX name of a graph input. Its first axis counts samples: for an input of shape (1, 3, 8, 8) both
-(N, 3, 8, 8) and (N, 1, 3, 8, 8) are N samples, and (1, 3, 8, 8) is one.
+(N, 3, 8, 8) and (N, 1, 3, 8, 8) are N samples, and (1, 3, 8, 8) is one. For an input of shape (4, 3, 8, 8) it is
+(4 N, 3, 8, 8) or (N, 4, 3, 8, 8).
 """
 
 from __future__ import annotations
@@ -94,9 +95,10 @@ def stack(array: Array, shape: tuple[int, ...]) -> Array | None:
     """`array` as (samples, *shape), or None if it is no such stack."""
     if array.shape[1:] == shape and array.ndim == len(shape) + 1:
         return array
-    if array.ndim == len(shape) and shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
-        return array.reshape(len(array), *shape)
-    return array.reshape(1, *shape) if array.shape == shape else None
+    if array.ndim == len(shape) and array.shape[1:] == shape[1:]:
+        count = len(array) // shape[0] if shape and shape[0] else 1
+        return array.reshape(count, *shape) if array.size == count * int(np.prod(shape)) else None
+    return None
 
 
 def join(values: list[Array]) -> Array:

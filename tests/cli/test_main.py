@@ -90,12 +90,6 @@ def test_bad_usage_is_a_block_and_exit_code_2(words: tuple[str, ...]) -> None:
     assert "Traceback" not in found.err
 
 
-@pytest.mark.parametrize("words", [("--batch", "4")])
-def test_what_is_not_built_yet_is_refused_not_ignored(words: tuple[str, ...]) -> None:
-    found = fvc("partition", "model.onnx", "--devices", "u280", *words)
-    assert (found.code, found.error_code) == (2, "FVC005")
-
-
 def test_errors_are_documents_in_json_mode() -> None:
     for words in (("partition", "--format", "json"), ("explain", "FVC0000", "--format=json")):
         found = fvc(*words)
