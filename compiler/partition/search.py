@@ -122,7 +122,9 @@ def place_replica(
         passing = message_latency(problem, cluster)
         got = fastest(problem, graph, options, passing)
         found = got.allocations
-        for offered in (tab.more, tab.shares):  # more ways to cut never lose a plan: what was found stays
+        # More ways to cut never lose a plan: what was found stays. Shares come first, as the additive model sees more
+        # gain in the other grids than there is, and would then see none in shares.
+        for offered in (tab.shares, tab.more):
             if not offered():
                 continue
             wide = placement_problem(tab, cluster, ClusterRoutes(cluster), options, range(len(slots)))

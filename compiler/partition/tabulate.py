@@ -213,10 +213,11 @@ class Tabulator:
         return sum(len(layer.grids) for layer in self.table.layers) > before
 
     def shares(self) -> bool:
-        """Offers grids whose cells share weights; whether there are any."""
-        if self.sharing is None or not self.sharing.offers:
+        """Offers grids whose cells share weights or inputs, of those so far; whether there are any."""
+        sharing, self.sharing = self.sharing, None
+        if sharing is None or not sharing.offers:
             return False
-        self.sharing.apply(self.table)
+        sharing.apply(self.table)
         return True
 
     def forced(self) -> dict[str, int]:
