@@ -31,10 +31,11 @@ from compiler.schedule.buffers import Buffers
 from compiler.schedule.flow import Flow, TaskRef
 from compiler.schedule.messages import Message, transport_instruction
 from compiler.schedule.shares import Block, Passing, ShareMessage, guards, input_guards, share_instruction
-from compiler.schedule.tokens import RingUse, pass_tokens, ring_slots
+from compiler.schedule.tokens import MAX_TOKENS, RingUse, pass_tokens, ring_slots
 
 CREDITS = 2  # load groups and result tiles in flight
 ITERATIONS_AHEAD = 2  # how far a queue may run ahead of the end of the body
+SPACE = ((Queue.TX, Queue.ST), (Queue.LD, Queue.RX))  # the second writes the slot that the first has read
 Pair = tuple[Queue, Queue]
 
 
@@ -375,8 +376,14 @@ class CoreBuilder:
         if self.groups:
             marking[Queue.CX][Queue.LD] = CREDITS
             marking[Queue.ST][Queue.CX] = CREDITS
-        for (producer, consumer), wanted in sorted(self.dependencies.items()):
-            passing = pass_tokens(wanted, len(self.queues[producer]))
+        found = {pair: pass_tokens(wanted, len(self.queues[pair[0]])) for pair, wanted in self.dependencies.items()}
+        for (producer, consumer), passing in sorted(found.items()):
+            back = found.get((consumer, producer))
+            most = 0 if back is None else max(passing.marking + back.marking, ITERATIONS_AHEAD * len(back.posts))
+            if most > MAX_TOKENS and (producer, consumer) in SPACE:
+                # Ahead by one frame is safe too: the iteration before waits for nothing of this one.
+                near = ((i, j, min(d, 1)) for i, j, d in self.dependencies[producer, consumer])
+                passing = pass_tokens(near, len(self.queues[producer]))
             for i in passing.posts:
                 self.queues[producer][i].post |= 1 << consumer
             for j in passing.waits:

@@ -7,6 +7,7 @@ the tokens of messages by the tensor they guard and by the frame in which its sl
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 
 from compiler.isa.check.findings import Findings
@@ -15,6 +16,8 @@ from compiler.isa.check.view import CoreView
 from compiler.isa.program import Instruction
 from compiler.isa.table import Queue, Space
 
+MOST_TOKENS = 255  # that a semaphore counts
+Pair = tuple[Queue, Queue]
 _LD, _CX, _ST, _TX, _RX, _CTL = (Queue.LD, Queue.CX, Queue.ST, Queue.TX, Queue.RX, Queue.CTL)
 # Tokens before the first iteration, where an iteration passes any: two tiles in flight, two bodies ahead of END, and
 # layer after layer, the first behind the last of the iteration before.
@@ -58,6 +61,10 @@ class _Places:
     def stage(self, i: Instruction) -> int:
         """A SYNC has stage 0 whatever its task: the task's."""
         return self.stages.get(self._task(i), 0) if i.op == "SYNC" else i.stage
+
+    def frames(self, reader: Instruction, writer: Instruction) -> int:
+        """Iterations after which the slot that one reads is the one that the other writes."""
+        return writer.fields.get("depth", 1) - (self.stage(reader) - self.stage(writer))
 
     def own(self, i: Instruction) -> int | None:
         if i.op not in ("LD", "ST", "TX", "RX") or i.fields.get("dram_space", Space.WORK) != Space.WORK:
@@ -161,6 +168,23 @@ class _Operands:
         return out
 
 
+def _ahead(view: CoreView, order: LocalOrder, places: _Places) -> dict[Pair, int]:
+    """By how many frames a queue may be ahead of another for free slots: as many as there are, but only one where the
+    tokens for that are more than a semaphore counts."""
+    total, there = dict.fromkeys(_SPACE, 0), dict.fromkeys(_SPACE, 0)
+    for k, edges in enumerate(order.edges):
+        for source, _ in edges:
+            earlier, later = view.stream[source], view.stream[k]
+            if earlier.fields.get("act", 0) or later.fields.get("act", 0):
+                continue
+            if (pair := (earlier.queue, later.queue)) in total:
+                total[pair] += places.frames(earlier, later)
+            elif (back := (later.queue, earlier.queue)) in there:
+                there[back] += 1
+    most = {(a, b): max(total[a, b] + view.core.marking[b][a], 2 * there[a, b]) for a, b in total}
+    return {pair: 1 if count > MOST_TOKENS else sys.maxsize for pair, count in most.items()}
+
+
 def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
     """FVC324: markings are those of the tile protocol; each token of a message guards its tensor, frame by frame."""
     for (a, b), wanted in _CREDITS.items():
@@ -172,6 +196,7 @@ def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
         findings.add(
             "FVC324", "not the first part of an input block waits for the task's own, and no other", *view.where(k)
         )
+    ahead = _ahead(view, order, places)
     for k, edges in enumerate(order.edges):
         later = view.stream[k]
         for source, distance in edges:
@@ -187,7 +212,7 @@ def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
             if pair in _DATA:
                 wanted = places.stage(later) - places.stage(earlier)
             elif pair in _SPACE:
-                wanted = later.fields.get("depth", 1) - (places.stage(earlier) - places.stage(later))
+                wanted = min(ahead[pair], places.frames(earlier, later))
             elif pair in _WGT_DATA | _WGT_SPACE:
                 if not _guards_weights(earlier, later, distance):
                     name = f"{pair[0].name}[{int(view.position[source])}] {distance} iterations before"
