@@ -22,9 +22,9 @@ FLAT_MOST = 1000  # kernels x slots up to which the flat model is worth while
 FLAT_SECONDS = 6.0
 PROBES = (0.1, 0.045)  # shares above the bound of a large problem's plans from scratch
 GOOD_SHARE, GOOD_SPENT = 0.01, 0.4  # within this of the bound, a search that spent this share of its time ends
-SMALL_PROBES = (0.01, 0.0)
+SMALL_PROBES = (0.25, 0.1, 0.05, 0.02, 0.01, 0.0)  # far above the bound a plan is found at once, near it hardly ever
 SMALL = 200  # kernels up to which a probe is quick
-ROUNDS = 200
+ROUNDS, FEW_ROUNDS = 200, 60
 # Deterministic seconds for the second objective: at most, of them by kernel, and the share of the limit.
 POLISH_SECONDS, POLISH_LEAST, POLISH_KERNEL, POLISH_SHARE = 6.0, 1.2, 0.015, 0.12
 
@@ -85,17 +85,22 @@ class Search:
         return status, None if found is None else tuple(found[v] for v in self.case.nodes)
 
     def _probe(self) -> None:
-        """A plan first, from near the bound upward until one is found; then as near to the bound as the time allows."""
+        """A plan first: of few kernels from far above the bound downward, each at once or not at all; of many from near
+        it upward until one is found. Then as near to the bound as the time allows."""
         if self.refuted:
             return
-        shares = SMALL_PROBES if len(self.case.versions) <= SMALL else PROBES
-        share = shares[0]
+        small = len(self.case.versions) <= SMALL
+        for share in SMALL_PROBES if small else ():
+            index = self._index(share)
+            if (self.best is None or self.values[index] < self.best) and not self._place(index):
+                break
+        share = 2 * SMALL_PROBES[0] if small else PROBES[0]
         while self.best is None and self.clock.left > 0:
             index = self._index(share)
             if not self._place(index) and index == len(self.values) - 1:
                 break
             share = share * 2 + 0.01
-        for share in shares[1:]:
+        for share in () if small else PROBES[1:]:
             index = self._index(share)
             if self.best is not None and self.values[index] < self.best and not self._good():
                 self._place(index)
@@ -156,7 +161,8 @@ class Search:
         options = ladder(self.case, self.values[index])
         plan = Halving(self.case, options, self.clock, Effort(), self.plan).place()
         if plan is not None:
-            plan = repair(self.case, options, plan, self.clock, ROUNDS, 0.6)
+            rounds = FEW_ROUNDS if len(self.case.versions) <= SMALL else ROUNDS
+            plan = repair(self.case, options, plan, self.clock, rounds, 0.6)
         if plan is None and len(self.case.versions) * len(self.case.slot_ids) <= FLAT_MOST:
             _, plan = self._flat(options, FLAT_SECONDS)
         return plan is not None and self._take(plan, self.values[index])

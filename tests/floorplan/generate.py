@@ -68,7 +68,7 @@ def joint(seed: int, kernels: int, *, devices: int, dies: int = 3) -> dict[str, 
         for fold in (1, 2.6, 5.5, 7.8, 10, 15):
             parallel = fold * 40 / fill * rng.uniform(0.85, 1.15)
             cycles = int(work / 9 / parallel)
-            memory = int(weights * 8 / 18_432 * (1 + fold / 10))
+            memory = int(weights * 8 / 36_864 * (1 + fold / 10))
             luts, dsps = 1200 + 45 * parallel, 1300 + 16 * parallel
             for lut, dsp in ((luts, 0), (dsps, int(parallel))):
                 block = memory if not dsp else 4
