@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.loaded import ROOT
 from benchmarks.resumable import Record, Table, in_process, run
@@ -59,8 +60,9 @@ def source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def run_case(case: Case, digest: str, cache: Path) -> Record:
-    """One case in a process of its own; the record says verified, infeasible or failed, with the figures."""
+def run_case(case: Case, digest: str, cache: Path, **more: Any) -> Record:
+    """One case in a process of its own; the record says verified, infeasible or failed, with the figures. more: what
+    else corpus_case is told."""
     record: Record = {**asdict(case), "sources": digest}
     started = time.monotonic()
     try:
@@ -68,7 +70,7 @@ def run_case(case: Case, digest: str, cache: Path) -> Record:
     except Exception as error:  # the outside quantizer failed: not a result of fvc, but not hidden either
         return {**record, "status": "no model", "reason": repr(error)[:300]}
     prepared = time.monotonic()
-    record |= in_process(["benchmarks.corpus_case", str(model), json.dumps(asdict(case))])
+    record |= in_process(["benchmarks.corpus_case", str(model), json.dumps(asdict(case) | more)])
     return {**record, "prepare_s": round(prepared - started, 1)}
 
 

@@ -181,7 +181,7 @@ def _ahead(view: CoreView, order: LocalOrder, places: _Places) -> dict[Pair, int
                 total[pair] += places.frames(earlier, later)
             elif (back := (later.queue, earlier.queue)) in there:
                 there[back] += 1
-    most = {(a, b): max(total[a, b] + view.core.marking[b][a], 2 * there[a, b]) for a, b in total}
+    most = {(a, b): max(total[a, b] + view.core.marking[b][a], _CREDITS[_CTL, b] * there[a, b]) for a, b in total}
     return {pair: 1 if count > MOST_TOKENS else sys.maxsize for pair, count in most.items()}
 
 
