@@ -62,7 +62,8 @@ def fastest(
         if with_messages > bound:
             bound, proved = with_messages, "longest path of shortest strategies and the messages between them"
             messages = (
-                "messages: after their producer's last slice, those of one sender in a row; other traffic left out"
+                "messages: those of one tensor, in the queues of both ends and on links with all they carry; other "
+                "traffic left out"
             )
     limit = int(options.time_limit_s * WORK_PER_SECOND)
     families = _families(problem, choices)

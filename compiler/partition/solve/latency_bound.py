@@ -1,7 +1,7 @@
 """What no latency plan beats: the longest path through the graph, layer by layer and with the messages between layers.
 
 Needs the Problem and, for the messages, the strategies that the search may use; guarantees ticks that hold for the
-prediction of every plan made of them. In both, layers of one engine may overlap and messages of different tensors too.
+prediction of every plan made of them. Without messages layers of one engine may overlap.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ import numpy as np
 
 from compiler.ir.graph import Graph, HostSegment
 from compiler.partition.options_table import Option
-from compiler.partition.problem import HOST_SLOT, Problem
-from compiler.partition.solve.strategies import Ints, Strategies
+from compiler.partition.problem import HOST_SLOT, Flow, Problem
+from compiler.partition.solve.earliest import Earliest, Ends
+from compiler.partition.solve.strategies import Strategies
 
 
 def message_path(problem: Problem, graph: Graph, known: Strategies, host_ticks: Mapping[str, int]) -> int:
-    """Proven over the strategies listed: for every layer and strategy the earliest end, over all strategies of each of
-    its producers (two layers may see different strategies of one producer)."""
+    """Proven over the strategies listed: for every layer and strategy the earliest ends of its slices (earliest.py),
+    over all strategies of each of its producers (two layers may see different strategies of one producer)."""
     flows = {f.tensor: f for f in problem.flows}
+    earliest = Earliest(known)
     hosted: dict[str, int] = {}
-    ends: dict[int, Ints] = {}
+    ends: dict[int, Ends] = {}
     finish = index = 0
 
     def at_host(root: str) -> int:
         flow = flows.get(root)
         if flow is None or flow.producer == HOST_SLOT:
             return hosted.get(root, 0)
-        return known.arriving(flow, ends[flow.producer])
+        return earliest.at_host(flow, ends[flow.producer])
 
     for step in graph.steps:
         if isinstance(step, HostSegment):
@@ -36,14 +38,14 @@ def message_path(problem: Problem, graph: Graph, known: Strategies, host_ticks: 
             hosted.update((graph.root(name), done) for name in step.outputs)
             finish = max(finish, done)
             continue
-        end = known.work(index)
+        inputs: list[tuple[Flow, Ends]] = []
         for name in dict.fromkeys(step.inputs):
             flow = flows.get(name)
             if flow is not None and index in flow.consumers:
-                start = hosted.get(name, 0) if flow.producer == HOST_SLOT else ends[flow.producer]
-                end = np.maximum(end, known.soonest(flow, start, index))
-        ends[index] = end
-        finish = max(finish, int(end.min()))
+                start = np.array([hosted.get(name, 0)], np.int64)
+                inputs.append((flow, Ends(start, start) if flow.producer == HOST_SLOT else ends[flow.producer]))
+        ends[index] = earliest.layer(index, inputs)
+        finish = max(finish, int(ends[index].last.min()))
         index += 1
     return max([finish, *(at_host(graph.root(name)) for name in graph.outputs)])
 

@@ -1,4 +1,4 @@
-"""The strategies of every layer, what they cost beside their neighbours' (a Pairwise), and what no plan of them beats.
+"""The strategies of every layer as cells (boxes on engines), and what they cost beside their neighbours' (a Pairwise).
 
 Needs a Problem, the shares of each strategy and the latency of each route. The additive model counts layers one after
 another, each by its longest slice, and between neighbours the messages from one layout to the other: queues of both
@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ops.boxes import box_elements, intersect
-from compiler.partition.options_table import Option
 from compiler.partition.pairwise import FORBIDDEN, Pairwise
 from compiler.partition.problem import HOST_SLOT, Flow, Problem, Share
 from compiler.plan.model import Box
 
 Strategy = tuple[Share, ...]
 Ints = NDArray[np.int64]
+NOTHING: Box = (0, 0, 0, 0, 0, 0, 0, 0)  # an empty box
+UNHELD = 1 << 60  # bits a second of a way that nothing holds up
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ class Cells:
     def key(self) -> bytes:
         return b"|".join(x.tobytes() for x in (self.boxes, self.slots, self.first, self.work))
 
+    @property
+    def strategy(self) -> Ints:
+        """[cells]: the number of each one's strategy."""
+        return np.repeat(np.arange(len(self.first)), np.diff([*self.first, len(self.slots)]))
+
 
 class Roads:
     """Rates, latencies and links between slots as arrays; the host is the last index."""
@@ -46,12 +52,16 @@ class Roads:
     def __init__(self, problem: Problem, latency_ticks: Mapping[tuple[int, int], int]) -> None:
         n = problem.slots + 1
         self.host, self.unit = n - 1, problem.ref_khz * 1000
-        self.rate, self.latency = np.ones((n, n), np.int64), np.zeros((n, n), np.int64)
+        self.latency = np.zeros((n, n), np.int64)
+        # As its sender's bank, its receiver's and both allow.
+        self.sent_rate, self.taken_rate, self.rate = (np.ones((n, n), np.int64) for _ in range(3))
         self.uses: dict[int, Ints] = {}
         for (i, j), links in problem.route.items():
             rates = [problem.links[k].bits_per_second for k in links]
-            rates += [problem.bank_rate[problem.bank_of[e]] * 8 for e in (i, j) if e != HOST_SLOT]
-            self.rate[i, j], self.latency[i, j] = min(rates), latency_ticks[(i, j)]
+            banks = {e: problem.bank_rate[problem.bank_of[e]] * 8 for e in (i, j) if e != HOST_SLOT}
+            self.rate[i, j], self.latency[i, j] = min([*rates, *banks.values()]), latency_ticks[(i, j)]
+            self.sent_rate[i, j] = min([*rates, *(banks[e] for e in (i,) if e in banks)], default=UNHELD)
+            self.taken_rate[i, j] = min([*rates, *(banks[e] for e in (j,) if e in banks)], default=UNHELD)
             for k in links:
                 self.uses.setdefault(k, np.zeros((n, n), np.int64))[i, j] = 1
         self.link_rate = {k: problem.links[k].bits_per_second for k in self.uses}
@@ -61,9 +71,38 @@ class Roads:
         rate = self.rate[source[:, None], target[None, :]]
         return -(-bits * self.unit // rate)
 
+    def carried(self, bits: Ints, makers: Cells, readers: Cells) -> Ints:
+        """[strategies of the makers, of the readers]: ticks of the link that has the most to carry. bits: [makers'
+        cells, readers' cells]."""
+        n, used = len(self.latency), sorted(self.uses)
+        out = np.zeros((len(makers.first), len(readers.first)), np.int64)
+        if not used:
+            return out
+        # Whole numbers below 2^53, so floats are exact.
+        uses = np.stack([self.uses[k].reshape(-1) for k in used], axis=1).astype(np.float64)
+        rates = np.array([self.link_rate[k] for k in used], np.int64)
+        ends = [*makers.first[1:], len(makers.slots)]
+        for s, (lo, hi) in enumerate(zip(makers.first, ends, strict=True)):
+            between = np.zeros((len(readers.first), n * n))
+            pair = makers.slots[lo:hi, None] * n + readers.slots[None, :]
+            between[readers.strategy[None, :], pair] = bits[lo:hi]
+            ticks = (between @ uses).astype(np.int64) * self.unit // rates
+            out[s] = ticks.max(axis=1)
+        return out
+
+
+def passing(makers: Cells, readers: Cells, element_bits: int) -> Ints:
+    """Bits from every cell to every cell, also of the same slot."""
+    bits = np.full((len(makers.slots), len(readers.slots)), element_bits, np.int64)
+    for axis in range(0, 8, 2):
+        low = np.maximum(makers.boxes[:, None, axis], readers.boxes[None, :, axis])
+        high = np.minimum(makers.boxes[:, None, axis + 1], readers.boxes[None, :, axis + 1])
+        bits *= np.maximum(high - low, 0)
+    return bits
+
 
 class Strategies:
-    """Lists, costs, bound."""
+    """Lists and costs; earliest.py makes a bound of the lists."""
 
     def __init__(
         self,
@@ -85,12 +124,12 @@ class Strategies:
         for f in p.flows:
             if f.producer == HOST_SLOT:
                 if f.consumers:
-                    own[f.consumers[0]] += self._exchange(self._host_cells(f), self._readers(f, f.consumers[0]), f)[0]
+                    own[f.consumers[0]] += self._exchange(self.host_cells(f), self.readers(f, f.consumers[0]), f)[0]
                 continue
             if f.to_host:
-                own[f.producer] += self._exchange(self._makers(f.producer), self._host_cells(f), f)[:, 0]
+                own[f.producer] += self._exchange(self.makers(f.producer), self.host_cells(f), f)[:, 0]
             for c in f.consumers:
-                cost = self._exchange(self._makers(f.producer), self._readers(f, c), f)
+                cost = self._exchange(self.makers(f.producer), self.readers(f, c), f)
                 between = int(least[c] - least[f.producer + 1])
                 edges.append((f.producer, c, np.maximum(0, cost - between)))
         for group in p.stuck:
@@ -136,7 +175,7 @@ class Strategies:
             boxes, np.array([e for _, e, _ in flat], np.int64), first, np.array([w for _, _, w in flat], np.int64)
         )
 
-    def _makers(self, layer: int) -> Cells:
+    def makers(self, layer: int) -> Cells:
         made = self.p.boxes.made
         return self._cells(
             [
@@ -145,14 +184,13 @@ class Strategies:
             ]
         )
 
-    def _readers(self, flow: Flow, layer: int) -> Cells:
+    def readers(self, flow: Flow, layer: int) -> Cells:
         """A cell that reads none of the tensor has an empty box."""
         reads = self.p.boxes.reads
-        nothing: Box = (0, 0, 0, 0, 0, 0, 0, 0)
         return self._cells(
             [
                 [
-                    (reads(layer, s.key).get(flow.tensor, nothing), s.slot, self._least(layer, s))
+                    (reads(layer, s.key).get(flow.tensor, NOTHING), s.slot, self._least(layer, s))
                     for s in own
                     if s.option.role != "reduce"
                 ]
@@ -160,7 +198,7 @@ class Strategies:
             ]
         )
 
-    def _host_cells(self, flow: Flow) -> Cells:
+    def host_cells(self, flow: Flow) -> Cells:
         return self._cells([[(self.p.boxes.whole(flow.tensor), self.roads.host, 0)]])
 
     def _exchange(self, makers: Cells, readers: Cells, flow: Flow) -> Ints:
@@ -170,18 +208,9 @@ class Strategies:
             self._known[key] = self._exchanged(makers, readers, self.bits[flow.tensor])
         return self._known[key]
 
-    def _passing(self, makers: Cells, readers: Cells, element_bits: int) -> Ints:
-        """Bits from every cell to every cell of another slot."""
-        bits = np.full((len(makers.slots), len(readers.slots)), element_bits, np.int64)
-        for axis in range(0, 8, 2):
-            low = np.maximum(makers.boxes[:, None, axis], readers.boxes[None, :, axis])
-            high = np.minimum(makers.boxes[:, None, axis + 1], readers.boxes[None, :, axis + 1])
-            bits *= np.maximum(high - low, 0)
-        return bits
-
     def _exchanged(self, makers: Cells, readers: Cells, element_bits: int) -> Ints:
         roads, rows, columns = self.roads, makers.first, readers.first
-        bits = self._passing(makers, readers, element_bits)
+        bits = passing(makers, readers, element_bits)
         bits[makers.slots[:, None] == readers.slots[None, :]] = 0
         ticks = roads.ticks(bits, makers.slots, readers.slots)
         sent = np.maximum.reduceat(np.add.reduceat(ticks, columns, axis=1), rows, axis=0)
@@ -199,57 +228,24 @@ class Strategies:
         late = np.where(bits > 0, roads.latency[makers.slots[:, None], readers.slots[None, :]], 0)
         return out + np.maximum.reduceat(np.maximum.reduceat(late, columns, axis=1), rows, axis=0)
 
-    def soonest(self, flow: Flow, start: Ints | int, layer: int) -> Ints:
-        """By strategy of the layer: when it ends at the earliest, if the flow's producer (strategy s) ends at start[s],
-        the host at start. Proven: some slice of the producer ends last. All its messages leave after that, in a row;
-        each of its readers then has its own work to do."""
-        makers = self._host_cells(flow) if flow.producer == HOST_SLOT else self._makers(flow.producer)
-        readers = self._readers(flow, layer)
-        key = ("soonest", makers.key, readers.key, self.bits[flow.tensor])
-        if key not in self._known:
-            self._known[key] = self._lag(makers, readers, self.bits[flow.tensor])
-        lag = self._known[key]
-        begin = np.atleast_1d(np.asarray(start, np.int64))[:, None]
-        ends: Ints = np.where(lag < 0, ~lag, begin + lag).min(axis=0)
-        return ends + self._finishing(layer)
+    def workers(self, layer: int) -> Cells:
+        """The cells of each strategy that do the layer's work; their boxes say nothing here."""
+        return self._cells(
+            [
+                [(NOTHING, s.slot, self._least(layer, s)) for s in own if s.option.role != "reduce"]
+                for own in self.choices[layer]
+            ]
+        )
 
-    def arriving(self, flow: Flow, start: Ints) -> int:
-        """When the host has all of the flow at the earliest, if its producer ends at start[s]."""
-        lag = self._lag(self._makers(flow.producer), self._host_cells(flow), self.bits[flow.tensor])
-        return int((start + np.where(lag < 0, 0, lag)[:, 0]).min())
-
-    def _lag(self, makers: Cells, readers: Cells, element_bits: int) -> Ints:
-        """[strategies of the maker, of the reader]: ticks from the maker's last end to the end of some reader's work;
-        ~w where a slice of the maker has no reader, so that nothing but the work w itself is sure."""
-        roads, rows, columns = self.roads, makers.first, readers.first
-        bits = self._passing(makers, readers, element_bits)
-        here = makers.slots[:, None] == readers.slots[None, :]
-        moved = np.where(here, 0, bits)
-        ticks = moved * roads.unit // roads.rate[makers.slots[:, None], readers.slots[None, :]]
-        late = np.where(here, 0, roads.latency[makers.slots[:, None], readers.slots[None, :]])
-        alone = np.where(bits > 0, ticks + late + readers.work[None, :], -1)
-        lag = np.maximum.reduceat(alone, columns, axis=1)
-        if makers.slots[0] != roads.host:
-            all_sent = np.add.reduceat(ticks, columns, axis=1)
-            most = np.int64(FORBIDDEN)
-            after = np.minimum.reduceat(np.where(moved > 0, late + readers.work[None, :], most), columns, axis=1)
-            lag = np.maximum(lag, np.where(after < most, all_sent + after, -1))
-        read = np.minimum.reduceat(lag, rows, axis=0)
-        work = np.minimum.reduceat(readers.work, columns)
-        return np.where(read >= 0, read, ~work[None, :])
-
-    def _finishing(self, layer: int) -> Ints:
-        """By strategy: ticks from the end of the last partial sum to that of the layer, at the least."""
-        out = np.zeros(len(self.choices[layer]), np.int64)
-        for k, shares in enumerate(self.choices[layer]):
-            late: list[Option] = [s.option for s in shares if s.option.role == "reduce"]
-            out[k] = min((o.least_ticks for o in late), default=0)
-        return out
-
-    def work(self, layer: int) -> Ints:
-        """By strategy: ticks of the layer if all its input is there, at the least."""
-        first = [max(self._least(layer, s) for s in own if s.option.role != "reduce") for own in self.choices[layer]]
-        return np.array(first, np.int64) + self._finishing(layer)
+    def adders(self, layer: int, strategy: int) -> tuple[Cells, Cells] | None:
+        """Partial sums of a strategy, and the cells that add them up; None where there are none."""
+        own, made = self.choices[layer][strategy], self.p.boxes.made
+        late = [(made(layer, s.key), s.slot, s.option.least_ticks) for s in own if s.option.role == "reduce"]
+        if not late:
+            return None
+        return self._cells([[(made(layer, s.key), s.slot, 0) for s in own if s.option.role == "partial"]]), self._cells(
+            [late]
+        )
 
     def _least(self, layer: int, share: Share) -> int:
         """Ticks of a share at the least; a whole layer's weights may stay on chip."""
