@@ -269,7 +269,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC282": (
         "a utilisation report that cannot be used",
-        "--measured takes Vivado's report_utilization -hierarchical as CSV: a header with Instance, LUTs, FFs, block RAM and DSPs (or Instance and Clock MHz), whole numbers in each row of a node or layer, a clock in rows that name a device, a die or *. The message names the line. docs/streaming.md describes the columns.",
+        "--measured takes Vivado's report_utilization -hierarchical, as its table between bars or as CSV: a header with Instance, LUTs, FFs, block RAM and DSPs (or Instance and Clock MHz), whole numbers in each row of a node or layer, a clock in rows that name a device, a die or *. The message names the line. docs/streaming.md describes the columns.",
     ),
     "FVC280": (
         "bad plan file",
@@ -486,7 +486,7 @@ CATALOG: dict[str, tuple[str, str]] = {
     ),
     "FVC219": (
         "a floorplan for another cluster",
-        "The floorplan names an SLR or a device that the boards of --devices do not have. slr -1 leaves the die open.",
+        "The floorplan names an SLR or a device that the boards of --devices do not have, or a partition or memory port of the wrong type. slr -1 leaves the die open.",
     ),
     "FVC220": (
         "illegal plan",

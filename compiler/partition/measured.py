@@ -1,15 +1,13 @@
 """A Vivado utilisation report as measured resources of layers and measured clocks of dies.
 
-Needs `report_utilization -hierarchical` as CSV, a row an instance, and the folds that were synthesised; gives what each
-reported layer takes at that fold, and kilohertz of dies. Instances are FINN's nodes (the name, or a path or prefix that
+Needs the rows of the report (`vivado`), an instance each, and the folds that were synthesised; gives what each reported
+layer takes at that fold, and kilohertz of dies. Instances are FINN's nodes (the name, or a path or prefix that
 ends in it) or layers; what a layer's other nodes take is estimated. Rows of anything else are passed over. A row that
 names a device, a die or * has a clock. Raises FVC002, FVC282 with the line of the file.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,30 +21,11 @@ from compiler.ops.stream.lower import legal_folds, lower
 from compiler.ops.stream.parts import Fold
 from compiler.partition.finn.names import Peer, numbered, peers
 from compiler.partition.finn.read import FoldAsked
+from compiler.partition.vivado import NEEDED, Row, bad, read_rows, resources
 from device_db.errors import FvcError
 from device_db.model import Cluster, Resources
 
 MeasuredLayer = tuple[str, int, int, str, str, int, int, int, int, int]  # a FoldAsked, then lut, ff, bram18, uram, dsp
-
-# Columns as Vivado's versions and families call them, in lower case.
-_COLUMNS = {
-    "instance": "instance", "name": "instance", "total luts": "lut", "clb luts": "lut", "slice luts": "lut",
-    "luts": "lut", "ffs": "ff", "clb registers": "ff", "slice registers": "ff", "registers": "ff", "ramb36": "ramb36",
-    "ramb36/fifo": "ramb36", "ramb18": "ramb18", "block ram tile": "tile", "uram": "uram", "dsp blocks": "dsp",
-    "dsp48 blocks": "dsp", "dsps": "dsp", "dsp slices": "dsp", "clock mhz": "clock", "fmax mhz": "clock",
-}  # fmt: skip
-_NEEDED = ("lut", "ff", "dsp")
-MOST = 1 << 31
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the report: instance without indentation, its depth in the hierarchy, cells by meaning."""
-
-    line: int
-    name: str
-    depth: int
-    cells: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +40,18 @@ def read_measured(
     path: Path, graph: Graph, cluster: Cluster, folds: Sequence[FoldAsked], known: Mapping[str, Peer]
 ) -> Measured:
     """A report on this graph and cluster. folds: what was synthesised; known: FINN's nodes by name."""
-    rows = _rows(path)
+    rows = read_rows(path)
     clocks = {}
     for row in rows:
         dies = _dies(row.name, cluster)
         if row.cells.get("clock"):
             if not dies:
                 names = ", ".join(d.name for d in cluster.devices)
-                raise _bad(path, row, f"'{row.name}' has a clock and is no device or die", f"there are *, {names}")
+                raise bad(path, row, f"'{row.name}' has a clock and is no device or die", f"there are *, {names}")
             clocks.update(dict.fromkeys(dies, _clock(path, row)))
     found = _layers(path, rows, graph, known)
     if not found and not clocks:
-        raise _bad(path, rows[0] if rows else None, "no row names a layer, a die or a device of this compile")
+        raise bad(path, rows[0] if rows else None, "no row names a layer, a die or a device of this compile")
     asked = {f[0]: f for f in folds}
     lacking = next((n for n in found if n not in asked), None)
     if lacking is not None:
@@ -96,57 +75,6 @@ def with_clocks(cluster: Cluster, clocks_khz: Mapping[str, int]) -> Cluster:
     return replace(cluster, devices=tuple(devices))
 
 
-def _rows(path: Path) -> list[Row]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as problem:
-        raise FvcError("FVC002", f"cannot read the report: {problem.strerror}", where=(str(path),)) from None
-    except UnicodeDecodeError:
-        raise _bad(path, None, "the report is no text") from None
-    names: list[str] | None = None
-    rows = []
-    lines = csv.reader(io.StringIO(text))
-    try:
-        for cells in lines:
-            kinds = [_COLUMNS.get(re.sub(r"\s+", " ", c.strip().lower()), "") for c in cells]
-            if names is None:
-                if "instance" in kinds:
-                    names = _header(path, kinds, lines.line_num)
-                continue
-            if not any(c.strip() for c in cells):
-                continue
-            at = dict(zip(names, cells, strict=False))
-            raw = at.pop("instance", "")
-            kept = {k: c.strip() for k, c in at.items() if k}
-            row = Row(lines.line_num, raw.strip(), len(raw) - len(raw.lstrip()), kept)
-            if len(cells) != len(names):
-                raise _bad(path, row, f"{len(cells)} cells, the header has {len(names)}")
-            rows.append(row)
-    except csv.Error as problem:
-        raise _bad(path, None, f"the report is no CSV: {problem}") from None
-    if names is None:
-        raise _bad(path, None, "the report has no header with a column Instance", "write it with -hierarchical")
-    return rows
-
-
-def _header(path: Path, kinds: list[str], line: int) -> list[str]:
-    row = Row(line, "", 0, {})
-    known = [k for k in kinds if k]
-    twice = next((k for k in known if known.count(k) > 1), None)
-    if twice is not None:
-        raise _bad(path, row, f"two columns for {twice}")
-    if set(known) <= {"instance", "clock"}:
-        if "clock" not in known:
-            raise _bad(path, row, "no column has resources or a clock")
-        return kinds
-    lacking = [k.upper() for k in _NEEDED if k not in known]
-    if "tile" not in known and not {"ramb36", "ramb18"} <= set(known):
-        lacking.append("RAMB36 and RAMB18")
-    if lacking:
-        raise _bad(path, row, f"no column for {', '.join(lacking)}")
-    return kinds
-
-
 def _layers(
     path: Path, rows: Sequence[Row], graph: Graph, peers: Mapping[str, Peer]
 ) -> dict[str, dict[tuple[str, int] | None, Resources]]:
@@ -165,15 +93,15 @@ def _layers(
         inside = None
         name = row.name if row.name in known else _node_name(row.name)
         key = known.get(name)
-        if key is None or not row.cells.keys() & set(_NEEDED):
+        if key is None or not row.cells.keys() & set(NEEDED):
             continue
         if name in at:
-            raise _bad(path, row, f"'{name}' is there twice, first in line {at[name].line}")
+            raise bad(path, row, f"'{name}' is there twice, first in line {at[name].line}")
         layer, unit = key
         if layer and (unit is None) in [k is not None for k in out.get(layer, {})]:
-            raise _bad(path, row, f"layer '{layer}' is there as a whole and in parts")
+            raise bad(path, row, f"layer '{layer}' is there as a whole and in parts")
         at[name], inside = row, row
-        measured = _resources(path, row)
+        measured = resources(path, row)
         if layer:
             out.setdefault(layer, {})[unit] = measured
     return out
@@ -191,37 +119,20 @@ def unfolded(graph: Graph, front: int) -> dict[str, Peer]:
 
 
 def _node_name(instance: str) -> str:
-    """The node that an instance's path or prefixed name ends in: "top/sdp_MVAU_hls_0" is MVAU_hls_0."""
-    last = instance.rsplit("/", 1)[-1]
+    """The node that an instance's path or prefixed name ends in: "top/sdp_MVAU_hls_0" is MVAU_hls_0.
+
+    Vivado's GUI puts N (net) or I (instance) before it and the module behind: "I MVAU_hls_0 (MVAU_hls_0_imp)"."""
+    plain = re.sub(r" \([^()]*\)$", "", re.sub(r"^[NI] (?=\S)", "", instance))
+    last = plain.rsplit("/", 1)[-1]
     found = re.search(r"(?:^|_)([A-Z][A-Za-z]*(?:_hls|_rtl)?_[0-9]+)$", last)
     return found[1] if found else last
-
-
-def _resources(path: Path, row: Row) -> Resources:
-    lut, ff, dsp = (_count(path, row, k) for k in _NEEDED)
-    if "tile" in row.cells and "ramb36" not in row.cells:
-        bram = _count(path, row, "tile", halves=True)
-    else:
-        bram = 2 * _count(path, row, "ramb36") + _count(path, row, "ramb18")
-    uram = _count(path, row, "uram") if "uram" in row.cells else 0
-    return Resources(lut, ff, bram, uram, dsp)
-
-
-def _count(path: Path, row: Row, key: str, halves: bool = False) -> int:
-    """A whole number of a cell; of block RAM tiles their halves."""
-    text = row.cells[key]
-    if halves and re.fullmatch(r"[0-9]{1,10}(\.[05])?", text, re.ASCII):
-        return int(Fraction(text) * 2)
-    if not re.fullmatch(r"[0-9]{1,10}", text, re.ASCII) or int(text) > MOST:
-        raise _bad(path, row, f"{key.upper()} of '{row.name}' is {text!r:.40}, no count")
-    return int(text) * (2 if halves else 1)
 
 
 def _clock(path: Path, row: Row) -> int:
     text = row.cells["clock"]
     khz = round(Fraction(text) * 1000) if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", text, re.ASCII) else 0
     if not 1_000 <= khz <= 2_000_000:
-        raise _bad(path, row, f"a clock of {text!r:.40} MHz makes no sense", "1 to 2000 MHz")
+        raise bad(path, row, f"a clock of {text!r:.40} MHz makes no sense", "1 to 2000 MHz")
     return khz
 
 
@@ -254,8 +165,3 @@ def first_fold(graph: Graph, node: Node, asked: FoldAsked) -> Fold:
         for f in legal_folds(graph, node, True, memory == MEMORIES[DRAM])
         if (f.pe, f.simd) == (pe, simd) and memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
     )
-
-
-def _bad(path: Path, row: Row | None, what: str, *help: str) -> FvcError:
-    where = str(path) if row is None else f"{path}:{row.line}"
-    return FvcError("FVC282", what, where=(where,), help=help)

@@ -165,6 +165,12 @@ BAD_FOLDS = [
     (WHOLE | {"MVAU_hls_1": {"PE": "3", "SIMD": 2}}, "FVC218"),
     (WHOLE | {"MVAU_hls_1": {"PE": 3.0, "SIMD": 2}}, "FVC218"),
     (WHOLE | {"MVAU_hls_1": {"PE": 3, "SIMD": 2, "ram_style": 5}}, "FVC218"),
+    (WHOLE | {"MVAU_hls_1": {"PE": 3, "SIMD": 2, "ram_style": "BLOCK"}}, "FVC218"),
+    (WHOLE | {"MVAU_hls_1": {"PE": 3, "SIMD": 2, "mem_mode": "decoupled"}}, "FVC218"),
+    (WHOLE | {"MVAU_hls_1": {"PE": 3, "SIMD": 2, "resType": None}}, "FVC218"),
+    (WHOLE | {"MVAU_hls_1": {"PE": 3, "SIMD": 2, "preferred_impl_style": []}}, "FVC218"),
+    (WHOLE | {"Defaults": {"PE": 1}}, "FVC007"),
+    (WHOLE | {"Defaults": {"PE": [1, ["MVAU", 3]]}}, "FVC007"),
     (WHOLE | {"Pool_hls_0": {"PE": 3}}, "FVC218"),
 ]
 
@@ -185,6 +191,8 @@ BAD_FLOORS = [
     (PLACED | {"MVAU_hls_1": {"slr": 0, "device_id": 2}}, "FVC219"),
     (PLACED | {"MVAU_hls_1": {"slr": 0, "device_id": None}}, "FVC219"),
     (PLACED | {"StreamingFIFO_rtl_0": {"slr": 9}}, "FVC219"),
+    (PLACED | {"MVAU_hls_1": {"slr": 0, "partition_id": "1"}}, "FVC219"),
+    (PLACED | {"MVAU_hls_1": {"slr": 0, "mem_port": 0}}, "FVC219"),
     ({"MVAU_hls_0": {"slr": 0}}, "FVC217"),
     ("null", "FVC007"),
 ]
@@ -195,6 +203,12 @@ def test_a_floorplan_that_is_wrong(content: object, code: str, tmp_path: Path) -
     with pytest.raises(FvcError) as caught:
         anchors_from(conv(), load_cluster("u280x2"), write(tmp_path, content), 1)
     assert (caught.value.code, caught.value.exit_code) == (code, 2)
+    assert caught.value.help
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    plain = folds_from(conv(), write(tmp_path, WHOLE), 1)
+    assert folds_from(conv(), write(tmp_path, "\ufeff" + json.dumps(WHOLE)), 1) == plain
 
 
 def test_refusals_at_the_command_line_write_nothing(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from compiler.partition.check import check_plan
 from compiler.partition.finn.read import folds_from, nodes_from
 from compiler.partition.measured import Measured, read_measured, with_clocks
 from compiler.partition.options import PartitionOptions
+from compiler.partition.vivado import read_rows, resources
 from compiler.plan.model import Plan, ResourcePlan
 from device_db import load_cluster
 from device_db.errors import FvcError
+from device_db.model import Resources
 from tests.cli.commands import fvc
 from tests.streaming.test_finn_files import CONV, FAST, WHOLE, conv, write
 
@@ -111,8 +113,46 @@ def test_the_command_takes_report_and_folds_together(tmp_path: Path) -> None:
     assert fvc("check", out).code == 0 and fvc("verify", out, "--frames", "1").code == 0
 
 
+# One report as Vivado's forms of it: 1234 LUT, 2345 FF, 3 tiles and a half, 1 URAM, 4 DSP of the last layer.
+PRINTED = """\
+| Tool Version : Vivado v.2022.1 (lin64)
+| Command      : report_utilization -hierarchical -hierarchical_percentages
+
++-------------------------+--------+--------------+--------------+----------+----------+----------+------------+
+|         Instance        | Module |  Total LUTs  |     FFs      |  RAMB36  |  RAMB18  |   URAM   | DSP Blocks |
++-------------------------+--------+--------------+--------------+----------+----------+----------+------------+
+| finn_design_wrapper     |  (top) | 99999(7.67%) | 88888(9.99%) | 9(0.45%) | 2(0.05%) | 1(0.10%) |   5(0.05%) |
+|   (finn_design_wrapper) |  (top) |    1(<0.01%) |     1(0.00%) | 0(0.00%) | 0(0.00%) | 0(0.00%) |   0(0.00%) |
+|   MVAU_hls_1            |   m    |  1234(0.09%) |  2345(0.09%) | 3(0.15%) | 1(0.02%) | 1(0.10%) |   4(0.04%) |
+|     inst                |   n    |  1000(0.09%) |  2345(0.09%) | 3(0.15%) | 1(0.02%) | 1(0.10%) |   4(0.04%) |
++-------------------------+--------+--------------+--------------+----------+----------+----------+------------+
+* Note: The sum of lower-level cells may be larger than their parent cells total
+"""
+GUI = """\
+Name,"CLB LUTs
+(1303680)",CLB Registers (2607360),CARRY8 (162960),Block RAM Tile (2016),URAM (960),"DSPs (9,024)"
+N finn_design_wrapper (top),"99,999",88,1,9,1,5
+  I sdp_MVAU_hls_1 (m),"1,234","2,345",7,3.5,1,4
+"""
+JOINED = "Instance;LUT;LUT %;FF;BRAM_36K;BRAM_18K;URAM;DSP48\nMVAU_hls_1;1234;0.09;2345;3;1;1;4\n"
+HALVES = "Name\tLUT\tFF\tBRAM_18K\tURAM\tDSP\nMVAU_hls_1\t1234\t2345\t7\t1\t4\n"
+
+
+@pytest.mark.parametrize("text", [PRINTED, GUI, JOINED, HALVES], ids=["printed", "gui", "joined", "halves"])
+def test_every_form_of_the_report_says_the_same(text: str, tmp_path: Path) -> None:
+    rows = [r for r in read_rows(write(tmp_path, text, "r.rpt")) if "MVAU_hls_1" in r.name]
+    assert resources(tmp_path, rows[0]) == Resources(1234, 2345, 7, 1, 4)
+    plain = read(tmp_path, report(tmp_path, "MVAU_hls_1,c,1234,0,0,0,2345,3,1,1,4"))
+    assert read(tmp_path, write(tmp_path, text, "r.rpt")) == plain
+
+
 BAD = [
     ("", [], None),
+    ("Instance,LUT,LUTs,FFs,RAMB36,RAMB18,DSPs", ["n35_Conv,1,1,1,1,1,1"], 1),
+    ("Instance,LUTs,FFs,RAMB36,Block RAM Tile,DSPs", ["n35_Conv,1,1,1,1.25,1"], 2),
+    (HEAD, ['n35_Conv,c,"1,23",0,0,0,88,2,1,0,3'], 2),
+    (HEAD, ["n35_Conv,c,7(x%),0,0,0,88,2,1,0,3"], 2),
+    (HEAD.replace(",", "|"), ["n35_Conv|c|7|0|0|0|88|2|1|0|3"], None),
     ("Module,Total LUTs,FFs", ["a,1,2"], None),
     ("Instance,Total LUTs,FFs", ["n35_Conv,1,2"], 1),
     ("Instance,Module", ["n35_Conv,1"], 1),

@@ -235,13 +235,16 @@ class _Writer:
         plain = {"ROUND": "Round", "HALF_EVEN": "Round", "CEIL": "Ceil", "FLOOR": "Floor"}.get(mode)
         if plain is not None:
             return self.emit(plain, [a], f"{base}_integer")
-        away = {"UP": ("Ceil", 0.0), "DOWN": ("Floor", 0.0), "HALF_UP": ("Floor", 0.5), "HALF_DOWN": ("Ceil", -0.5)}
+        away = {
+            "UP": ("Ceil", 0.0), "DOWN": ("Floor", 0.0), "ROUND_TO_ZERO": ("Floor", 0.0), "HALF_UP": ("Floor", 0.5),
+            "HALF_DOWN": ("Ceil", -0.5),
+        }  # fmt: skip
         if mode not in away:
             raise FvcError(
                 "FVC122",
                 f"node '{n.name}' has the rounding mode '{mode}'",
                 where=(n.op,),
-                help=("known are ROUND, HALF_EVEN, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN",),
+                help=(f"known are {', '.join(_NUMPY_ROUND)}",),
             )
         op, shift = away[mode]
         start = len(self.nodes)
@@ -273,6 +276,7 @@ def limits(bits: int, signed: bool, narrow: bool) -> tuple[int, int]:
 
 _NUMPY_ROUND: dict[str, Any] = {
     "ROUND": np.round, "HALF_EVEN": np.round, "CEIL": np.ceil, "FLOOR": np.floor, "DOWN": np.fix,
+    "ROUND_TO_ZERO": np.fix,  # what Brevitas calls DOWN
     "UP": lambda x: np.sign(x) * np.ceil(np.abs(x)),
     "HALF_UP": lambda x: np.sign(x) * np.floor(np.abs(x) + F32(0.5)),
     "HALF_DOWN": lambda x: np.sign(x) * np.ceil(np.abs(x) - F32(0.5)),

@@ -35,6 +35,12 @@ _FORMER = {
 OWN = "fvc"
 _STRICT = ("MVAU", "VVAU")
 _MEMORY = {"auto": "", "block": "bram", "distributed": "lutram", "ultra": "uram"}
+_KNOWN = {
+    "ram_style": ("auto", "block", "distributed", "ultra"), "resType": ("auto", "lut", "dsp"),
+    "mem_mode": ("internal_embedded", "internal_decoupled", "external", "dynamic"),
+    "preferred_impl_style": ("", "hls", "rtl"),
+}  # fmt: skip
+_SHAPE = ('{"MVAU_hls_0": {"PE": 4, "SIMD": 8}, …} is what it looks like',)
 _LANES = ("StreamingConcat", "UpsampleNearestNeighbour")  # classes whose lanes FINN calls SIMD
 
 
@@ -60,7 +66,7 @@ def read_entries(path: Path) -> list[Entry]:
         plain = style.removesuffix("_hls").removesuffix("_rtl")
         if not number.isdecimal() or not number.isascii() or len(number) > 9:
             plain, number = "", "0"
-        given = {k: v[0] for k, v in defaults.items() if _meant(v, {plain, style})}
+        given = {k: v[0] for k, v in defaults.items() if _meant(path, k, v, {plain, style})}
         entries.append(Entry(name, _FORMER.get(plain, plain), style, int(number), given | attributes))
     return entries
 
@@ -91,27 +97,33 @@ def _content(path: Path) -> dict[str, Any]:
         return dict(pairs)
 
     try:
-        content = json.loads(path.read_text("utf-8"), object_pairs_hook=once)
+        content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=once)
     except OSError as problem:
         raise FvcError("FVC002", f"cannot read the FINN file: {problem.strerror}", where=(str(path),)) from None
     except (ValueError, RecursionError) as problem:
-        raise FvcError("FVC007", f"the FINN file is not JSON: {problem}", where=(str(path),)) from None
+        raise FvcError("FVC007", f"the FINN file is not JSON: {problem}", where=(str(path),), help=_SHAPE) from None
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise FvcError(
             "FVC007",
             "the FINN file is no object of node names with their attributes",
             where=(str(path),),
-            help=('{"MVAU_hls_0": {"PE": 4, "SIMD": 8}, …} is what it looks like',),
+            help=_SHAPE,
         )
     return content
 
 
-def _meant(default: Any, names: set[str]) -> bool:
-    """Whether a default [value, [classes or "all"]] is for nodes of these class names."""
-    if not isinstance(default, list) or len(default) != 2:
-        return False
-    classes = [default[1]] if isinstance(default[1], str) else default[1]
-    return isinstance(classes, list) and ("all" in classes or any(isinstance(n, str) and n in names for n in classes))
+def _meant(path: Path, key: str, default: Any, names: set[str]) -> bool:
+    """Whether a default [value, [classes or "all"]] is for nodes of these class names. Raises FVC007."""
+    classes = default[1] if isinstance(default, list) and len(default) == 2 else None
+    classes = [classes] if isinstance(classes, str) else classes
+    if not isinstance(classes, list) or not all(isinstance(n, str) for n in classes):
+        raise FvcError(
+            "FVC007",
+            f"the default '{key}' is no value with the classes that it is for",
+            where=(str(path),),
+            help=(f'"{key}": [value, ["all"]] is what it looks like',),
+        )
+    return "all" in classes or any(n in names for n in classes)
 
 
 def matched(graph: Graph, path: Path, front: int) -> tuple[dict[str, Entry], list[Entry], list[str]]:
@@ -221,17 +233,16 @@ def _completed(graph: Graph, path: Path, folds: list[FoldAsked]) -> tuple[FoldAs
 def _fold(graph: Graph, node: Node, e: Entry, path: Path) -> tuple[FoldAsked, list[str]]:
     notes = []
     lanes = "SIMD" if e.kind in _LANES or (isinstance(node, Move) and "PE" not in e.attributes) else "PE"
-    pe = _number(e, lanes, path)
     dense = isinstance(node, Conv) and e.kind != "Pool"
     legal = legal_folds(graph, node, True)
-    simd = _number(e, "SIMD", path) if dense else 1  # FINN's pool takes its taps one by one
-    _one_of(e, node.name, lanes, pe, {f.pe for f in legal}, path)
-    if dense:
-        _one_of(e, node.name, "SIMD", simd, {f.simd for f in legal}, path)
+    pe = _number(e, node.name, lanes, {f.pe for f in legal}, path)
+    simd = _number(e, node.name, "SIMD", {f.simd for f in legal}, path) if dense else 1  # FINN's pool: tap by tap
     fits = [f for f in legal if (f.pe, f.simd) == (pe, simd)]
     if not fits:
         _refuse(e, node.name, f"PE={pe} with SIMD={simd} is no fold of this layer", path)
     memory = variant = ""
+    for key in _KNOWN:
+        _text(e, node.name, key, path)
     external = e.attributes.get("mem_mode") == "external"
     if external and isinstance(node, Conv):
         outside = [f for f in legal_folds(graph, node, True, True) if f.memory == DRAM and (f.pe, f.simd) == (pe, simd)]
@@ -240,9 +251,9 @@ def _fold(graph: Graph, node: Node, e: Entry, path: Path) -> tuple[FoldAsked, li
                          "the chip")  # fmt: skip
         fits, external = outside or fits, bool(outside)
     if isinstance(node, Conv):
-        memory = MEMORIES[DRAM] if external else _MEMORY.get(_text(e, "ram_style", path), "")
+        memory = MEMORIES[DRAM] if external else _MEMORY.get(_text(e, node.name, "ram_style", path), "")
         ending = e.style.rpartition("_")[2]
-        variant = ending if ending in VARIANTS else _text(e, "preferred_impl_style", path)
+        variant = ending if ending in VARIANTS else _text(e, node.name, "preferred_impl_style", path)
     for what, value, have in (
         ("ram_style", memory, {MEMORIES[f.memory] for f in fits}),
         ("implementation", variant, {VARIANTS[f.variant] for f in fits}),
@@ -260,24 +271,24 @@ def _is(f: Fold, memory: str, variant: str) -> bool:
     return memory in ("", MEMORIES[f.memory]) and variant in ("", VARIANTS[f.variant])
 
 
-def _number(e: Entry, key: str, path: Path) -> int:
+def _number(e: Entry, layer: str, key: str, legal: set[int], path: Path) -> int:
+    """An amount of lanes, one of the legal ones."""
     value = e.attributes.get(key, 1)
+    allowed = f"{key} may be {', '.join(map(str, sorted(legal)))}"
     if type(value) is not int or value < 1:
-        _refuse(e, "", f"{key}={value!r:.40} is no whole number of 1 or more", path)
+        _refuse(e, layer, f"{key}={value!r:.40} is no whole number of 1 or more", path, allowed)
+    if value not in legal:
+        _refuse(e, layer, f"{key}={value!r:.40} does not divide what it folds", path, allowed)
     return int(value)
 
 
-def _text(e: Entry, key: str, path: Path) -> str:
+def _text(e: Entry, layer: str, key: str, path: Path) -> str:
+    """A style, one of those that FINN has."""
     value = e.attributes.get(key, "")
-    if not isinstance(value, str):
-        _refuse(e, "", f"{key}={value!r:.40} is no text", path)
+    if value != "" and value not in _KNOWN[key]:
+        allowed = ", ".join(k for k in _KNOWN[key] if k)
+        _refuse(e, layer, f"{key}={value!r:.40} is no {key} of FINN", path, f"{key} may be {allowed}")
     return str(value)
-
-
-def _one_of(e: Entry, layer: str, key: str, value: int, legal: set[int], path: Path) -> None:
-    if value not in legal:
-        allowed = ", ".join(map(str, sorted(legal)))
-        _refuse(e, layer, f"{key}={value} does not divide what it folds", path, f"{key} may be {allowed}")
 
 
 def _refuse(e: Entry, layer: str, what: str, path: Path, *help: str) -> NoReturn:
@@ -321,6 +332,12 @@ def _place(e: Entry, cluster: Cluster, path: Path) -> str:
         raise FvcError(
             "FVC219", f"{e.name}: {board.name} has no SLR {slr!r:.40}", where=(str(path),), help=(f"it has {dies}",)
         )
+    for key, usual, like in (("partition_id", 0, "0, 1, …"), ("mem_port", "", "DDR[0] or HBM[0:7]")):
+        value = e.attributes.get(key, usual)
+        if type(value) is not type(usual):
+            raise FvcError(
+                "FVC219", f"{e.name}: {value!r:.40} is no {key}", where=(str(path),), help=(f"{key} is like {like}",)
+            )
     if slr >= 0:
         return f"{board.name}/{board.board.dies[slr].name}"
     return board.name if "device_id" in e.attributes and len(cluster.devices) > 1 else ""

@@ -97,6 +97,12 @@ def test_live_rounding(mode: str, signed: int, narrow: int, tmp_path: Path) -> N
     live(models.rounding(5, mode, signed=signed, narrow=narrow), 5, tmp_path)
 
 
+def test_round_to_zero_is_what_qonnx_calls_down() -> None:
+    """Brevitas writes ROUND_TO_ZERO, which `qonnx` does not run; DOWN is held against it above."""
+    zero, down = (load_proto(models.rounding(5, mode, signed=1)) for mode in ("ROUND_TO_ZERO", "DOWN"))
+    assert zero.model == down.model and zero.fallbacks == down.fallbacks
+
+
 @needs_qonnx
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
