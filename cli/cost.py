@@ -37,6 +37,7 @@ def cost(
     from pathlib import Path
 
     from cost_models.cases import evaluate
+    from device_db.document import loads
 
     try:
         text = sys.stdin.read() if cases == "-" else Path(cases).read_text("utf-8")
@@ -48,8 +49,8 @@ def cost(
             continue
         where = f"{cases}:{number}"
         try:
-            case = json.loads(line)
-        except (ValueError, RecursionError) as problem:
+            case = loads(line)
+        except ValueError as problem:
             raise FvcError("FVC520", f"the line is not JSON: {problem}", where=(where,)) from None
         try:
             lines.append(json.dumps(evaluate(case, model.value)))

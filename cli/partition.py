@@ -289,13 +289,13 @@ def _host_profile(path: Path | None) -> dict[str, int]:
     """Segment name -> nanoseconds a frame, from a JSON file {"schema": "fvc.host-profile/1", "segments_ns": {…}}."""
     if path is None:
         return {}
-    import json
+    from device_db.document import loads
 
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = loads(path.read_text("utf-8"))
     except OSError as problem:
         raise FvcError("FVC002", f"cannot read the host profile: {problem.strerror}", where=(str(path),)) from None
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
         raise FvcError("FVC007", f"the host profile is not JSON: {problem}", where=(str(path),)) from None
     times = content.get("segments_ns") if isinstance(content, dict) else None
     if not isinstance(times, dict) or not all(type(v) is int and 0 <= v <= LONGEST_NS for v in times.values()):

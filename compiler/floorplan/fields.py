@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +9,7 @@ from math import ceil, floor, isfinite
 from pathlib import Path
 from typing import Any
 
+from device_db.document import loads
 from device_db.errors import FvcError
 
 LARGEST = 1 << 52  # an amount beyond this is no count of anything on a chip
@@ -23,8 +23,8 @@ def load(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as problem:
         raise FvcError("FVC002", f"cannot read the problem: {problem}", where=(str(path),)) from None
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as problem:
+        return loads(text)
+    except ValueError as problem:
         raise FvcError(
             "FVC240",
             f"the problem is not JSON: {problem}",

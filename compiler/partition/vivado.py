@@ -29,7 +29,7 @@ _COLUMNS = {
 }  # fmt: skip
 NEEDED = ("lut", "ff", "dsp")
 MOST = 1 << 31
-_DELIMITERS = ",;\t"
+_FORMS = ("|", ",", ";", "\t")  # what stands between cells
 # 1234, 12,345, 12.5, each perhaps with the share of what there is: 1234(0.09%), 3 (<0.01%)
 _NUMBER = re.compile(
     r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,10})(\.[0-9]{1,6})?(?:\s*\(\s*<?\s*[0-9.]+\s*%\s*\))?", re.ASCII
@@ -106,7 +106,7 @@ def _kind(header: str) -> str:
 
 def _form(text: str) -> str | None:
     """What stands between the cells of the header: a bar or a delimiter; None where there is no header."""
-    for form in ("|", *_DELIMITERS):
+    for form in _FORMS:
         try:
             for _, cells in _barred(text) if form == "|" else _separated(text, form):
                 if len(cells) > 1 and "instance" in [_kind(c) for c in cells]:

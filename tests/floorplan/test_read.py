@@ -144,3 +144,11 @@ def test_infeasible_is_a_report(spoil: Spoil, code: str, says: str, tmp_path: Pa
     assert says in found.err
     assert "help:" in found.err
     assert not out.exists()
+
+
+def test_an_amount_that_is_said_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(fixed()).replace('"LUT":', '"LUT": 1, "LUT":', 1))
+    with pytest.raises(FvcError, match="'LUT' is there twice") as caught:
+        read_problem(path)
+    assert caught.value.code == "FVC240"

@@ -8,7 +8,6 @@ Raises FVC002, FVC007, FVC217 to FVC219.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +17,7 @@ from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
 from compiler.ops.stream.lower import legal_folds
 from compiler.ops.stream.parts import Fold
 from compiler.partition.finn.names import Peer, ones, peers
+from device_db.document import loads
 from device_db.errors import FvcError
 from device_db.model import Cluster
 
@@ -88,19 +88,11 @@ def read_own(path: Path, form: tuple[type, ...]) -> dict[str, list[Any]]:
 
 def _content(path: Path) -> dict[str, Any]:
     """The file as an object of objects. Raises FVC002, FVC007."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [k for k, _ in pairs]
-        twice = next((k for k in names if names.count(k) > 1), None) if len(set(names)) < len(names) else None
-        if twice is not None:
-            raise ValueError(f"'{twice}' is there twice")
-        return dict(pairs)
-
     try:
-        content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=once)
+        content = loads(path.read_text("utf-8"))
     except OSError as problem:
         raise FvcError("FVC002", f"cannot read the FINN file: {problem.strerror}", where=(str(path),)) from None
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
         raise FvcError("FVC007", f"the FINN file is not JSON: {problem}", where=(str(path),), help=_SHAPE) from None
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise FvcError(
