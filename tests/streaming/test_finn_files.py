@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from compiler.bundle import open_bundle
 from compiler.catalog import CATALOG
 from compiler.frontend import load_model
 from compiler.frontend.origin import finn_front
 from compiler.ir.graph import Graph
+from compiler.judge import _check_links, programs_of
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.finn.names import numbered, peers
@@ -239,3 +241,20 @@ def test_given_and_found_stand_in_plan_and_report(tmp_path: Path) -> None:
     assert plan["predicted"]["given"]["fits"] and plan["predicted"]["found"]["fits"]
     assert "Given and found" in (out / "report.md").read_text()
     assert fvc("check", out).code == 0
+
+
+def test_a_bundle_on_two_boards_passes_its_check_and_an_edited_line_does_not(tmp_path: Path) -> None:
+    """Between netlists a line of 100 Gb/s carries 1408 of every 1474 bytes as payload (VNx' packets)."""
+    out, names = tmp_path / "b", [n.name for n in conv().nodes]
+    place = ("--anchor", f"{names[0]}=u50-1", "--anchor", f"{names[-1]}=u50-0")
+    found = fvc("partition", CONV, "--devices", "u50x2", "--style", "streaming", "-o", out, "--frames", "1", *place)
+    assert found.code == 0, found.err
+    checked = fvc("check", out)
+    assert checked.code == 0, checked.out + checked.err
+    programs = programs_of(open_bundle(out).binaries())
+    lines = [x for p in programs for x in p.links if x.id == "u50-1>u50-0"]
+    assert [x.bits_per_second for x in lines] == [10**11 * 1408 // 1474] * 2
+    cluster = load_cluster("u50x2")
+    assert _check_links(programs, cluster, mixed=False) == []
+    programs[0].links = [replace(x, bits_per_second=10**11) for x in programs[0].links]
+    assert {f.code for f in _check_links(programs, cluster, mixed=False)} == {"FVC331"}
