@@ -15,7 +15,7 @@ from compiler.plan.io import parse_plan, write_plan
 from device_db import load_cluster
 from device_db.errors import FvcError
 from tests.bundles import digits
-from tests.streaming.helpers import SPREAD, plan_of
+from tests.streaming.helpers import FAST_HOST, SPREAD, plan_of
 
 
 def test_a_plan_is_judged_legal_and_comes_back_from_its_file() -> None:
@@ -34,6 +34,17 @@ def test_anchors_hold_and_an_interval_gives_up_speed_for_area() -> None:
     assert plan.predicted["pace_ps"] > quick.predicted["pace_ps"]
     assert sum(e.resources.lut for e in plan.engines) < sum(e.resources.lut for e in quick.engines)
     assert len({e.device for e in plan.engines}) == 2
+
+
+def test_a_plan_that_a_network_link_limits_is_legal() -> None:
+    """Packets leave 1,408 of 1,474 bytes of the line: planner and judge count both."""
+    cluster = load_cluster("u280x2")
+    slow = replace(cluster, links=tuple(replace(x, bits_per_second=10**9) for x in cluster.links))
+    options = PartitionOptions(style="streaming", host_ns=FAST_HOST, anchors=SPREAD, time_limit_s=1.0)
+    plan = partition(digits(), slow, options)
+    assert plan.predicted["limiting"]["kind"] == "link" and check_plan(plan, digits(), slow) == []
+    bits = plan.predicted["links"][plan.predicted["limiting"]["where"]]["bits_per_frame"]
+    assert abs(plan.predicted["interval_ns"] - bits * 1474 / 1408) <= 1
 
 
 def test_more_room_is_never_slower() -> None:

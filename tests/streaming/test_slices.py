@@ -18,7 +18,7 @@ from compiler.frontend import ImportOptions, load_model
 from compiler.ir.graph import Graph
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
-from compiler.ops.stream.sliced import Cut, Part, as_cuts, bounds, expand, legal, most
+from compiler.ops.stream.sliced import Cut, Cuts, Part, as_cuts, bounds, expand, legal, most
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
@@ -64,7 +64,7 @@ LAYERS = {
 }
 
 
-def cut_anyhow(graph: Graph, seed: int) -> Graph:
+def cuts_anyhow(graph: Graph, seed: int) -> Cuts:
     """Every layer cut in some legal way."""
     draw = random.Random(seed)
     cuts = {}
@@ -73,7 +73,11 @@ def cut_anyhow(graph: Graph, seed: int) -> Graph:
         cut = Cut(min(limit.rows, draw.choice([1, 2, 3, 5, 9])), min(limit.columns, draw.choice([1, 1, 2, 3, 10])))
         if legal(n, cut):
             cuts[n.name] = cut
-    return expand(graph, as_cuts(cuts))
+    return as_cuts(cuts)
+
+
+def cut_anyhow(graph: Graph, seed: int) -> Graph:
+    return expand(graph, cuts_anyhow(graph, seed))
 
 
 def exact(graph: Graph, cut: Graph, seed: int) -> None:

@@ -17,7 +17,6 @@ from compiler.ops.stream.joins import LEAST_DEPTH, handed_on
 from compiler.ops.stream.parts import Engine, Fold, divisors, refuse, view
 from compiler.ops.stream.sliced import Join, Part
 from cost_models.finn import CaseError
-from device_db.errors import FvcError
 from device_db.model import Resources
 
 INNER_DEPTH = 2  # words of the FIFO between two units of an engine, unless the flow asks for more
@@ -120,18 +119,6 @@ def excess(graph: Graph, node: Node, fold: Fold, family: str, measured: Iterable
                 total = total - unit_resources(draft.instruction(), family)
             return total
     return Resources()
-
-
-def legal(graph: Graph, node: Node, fold: Fold) -> str:
-    """Why a fold is not legal, or "" where it is."""
-    if fold not in legal_folds(graph, node, True, True):
-        return f"PE={fold.pe}, SIMD={fold.simd} is no fold of this layer"
-    try:
-        for draft in lower(graph, node, fold).units:
-            ports(draft.instruction())
-    except (Illegal, FvcError) as problem:
-        return str(problem)
-    return ""
 
 
 @lru_cache(maxsize=1024)

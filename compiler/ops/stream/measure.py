@@ -1,6 +1,6 @@
 """What netlists take and how long they take, read off the programs: budgets, wires, links, busy units, one frame.
 
-The partitioner's figures; the plan checker has sums of its own (`compiler.partition.check.fabric`).
+The partitioner's figures; the plan checker has netlists and sums of its own (`compiler.partition.check.stream`).
 """
 
 from __future__ import annotations

@@ -13,18 +13,20 @@ from typing import Any
 
 from compiler.ir.graph import Graph
 from compiler.isa.check.findings import Findings
-from compiler.isa.stream.table import DRAM
+from compiler.isa.stream import ports
+from compiler.isa.stream.table import DRAM, MEMORIES
 from compiler.ops.region import is_region
-from compiler.ops.stream.measure import busy_ps, channels
-from compiler.ops.stream.planned import depths_of, seats_of
-from compiler.ops.stream.project import projected
-from compiler.ops.stream.regions import bridges, fabrics, groups, joined, streaming_layers
-from compiler.partition.check.fabric import play
-from compiler.partition.check.streaming import Station, check_budgets, check_engine, check_fifos
+from compiler.partition.check.regions import bridges_of, ends_of, inside, regions_of, without
+from compiler.partition.check.stream.budgets import channels_of, check_budgets, check_channels
+from compiler.partition.check.stream.netlist import Boundary, Netlist, Own, Seat, netlist
+from compiler.partition.check.stream.pieces import Model, model_of
+from compiler.partition.check.stream.seats import Station, check_engine, check_fifos, seats_of
+from compiler.partition.check.stream.sums import fifos_of, loads
+from compiler.partition.check.stream.timing import latency_ps
+from compiler.partition.check.stream.words import Illegal
 from compiler.plan.model import EnginePlan, Plan, RegionPlan
 from cost_models.primitives import ceil_div
-from device_db.errors import FvcError
-from device_db.model import Cluster
+from device_db.model import Cluster, DieRef
 from device_db.topology import SLL_STREAM_WIRES, memory_wires
 
 Sent = dict[tuple[str, str], int]  # (region, tensor) -> the earliest stage at which it is sent there
@@ -59,13 +61,12 @@ def check_regions(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -
             found.add("FVC220", f"a channel from {c.source} to {c.target}: no such engine", f"channel of {c.tensor}")
     if len(found.kept) > before:
         return False
-    streams = streaming_layers(plan)
-    on = {x.name: engines[x.slices[0].engine] for x in plan.layers if x.name in streams}
+    on = streaming(plan)
     if len(on) != sum(e.style == "streaming" for e in plan.engines):
         found.add("FVC220", "not one layer on each streaming engine", "engines")
         return False
     device = {d.name: k for k, d in enumerate(cluster.devices)}
-    want = groups(graph, {name: device[e.device] for name, e in on.items()})
+    want = regions_of(graph, {name: device[e.device] for name, e in on.items()})
     cores = sum(e.style == "tiled" for e in plan.engines)
     used = sorted({d for d, _ in want})
     told = [(r.name, device.get(r.device, -1), tuple(r.layers), r.rank) for r in plan.regions]
@@ -81,19 +82,32 @@ def check_regions(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -
         if r.stage < 1 or r.lag < 0 or r.order < 0 or min(r.pace_ps, r.latency_ps) < 1:
             found.add("FVC220", f"stage {r.stage}, lag {r.lag}, order {r.order}, pace or latency of nothing", r.name)
     region = {name: r for r in plan.regions for name in r.layers}
-    for layer, node in zip(plan.layers, graph.nodes, strict=True):
+    model = whole_layers(graph)
+    for layer, piece in zip(plan.layers, model.pieces, strict=True):
         if layer.name in on:
             e, r = on[layer.name], region[layer.name]
             at = Station(dies[f"{e.device}/{e.die}"], r.rank, r.stage, r.order)
             if len(layer.slices) != 1 or layer.strategy != "whole" or layer.xfer:
                 found.add("FVC220", "a layer that streams beside tiled ones has one slice", layer.name)
-            check_engine(graph, cluster, node, e, layer.slices[0], at, found)
+            check_engine(model, cluster, piece, e, layer.slices[0], at, found)
     return len(found.kept) == before
+
+
+def whole_layers(graph: Graph) -> Model:
+    """Beside tiled engines no layer that streams is cut."""
+    return model_of(graph, {n.name: "whole" for n in graph.nodes})
+
+
+def streaming(plan: Plan) -> dict[str, EnginePlan]:
+    """The engine of every layer that streams."""
+    engines = {e.id: e for e in plan.engines}
+    on = {x.name: engines[x.slices[0].engine] for x in plan.layers if x.slices}
+    return {name: e for name, e in on.items() if e.style == "streaming"}
 
 
 def tiled_side(plan: Plan, graph: Graph, cluster: Cluster) -> tuple[Plan, Graph]:
     """The plan and graph of the tiled view, its figures those of its own engines and segments."""
-    tiled, view = projected(plan, graph, cluster)
+    tiled, view = without(plan, graph, cluster)
     p: dict[str, Any] = dict(plan.predicted)
     here = {f"{e.device}/{e.die}" for e in tiled.engines}
     every = {f"{e.device}/{e.die}" for e in plan.engines}
@@ -126,46 +140,51 @@ def check_netlists(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) 
         mine = {t: stage for (name, t), stage in sent.items() if name == r.name}
         if r.stage != 1 + max(mine.values(), default=0):
             found.add("FVC220", f"stage {r.stage}, its input is sent at {sorted(mine.values())}", r.name)
-        elif r.bridges != (want := bridges(graph, r.layers, r.stage, r.lag, mine)):
+        elif r.bridges != (want := bridges_of(graph, r, mine)):
             wrong = next((b for b, w in zip(r.bridges, want, strict=False) if b != w), None)
             found.add("FVC220", f"its bridges differ from what its stages need: {wrong or len(r.bridges)}", r.name)
     if found.kept:
         return
-    seats = seats_of(plan, cluster)
-    if any(s.fold.memory == DRAM for s in seats.values()):
+    engines: dict[Own, EnginePlan] = {(0, name): e for name, e in streaming(plan).items()}
+    seats = seats_of(engines, cluster)
+    if any(s.fold.memory == MEMORIES[DRAM] for s in seats.values()):
         found.add("FVC220", "beside tiled engines, whose the memory banks are, weights stand on the chip", "engines")
         return
+    model = whole_layers(graph)
+    net = Netlist()
     try:
-        assembly = joined(graph, cluster, plan.regions, seats)
-    except (FvcError, ValueError) as problem:
+        alone = [(r, _alone(r, model, cluster, seats)) for r in plan.regions]
+        for _, own in alone:
+            net.append(own)
+        if not check_fifos(engines, net, found):
+            return
+        crossings = check_budgets(net, cluster, engines, fifos_of(engines), {}, _wires(plan, cluster), found)
+        for r, own in alone:
+            _region(r, own, cluster, plan, found)
+    except (Illegal, ports.Illegal, ValueError) as problem:
         found.add("FVC220", f"no netlist can be made of this plan: {problem}", "regions")
         return
-    engines = {e.id: e for e in plan.engines}
-    if not check_fifos({x.name: engines[x.slices[0].engine] for x in plan.layers if x.name in seats}, assembly, found):
-        return
-    words, memory = depths_of(plan)
-    programs = fabrics(graph, cluster, assembly, words, memory)
-    crossings = check_budgets(plan, cluster, programs, assembly, _wires(plan, cluster), found)
-    inner = channels(graph, cluster, assembly, seats)
-    if [c for c in plan.channels if _inside(c.source, c.target, plan)] != inner:
-        found.add("FVC220", f"not the {len(inner)} streams between dies of the netlists", "channels")
-    _numbers(plan, cluster, crossings, busy_ps(programs), found)
-    for r in plan.regions:
-        _region(r, graph, cluster, plan, found)
+    of = ends_of(plan)
+    check_channels([c for c in plan.channels if inside(c, of)], channels_of(net, model, cluster, seats), found)
+    busy = {engines[own].id: ps for own, ps in loads(net, cluster).engines.items()}
+    _numbers(plan, cluster, crossings, busy, found)
 
 
-def _inside(source: str, target: str, plan: Plan) -> bool:
-    """Whether a channel joins two layers of one region."""
-    of = {s.engine: r.name for r in plan.regions for x in plan.layers if x.name in r.layers for s in x.slices}
-    return source in of and of[source] == of.get(target)
+def _alone(r: RegionPlan, model: Model, cluster: Cluster, seats: dict[Own, Seat]) -> Netlist:
+    """The netlist of one region between its bridges."""
+    device = [d.name for d in cluster.devices].index(r.device)
+    die = [d.name for d in cluster.devices[device].board.dies].index(r.die)
+    at = Boundary(DieRef(device, die), r.stage, r.lag, {(b.tensor, b.out): b.frames for b in r.bridges})
+    return netlist(model, cluster, seats, 1, r.layers, at)
 
 
 def _stages(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) -> Sent | None:
     """When each region's input is sent; FVC220 where a message ends at another engine than its bridge's."""
     engine = {x.name: s.engine for x in plan.layers for s in x.slices[:1]}
     ends = {(r.name, b.tensor, b.out): engine.get(b.layer) for r in plan.regions for b in r.bridges}
-    tiled, _ = projected(plan, graph, cluster)
-    real = [c for c in plan.channels if not _inside(c.source, c.target, plan)]
+    tiled, _ = without(plan, graph, cluster)
+    of = ends_of(plan)
+    real = [c for c in plan.channels if not inside(c, of)]
     sent: Sent = {}
     fine = True
     for c, seen in zip(real, tiled.channels, strict=True):
@@ -196,11 +215,9 @@ def _wires(plan: Plan, cluster: Cluster) -> Counter[tuple[str, int]]:
     return out
 
 
-def _region(r: RegionPlan, graph: Graph, cluster: Cluster, plan: Plan, found: Findings) -> None:
+def _region(r: RegionPlan, net: Netlist, cluster: Cluster, plan: Plan, found: Findings) -> None:
     """Pace and latency of one region, by the checker's own sums."""
-    seats = seats_of(plan, cluster)
-    alone = joined(graph, cluster, [r], {n: seats[n] for n in r.layers})
-    pace, latency = play(fabrics(graph, cluster, alone, {}, {}), ())
+    pace, latency = loads(net, cluster).slowest_ps, latency_ps(net, cluster, 1, ())
     if (r.pace_ps, r.latency_ps) != (pace, latency):
         what = f"pace {r.pace_ps} and latency {r.latency_ps} ps, its netlist gives {pace} and {latency}"
         found.add("FVC220", what, r.name)

@@ -23,7 +23,7 @@ def check_numbers(
     """Predicted figures and the solver's claim."""
     if not check_times(plan, cluster, found):
         return
-    _solver(plan, found)
+    check_solver(plan, found)
     _tasks(plan, times, found)
     _shares(plan, banks, cluster, found)
     check_limiting(plan, found)
@@ -72,7 +72,7 @@ def check_styles(plan: Plan, found: Findings) -> None:
         found.add("FVC220", f"{taken!r} taken with {row}, the plan is {style} with {own}", "predicted.styles")
 
 
-def _solver(plan: Plan, found: Findings) -> None:
+def check_solver(plan: Plan, found: Findings) -> None:
     s, where = plan.solver, "solver"
     key = "interval_cycles" if plan.options.get("objective") == "throughput" else "latency_cycles"
     if s.objective != plan.predicted[key]:

@@ -1,0 +1,195 @@
+"""The layers without a matrix as units: pools, averages, element-wise operators, tables, movements, arg max."""
+
+from __future__ import annotations
+
+from math import gcd, prod
+
+from compiler.ir.graph import ArgMax, Binary, Copy, DType, GlobalAverage, Move, Pool, Shape4, Table, storage4
+from compiler.isa.stream.table import CONSTANT, MAX_DIMS, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION
+from compiler.partition.check.stream.matrix import frame_fields, pad, window
+from compiler.partition.check.stream.pieces import Model
+from compiler.partition.check.stream.words import (
+    Element,
+    Engine,
+    Flow,
+    Illegal,
+    Want,
+    Word,
+    fewest_lanes,
+    range_bits,
+    typed,
+)
+
+BYTE = 8
+Simple = Pool | GlobalAverage | Binary | Table | Move | ArgMax
+
+
+def lanes_of(model: Model, node: Simple) -> int:
+    """What the lanes must divide: the channels of a position; of a movement those of all that it reads and makes."""
+    if isinstance(node, Binary):
+        return node.y_shape[1]
+    if not isinstance(node, Move):
+        return model.view(node.x)[1]
+    sources = [name for name in node.xs if name not in model.graph.constants]
+    channels = [model.view(name)[1] for name in sources]
+    if len(sources) == len(node.xs) and side_by_side(model, node) is not None:
+        return gcd(*channels)
+    return gcd(model.view(node.y)[1], *channels)
+
+
+def build(model: Model, node: Simple, pe: int) -> Engine:
+    """The units of a layer. Raises Illegal."""
+    e = Engine()
+    if isinstance(node, Pool):
+        e.gives = _pool(model, e, node, pe)
+    elif isinstance(node, GlobalAverage):
+        e.gives = _average(model, e, node, pe)
+    elif isinstance(node, Binary):
+        e.gives = _binary(model, e, node, pe)
+    elif isinstance(node, Table):
+        e.gives = _table(model, e, node, pe)
+    elif isinstance(node, Move):
+        e.gives = _move(model, e, node, pe)
+    else:
+        e.gives = _arg(model, e, node, pe)
+    return e
+
+
+def _input(model: Model, number: int, name: str, lanes: int) -> Want:
+    return Want(number, Word(lanes, model.element(name), model.elements(name)))
+
+
+def _pool(model: Model, e: Engine, node: Pool, pe: int) -> Flow:
+    images, channels, height, width = node.x_shape
+    if images != 1:
+        raise Illegal(f"a batch of {images}")
+    at: Flow | Want = _input(model, 0, node.x, pe)
+    image, out, taps = (height, width), (node.y_shape[2], node.y_shape[3]), prod(node.kernel)
+    if any(node.pads):
+        at, image = pad(e, at, channels, image, node.pads)
+    if taps > 1 or node.strides != (1, 1):
+        at = window(e, at, channels, pe, image, node.kernel, node.strides, node.dilations, out, pe)
+    x, y = model.element(node.x), model.element(node.y)
+    f = {"pe": pe, **typed("x", x), **typed("y", y), "pixels": prod(out), "channels": channels, "taps": taps}
+    return e.put("POOL", f | {"kind": int(node.kind == "average")}, Word(pe, y, prod(out) * channels), at)
+
+
+def _average(model: Model, e: Engine, node: GlobalAverage, pe: int) -> Flow:
+    images, channels, height, width = node.x_shape
+    if images != 1:
+        raise Illegal(f"a batch of {images}")
+    x, y, pixels = model.element(node.x), model.element(node.y), height * width
+    low, high = (pixels * (v - node.x_zero_point) for v in model.values(node.x))
+    acc = Element(range_bits(low, high), True)
+    f = {"pe": pe, **typed("x", x), **typed("y", acc), "pixels": pixels, "channels": channels}
+    f["bias"] = int(node.x_zero_point != 0)
+    total = e.put("SUM", f, Word(pe, acc, channels), _input(model, 0, node.x, pe))
+    lanes = fewest_lanes(pe, channels, pixels * channels // pe)
+    g = {"pe": lanes, **typed("x", acc), **typed("y", y), "pixels": 1, "channels": channels}
+    return e.put("REQ", g | {"zero_point": node.y_zero_point}, Word(lanes, y, channels), e.convert(total, lanes))
+
+
+def _binary(model: Model, e: Engine, node: Binary, pe: int) -> Flow:
+    images, channels, height, width = node.y_shape
+    pixels, y = images * height * width, model.element(node.y)
+    f = {"pe": pe, **typed("y", y), "pixels": pixels, "channels": channels, "kind": int(node.kind == "mul")}
+    f |= {"x_bits": BYTE, "x_signed": int(model.graph.tensors[node.a].dtype == DType.S8)}
+    f["b_signed"] = int(model.graph.tensors[node.b].dtype == DType.S8)
+    streams: list[Want] = []
+    for side, name, shape in (("a", node.a, node.a_shape), ("b", node.b, node.b_shape)):
+        spread = _spread(shape, node.y_shape)
+        if name in model.graph.constants:
+            spread |= CONSTANT
+        else:
+            lanes = 1 if spread & ONE_CHANNEL else pe
+            streams.append(Want(len(streams), Word(lanes, model.element(name), prod(shape))))
+        f[f"{side}_shape"] = spread
+    return e.put("BIN", f, Word(pe, y, pixels * channels), *streams)
+
+
+def _spread(shape: Shape4, out: Shape4) -> int:
+    """How an operand is spread over the result: over channels, over positions, over both."""
+    flags = ONE_CHANNEL if shape[1] == 1 < out[1] else 0
+    positions, every = shape[0] * shape[2] * shape[3], out[0] * out[2] * out[3]
+    if positions == 1 < every:
+        return flags | ONE_POSITION
+    if (shape[0], *shape[2:]) != (out[0], *out[2:]):
+        raise Illegal(f"an operand of shape {list(shape)} is spread over rows or columns alone")
+    return flags
+
+
+def _table(model: Model, e: Engine, node: Table, pe: int) -> Flow:
+    """Any byte may come, so it takes eight bits."""
+    images, channels, height, width = node.shape
+    y = model.element(node.y)
+    f = {"pe": pe, "x_bits": BYTE, "x_signed": int(model.graph.tensors[node.x].dtype == DType.S8), **typed("y", y)}
+    f |= {"pixels": images * height * width, "channels": channels, "tables": len(node.table)}
+    return e.put("TAB", f, Word(pe, y, prod(node.shape)), _input(model, 0, node.x, pe))
+
+
+def side_by_side(model: Model, node: Move) -> list[Copy] | None:
+    """The copies of a movement by the result's channels, if it puts whole inputs side by side along them."""
+    images, channels, *plane = model.view(node.y)
+    own = sorted(node.copies, key=lambda c: c.dst_offset // prod(plane))
+    if images != 1 or len(own) > MAX_INPUTS or sorted(c.source for c in own) != list(range(len(node.xs))):
+        return None
+    start = 0
+    for c in own:
+        n, depth, *size = model.view(node.xs[c.source])
+        whole = n == 1 and size == plane and prod(c.dims) == depth * prod(plane) and c.src_offset == 0
+        if (
+            not whole
+            or c.dst_offset != start * prod(plane)
+            or not (_dense(c.dims, c.src_strides) and _dense(c.dims, c.dst_strides))
+        ):
+            return None
+        start += depth
+    return own if start == channels else None
+
+
+def _dense(dims: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether the elements of a copy follow one another without gap."""
+    step = 1
+    for size, stride in zip(reversed(dims), reversed(strides), strict=True):
+        if size > 1 and stride != step:
+            return False
+        step *= size
+    return True
+
+
+def _move(model: Model, e: Engine, node: Move, pe: int) -> Flow:
+    if any(name in model.graph.constants for name in node.xs):
+        raise Illegal("it moves a constant")
+    y, elements = model.element(node.y), model.elements(node.y)
+    beside = side_by_side(model, node) if len(node.xs) > 1 else None
+    if beside is None:
+        if len(node.xs) > MAX_INPUTS or any(len(c.dims) > MAX_DIMS for c in node.copies):
+            raise Illegal(f"more than {MAX_INPUTS} inputs or {MAX_DIMS} dimensions")
+        sizes = [model.elements(name) for name in node.xs]
+        reads = [_input(model, k, name, pe) for k, name in enumerate(node.xs)]
+        return e.put("BUF", frame_fields(sizes, elements, len(node.copies), pe, y), Word(pe, y, elements), *reads)
+    channels = [model.view(node.xs[c.source])[1] for c in beside]
+    pixels = elements // sum(channels)
+    streams: list[Flow | Want] = []
+    for c, own in zip(beside, channels, strict=True):
+        at: Flow | Want = _input(model, c.source, node.xs[c.source], pe)
+        if c.table is not None:
+            f = {"pe": pe, "x_bits": BYTE, "x_signed": int(model.graph.tensors[node.y].dtype == DType.S8)}
+            f |= {**typed("y", y), "pixels": pixels, "channels": own, "tables": 1}
+            at = e.put("TAB", f, Word(pe, y, pixels * own), at)
+        streams.append(at)
+    f = {"pe": pe, **typed("x", y), "pixels": pixels, "inputs": len(streams)}
+    f |= {f"c{k}": own for k, own in enumerate(channels)}
+    return e.put("CAT", f, Word(pe, y, elements), *streams)
+
+
+def _arg(model: Model, e: Engine, node: ArgMax, pe: int) -> Flow:
+    images, channels, height, width = model.view(node.x)
+    outer, axis, inner = node.dims
+    if (outer, axis, inner) != (images, channels, height * width):
+        raise Illegal("it does not run along the channels")
+    if outer * inner > 1 and storage4(model.graph.tensors[node.y].shape)[1] != 1:
+        raise Illegal("its result has another order than the stream")
+    f = {"pe": pe, **typed("x", model.element(node.x)), "pixels": outer * inner, "channels": channels}
+    f["last"] = int(node.select_last)
+    return e.put("ARG", f, Word(1, Element(64, True), outer * inner), _input(model, 0, node.x, pe))

@@ -1,0 +1,57 @@
+"""Judges a streaming plan against what was asked for: limits, copies, cuts, memory, anchors, folds, forbidden cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compiler.ir.graph import Conv
+from compiler.isa.check.findings import Findings
+from compiler.isa.stream.table import DRAM, MEMORIES
+from compiler.partition.check.stream.netlist import Own
+from compiler.partition.check.stream.pieces import JOIN, Model
+from compiler.partition.check.stream.seats import fold_of
+from compiler.plan.model import EnginePlan, Plan
+
+
+def check_wishes(plan: Plan, model: Model, engines: Mapping[Own, EnginePlan], found: Findings) -> None:
+    """FVC220. engines: of all pieces of all copies, copy by copy."""
+    o = plan.options
+    if plan.predicted["fps"] * 1000 < o.get("target_fps_milli", 0) - 1:
+        found.add("FVC220", f"{plan.predicted['fps']} frames a second, more asked for", "options.target_fps_milli")
+    if plan.predicted["latency_ms"] * 1000 > o.get("max_latency_ms_milli", float("inf")) + 1:
+        found.add("FVC220", f"{plan.predicted['latency_ms']} ms, less asked for", "options.max_latency_ms_milli")
+    if o.get("replicas", 1) not in (0, plan.replicas):
+        found.add("FVC220", f"{plan.replicas} replicas, {o['replicas']} asked for", "options.replicas")
+    wanted = {f: n for f, n in o.get("force_split", ()) if n > 1}
+    if wanted and all(x.strategy == "whole" for x in plan.layers):
+        found.add("FVC220", "no layer is cut, though --force-split asks for it", "options.force_split")
+    given = {f[0] for f in o.get("folds", ())}
+    if o.get("memory") == MEMORIES[DRAM]:
+        free = {p.key for p in model.pieces if isinstance(p.node, Conv) and p.kind != JOIN and p.node.name not in given}
+        if any(fold_of(e).memory != MEMORIES[DRAM] for (_, key), e in engines.items() if key in free):
+            found.add("FVC220", "weights on the chip, external asked for", "options.memory")
+    layer = {p.key: p.node.name for p in model.pieces}
+    for copy in range(plan.replicas):
+        place: dict[str, list[EnginePlan]] = {}
+        for (c, key), e in engines.items():
+            if c == copy:
+                place.setdefault(layer[key], []).append(e)
+        _of_layers(o, place, found)
+
+
+def _of_layers(o: dict[str, Any], place: dict[str, list[EnginePlan]], found: Findings) -> None:
+    """Anchors, given folds and forbidden cuts of one copy; place: its engines by layer."""
+    for name, where in o.get("anchors", ()):
+        if name not in place or any(where not in (e.device, f"{e.device}/{e.die}") for e in place[name]):
+            found.add("FVC220", f"'{name}' does not stand on {where}", "options.anchors")
+    for name, pe, simd, memory, variant in o.get("folds", ()):
+        own = place.get(name, [])
+        e = own[0] if len(own) == 1 else None
+        have = None if e is None else (e.fold["pe"], e.fold["simd"], e.parameters["memory"], e.parameters["variant"])
+        if have is None or have[:2] != (pe, simd) or memory not in ("", have[2]) or variant not in ("", have[3]):
+            found.add("FVC220", f"'{name}' has not the fold PE={pe}, SIMD={simd} asked for", "options.folds")
+    for a, b in o.get("forbidden_cuts", ()):
+        ends = [f"{e.device}/{e.die}" for x in (a, b) for e in place.get(x, ())]
+        if len(set(ends)) > 1:
+            found.add("FVC220", f"'{a}' and '{b}' stand on different dies", "options.forbidden_cuts")
