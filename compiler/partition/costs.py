@@ -24,11 +24,13 @@ _NAMES = {"name", "x", "y", "a", "b", "xs", "params", "op"}
 class TaskNumbers:
     """What one task takes: `cycles` alone on an idle core (what the plan states), `busy` from the barrier before it to
     its last store with first weights already there (what it adds to a core's interval), `least` the same with its
-    tensors in the fewest runs of bytes (what it adds however they come to lie)."""
+    tensors in the fewest runs of bytes (what it adds however they come to lie). `loads` is what its loads take at least
+    with the bank to themselves: the first of those that may come before its data, all, and those behind the data."""
 
     cycles: int
     busy: int
     least: int
+    loads: tuple[int, int, int]
     resident_bytes: int
     constant_bytes: int
     read_bytes: int
@@ -56,6 +58,18 @@ def busy_cycles(timeline: Timeline, spec: EngineSpec) -> int:
     itself. Barriers keep these spans of a core's tasks apart, so no interval is shorter than their sum."""
     rate = spec.bank_bytes_per_second / (spec.clock_khz * 1000)
     return int(run([_FirstAhead(timeline)], rate).end[0])
+
+
+def least_loads(*timelines: Timeline) -> tuple[int, int, int]:
+    """Cycles of loads, the least of these timelines: of the first group those that need no earlier result, of all
+    groups, and from the first on that needs one."""
+    first, total, behind = [], [], []
+    for t in timelines:
+        begin = next((i for i, m in enumerate(t.ld_main) if m), 0)
+        first.append(t.ld_ahead[0])
+        total.append(sum(t.ld_ahead) + sum(t.ld_main))
+        behind.append(total[-1] - sum(t.ld_ahead[: begin + 1]))
+    return min(first), min(total), min(behind)
 
 
 def shape_key(graph: Graph, node: Node) -> tuple[object, ...]:
@@ -126,6 +140,7 @@ class CostBook:
                 cycles=got.cycles,
                 busy=busy_cycles(got.usual, spec),
                 least=min(busy_cycles(got.timeline, spec), busy_cycles(got.usual, spec)),
+                loads=least_loads(got.timeline, got.usual),
                 resident_bytes=got.resident_bytes,
                 constant_bytes=got.constant_bytes,
                 read_bytes=sum(got.usual.ld_bus_bytes),

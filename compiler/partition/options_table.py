@@ -20,7 +20,8 @@ class Option:
     share: this option does `share[0]` of `share[1]` equal units of the layer (whole: n of n).
     split: "" (whole), a factor ("Pm", "Pr"…: any number of its units) or a grid ("Pr=2,Pm=2": a cell).
     ticks: engine time a frame in reference-clock cycles, rounded down, as tensors mostly lie; least_ticks: however they
-    lie, so that sums of it never exceed the real load; cycles: the engine's own.
+    lie, so that sums of it never exceed the real load; cycles: the engine's own. load_ticks: of the first loads that
+    may come before the task's data, of all loads, and of those behind the data; however tensors lie.
     """
 
     layer: int
@@ -38,6 +39,7 @@ class Option:
     constant_bytes: int = 0
     resources: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)  # of its own: lut, ff, bram18, uram, dsp
     tile: tuple[tuple[str, int], ...] = ()
+    load_ticks: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,10 @@ class Tabulator:
         if n is None:
             return None
         ticks, least = (max(1, c * self.ref_khz // slot.spec.clock_khz) for c in (n.busy, n.least))
+        first, loads, behind = (c * self.ref_khz // slot.spec.clock_khz for c in n.loads)
         return Option(
             layer, kind, split, units, role, memory, n.cycles, ticks, least, n.resident_bytes,
-            n.read_bytes, n.write_bytes, n.constant_bytes, tile=n.tile,
+            n.read_bytes, n.write_bytes, n.constant_bytes, tile=n.tile, load_ticks=(first, loads, behind),
         )  # fmt: skip
 
     def whole(self) -> None:

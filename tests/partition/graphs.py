@@ -64,3 +64,24 @@ def residual(blocks: int = 3, channels: int = 64, side: int = 28, tail: bool = F
         steps.append(HostSegment("host0", ("y",), ("z",), ("softmax",), "Softmax has no engine", b""))
         outputs = ("z",)
     return Graph("residual", tensors, {}, tuple(steps), ("x",), outputs, {}, host_tensors)  # type: ignore[arg-type]
+
+
+def forked(channels: int = 32, side: int = 20) -> Graph:
+    """A convolution, two that read it, and their sum."""
+    tensors = {"x": Tensor("x", (1, channels, side, side), DType.U8, Q)}
+    for name in "abcd":
+        tensors[name] = Tensor(name, (1, channels, side, side), DType.U8, Q)
+    steps = (
+        conv("stem", "x", "a", channels, channels, side),
+        conv("left", "a", "b", channels, channels, side),
+        conv("right", "a", "c", channels, channels, side, 1),
+        add("join", "b", "c", "d", channels, side),
+    )
+    return Graph("forked", tensors, {}, steps, ("x",), ("d",), {}, {})
+
+
+def deep(channels: int = 256, side: int = 4, layers: int = 4) -> Graph:
+    """1x1 convolutions one after another that have little to compute and many weights to load."""
+    tensors = {f"t{k}": Tensor(f"t{k}", (1, channels, side, side), DType.U8, Q) for k in range(layers + 1)}
+    steps = tuple(conv(f"conv{k}", f"t{k}", f"t{k + 1}", channels, channels, side, 1) for k in range(layers))
+    return Graph("deep", tensors, {}, steps, ("t0",), (f"t{layers}",), {}, {})

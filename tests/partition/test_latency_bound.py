@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 from itertools import product
 
-import numpy as np
 import pytest
 
 from compiler.partition.prediction.predict import latency_ps
 from compiler.partition.problem import Allocation
-from compiler.partition.solve.earliest import NEVER, Earliest, Ends
+from compiler.partition.solve.earliest import NEVER, Earliest
 from compiler.partition.solve.latency import _choices
 from compiler.partition.solve.strategies import Strategies, Strategy
-from tests.partition.graphs import residual
+from tests.partition.graphs import deep, forked, residual
 from tests.partition.test_strategies import Case
 
 
@@ -76,7 +75,7 @@ def test_what_passes_between_two_boards_by_hand() -> None:
     assert [len(own) for own in listed.values()] == [2, 1]
     strategies = Strategies(case.problem, case.latency, case.choices | listed)
     flow = next(f for f in case.problem.flows if f.producer == a and f.consumers == (b,))
-    w = Earliest(strategies).waits(strategies.makers(a), strategies.readers(flow, b), 8)
+    w = Earliest(strategies, []).waits(strategies.makers(a), strategies.readers(flow, b), 8)
     rate = min(k.bits_per_second for k in case.problem.links if "pcie" not in k.id.lower())
     unit, late = case.problem.ref_khz * 1000, case.latency[(0, 1)]
     half, all_of_it = (elements * 8 * unit // rate + late for elements in (24 * 900, 48 * 900))
@@ -90,18 +89,30 @@ def test_what_passes_between_two_boards_by_hand() -> None:
     assert (w.shared > NEVER).all()
 
 
-def test_an_engine_does_layers_in_order_also_where_no_data_pass() -> None:
-    """conv0a and add0 by rows, conv0b by channels: with the producer's ends set by hand, add0 begins on each engine
-    when its own half and the other's rows are there."""
-    case = Case.of(residual(blocks=1, channels=48, side=30), "zcu102x2")
-    lists = {x: [s for s in own if s[0].split == "Pr=2"] for x, own in case.choices.items()}
-    strategies = Strategies(case.problem, case.latency, lists)
-    flow = next(f for f in case.problem.flows if f.producer == 1)
-    ends = Ends(np.array([1000, 5000]), np.array([5000]))
-    got = Earliest(strategies).layer(2, [(flow, ends)])
-    work = strategies.workers(2).work
-    assert got.cells.tolist() == [1000 + work[0], 5000 + work[1]]  # rows that need no others' rows
-    assert got.last.tolist() == [5000 + work[1]]
+def test_branches_have_their_engines_one_after_another() -> None:
+    """Two convolutions of one tensor: on one engine their works add up, and no plan of the lists sees less of it than
+    the best split of both over two."""
+    case = Case.of(forked(), "zcu102x2")
+    at_home = {x: [next(s for s in own if not s[0].split and s[0].slot == 0)] for x, own in case.choices.items()}
+    known = Strategies(case.problem, case.latency, at_home)
+    works = [int(known.workers(x).work[0]) for x in at_home]
+    assert sum(works) <= case.bound(at_home) <= predicted(case, {x: own[0] for x, own in at_home.items()})
+    lists = {x: [s for s in own if s[0].split in ("", "Pm=2")] for x, own in case.choices.items()}
+    plans = every_plan(case, lists)
+    optimum = min(value for value, _ in plans)
+    assert optimum * 0.85 <= case.bound(lists) <= optimum
+
+
+def test_weights_that_the_layer_before_leaves_no_time_for_are_waited_for() -> None:
+    """By channels on two boards: each layer is over when its weights have come, which is most of its time."""
+    case = Case.of(deep(), "zcu102x2")
+    lists = {x: [s for s in own if s[0].split == "Pm=2"] for x, own in case.choices.items()}
+    plan = {x: own[0] for x, own in lists.items()}
+    known = Strategies(case.problem, case.latency, lists)
+    _, loads, _ = (sum(int(known.loading(x)[k].min()) for x in lists) for k in range(3))
+    assert loads > sum(int(known.workers(x).work.min()) for x in lists)
+    assert loads <= case.bound(lists) <= predicted(case, plan)
+    assert case.bound(lists) >= predicted(case, plan) * 0.9
 
 
 def test_choices_of_every_layer_have_one_slice_an_engine_and_role() -> None:

@@ -4,7 +4,8 @@ Needs the lists of strategies (strategies.py); guarantees ticks that hold for th
 every plan made of them. What is used of it, and nothing else:
 
   core   the tasks of an engine follow one another in the order of the layers; a task takes at least its `least_ticks`
-         after its data is there and the task before it on its engine is over.
+         after its data is there and the task before it on its engine is over. Loads follow one another too; only those
+         in front of the first load of data pass the end of the task before, and without them a task takes longer.
   TX     what a task sends leaves after its end, one message after another, in the order of the receivers' ranks, each
          for at least its bits over the slowest of its links and the sender's bank.
   RX     an engine takes messages one after another, those of one tensor in the order of the slices that made them, each
@@ -17,8 +18,9 @@ The host is a sender and a receiver with a queue for every engine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -33,11 +35,17 @@ PARTIAL_BITS = 32
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """When they are over at the earliest. cells: each slice that makes some of a layer's output, by strategy; last: of
-    each strategy all of them."""
+    """When they are over at the earliest, by strategy of a layer (or of the host, which has one). cells: each slice
+    that makes some of the layer's output; last: all of these.
+
+    Of all layers so far: free: [strategies, engines] the tasks of an engine; loaded: its loads; upto: all tasks of
+    layers that something waits for."""
 
     cells: Ints
     last: Ints
+    free: Ints
+    loaded: Ints
+    upto: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,55 +65,125 @@ class Waits:
 class Earliest:
     """Ends of one layer after the other; every layer of a form is looked at once."""
 
-    def __init__(self, strategies: Strategies) -> None:
+    def __init__(self, strategies: Strategies, flows: Sequence[Flow]) -> None:
         self.known, self.roads = strategies, strategies.roads
         self._waits: dict[tuple[object, ...], Waits] = {}
+        none = np.zeros(1, np.int64)
+        engines = np.zeros((1, self.roads.host), np.int64)
+        self.before = Ends(none, none, engines, engines, none)  # those of the layer before
+        self.ends: list[Ends] = []
+        self.heard = self._heard(flows)
 
-    def layer(self, layer: int, inputs: Sequence[tuple[Flow, Ends]]) -> Ends:
-        """Ends of a layer whose input tensors come from these.
+    def _heard(self, flows: Sequence[Flow]) -> dict[int, int]:
+        """Of every layer the first reader that in all its strategies, and in all of the layer's, comes after every
+        slice of it. Layers without are left out."""
+        out: dict[int, int] = {}
+        for flow in flows:
+            if flow.producer != HOST_SLOT:
+                for reader in sorted(flow.consumers):
+                    if self._flow(flow, reader).lag.min() > NEVER:
+                        out[flow.producer] = reader
+                        break
+        return out
+
+    def _flow(self, flow: Flow, reader: int) -> Waits:
+        known = self.known
+        makers = known.host_cells(flow) if flow.producer == HOST_SLOT else known.makers(flow.producer)
+        return self.waits(makers, known.readers(flow, reader), known.bits[flow.tensor])
+
+    def layer(self, inputs: Mapping[Flow, int]) -> Ends:
+        """Ends of the next layer. inputs: its tensors; of those from the host, when that has them.
 
         For each strategy of a producer all that it says is put together, then the least is taken over the strategies:
-        a plan has one of them. What several inputs say may be of strategies that no plan has at once."""
-        known = self.known
-        own = known.workers(layer)
-        begin, last = np.zeros(len(own.slots), np.int64), np.maximum.reduceat(own.work, own.first)
-        for flow, ends in inputs:
-            makers = known.host_cells(flow) if flow.producer == HOST_SLOT else known.makers(flow.producer)
-            w = self.waits(makers, known.readers(flow, layer), known.bits[flow.tensor])
-            rows = makers.first
-            starts = np.maximum.reduceat(ends.cells[:, None] + w.wait, rows, axis=0)
-            starts = np.maximum(starts, ends.last[:, None] + w.sync)
-            over = np.maximum.reduceat(starts + own.work[None, :], own.first, axis=1)
-            over = np.maximum(over, ends.last[:, None] + w.lag)
-            over = np.maximum(over, np.minimum.reduceat(ends.cells, rows)[:, None] + w.shared)
-            begin, last = np.maximum(begin, starts.min(axis=0)), np.maximum(last, over.min(axis=0))
-        return self._gathered(layer, own, begin + own.work, last)
+        a plan has one of them. What several inputs say may be of strategies that no plan has at once. What the layer
+        before says (of engines and of all layers so far) is put together with what it says as a producer.
 
-    def at_host(self, flow: Flow, ends: Ends) -> int:
+        The last slice of all layers that are heard by this one or an earlier one belongs to a layer that this one is
+        the first to hear: a reader of any other comes later, and is one of these layers."""
+        known, layer, before = self.known, len(self.ends), self.before
+        own, loading = known.workers(layer), known.loading(layer)
+        first, loads, behind = loading
+        begin, last = np.zeros(len(own.slots), np.int64), np.maximum.reduceat(own.work, own.first)
+        starts = before.free[:, own.slots]
+        over = np.full((len(starts), len(own.first)), NEVER)
+        newly = [f for f in inputs if f.producer != HOST_SLOT and self.heard.get(f.producer) == layer]
+        all_heard = all(self.heard[x] <= layer for x in range(layer) if x in self.heard)
+        sync, lag = self._newly(newly, layer) if newly and all_heard else (None, None)
+        for flow, ready in inputs.items():
+            w = self._flow(flow, layer)
+            if flow.producer == HOST_SLOT:
+                at = np.array([ready], np.int64)
+                ends, rows = Ends(at, at, before.free, before.loaded, at), np.zeros(1, np.int64)
+            else:
+                ends, rows = self.ends[flow.producer], known.makers(flow.producer).first
+            there = np.maximum.reduceat(ends.cells[:, None] + w.wait, rows, axis=0)
+            there = np.maximum(there, ends.last[:, None] + w.sync)
+            there_over = np.maximum(
+                ends.last[:, None] + w.lag, np.minimum.reduceat(ends.cells, rows)[:, None] + w.shared
+            )
+            if flow.producer == layer - 1:
+                starts, over = np.maximum(starts, there), np.maximum(over, there_over)
+            else:
+                there_over = np.maximum(there_over, np.maximum.reduceat(there + own.work, own.first, axis=1))
+                begin, last = np.maximum(begin, there.min(axis=0)), np.maximum(last, there_over.min(axis=0))
+        if sync is not None and lag is not None:
+            starts = np.maximum(starts, before.upto[:, None] + sync)
+            over = np.maximum(over, before.upto[:, None] + lag)
+        starts = np.maximum(starts, begin)
+        begin = starts.min(axis=0)
+        loaded = before.loaded[:, own.slots]
+        alone = loaded + first + own.work
+        over = np.maximum(over, np.maximum.reduceat(np.maximum(starts + own.work, alone), own.first, axis=1))
+        last = np.maximum(last, over.min(axis=0))
+        cells = np.maximum(begin + own.work, alone.min(axis=0))
+        loaded_all = np.maximum(loaded.min(axis=0) + loads, np.where(behind > 0, begin + behind, 0))
+        self.before = self._stood(own, cells, last, loaded_all, over)
+        self.ends.append(self.before)
+        return self.before
+
+    def _newly(self, flows: Sequence[Flow], layer: int) -> tuple[Ints, Ints]:
+        """(sync, lag) from the last end of all these flows' producers; [strategies of the layer before, …] where that
+        is among them, else [1, …]."""
+        syncs, lags = [], []
+        for flow in flows:
+            w, joint = self._flow(flow, layer), flow.producer == layer - 1
+            syncs.append(w.sync if joint else w.sync.min(axis=0)[None, :])
+            lags.append(w.lag if joint else w.lag.min(axis=0)[None, :])
+        return reduce(np.minimum, syncs), reduce(np.minimum, lags)
+
+    def at_host(self, flow: Flow) -> int:
         """When the host has all of the flow."""
-        makers = self.known.makers(flow.producer)
+        makers, ends = self.known.makers(flow.producer), self.ends[flow.producer]
         w = self.waits(makers, self.known.host_cells(flow), self.known.bits[flow.tensor])
         first = np.minimum.reduceat(ends.cells, makers.first)
         all_there = np.maximum.reduceat(ends.cells + w.wait[:, 0], makers.first)
         all_there = np.maximum(all_there, np.maximum(ends.last + w.lag[:, 0], first + w.shared[:, 0]))
         return int(np.maximum(all_there, ends.last).min())
 
-    def _gathered(self, layer: int, own: Cells, cells: Ints, last: Ints) -> Ends:
-        """The ends of a layer's results: where they are sums of partial ones, those of the slices that add these up.
-        A partial sum that is there last is added by some slice after that."""
+    def _stood(self, own: Cells, cells: Ints, last: Ints, loaded: Ints, over: Ints) -> Ends:
+        """All ends of the next layer. Where its results are sums of partial ones, slices that add these up make them; a
+        partial sum that is there last is added by some slice after that. over: [strategies of the layer before, of
+        this one]."""
+        layer, before, n = len(self.ends), self.before, len(own.first)
+        free, loads = (np.repeat(x.min(axis=0)[None, :], n, axis=0) for x in (before.free, before.loaded))
+        at = own.strategy, own.slots
+        free[at], loads[at] = np.maximum(free[at], cells), np.maximum(loads[at], loaded)
         made: list[Ints] = []
         out = last.copy()
         for k, (lo, hi) in enumerate(pairwise([*own.first, len(own.slots)])):
+            made.append(cells[lo:hi])
             adders = self.known.adders(layer, k)
-            if adders is None:
-                made.append(cells[lo:hi])
-            else:
+            if adders is not None:
                 partials, sums = adders
-                w = self.waits(partials, sums, PARTIAL_BITS)
-                made.append((cells[lo:hi, None] + w.wait).max(axis=0) + sums.work)
+                begin = (cells[lo:hi, None] + self.waits(partials, sums, PARTIAL_BITS).wait).max(axis=0)
+                made[-1] = begin + sums.work
+                free[k, sums.slots], loads[k, sums.slots] = made[-1], np.maximum(loads[k, sums.slots], begin)
                 out[k] += sums.work.min()
             out[k] = max(out[k], made[-1].max())
-        return Ends(np.concatenate(made), out)
+        upto = np.broadcast_to(before.upto.min(), n)
+        if layer in self.heard:
+            upto = np.maximum(out, np.maximum(before.upto[:, None], over).min(axis=0))
+        return Ends(np.concatenate(made), out, free, loads, upto)
 
     def waits(self, makers: Cells, readers: Cells, element_bits: int) -> Waits:
         """Those between two lists of strategies; a slice reads what its box has in common with a maker's."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from compiler.ir.graph import Graph, HostSegment
 from compiler.partition.options_table import Option
 from compiler.partition.problem import HOST_SLOT, Flow, Problem
-from compiler.partition.solve.earliest import Earliest, Ends
+from compiler.partition.solve.earliest import Earliest
 from compiler.partition.solve.strategies import Strategies
 
 
@@ -21,16 +19,15 @@ def message_path(problem: Problem, graph: Graph, known: Strategies, host_ticks: 
     """Proven over the strategies listed: for every layer and strategy the earliest ends of its slices (earliest.py),
     over all strategies of each of its producers (two layers may see different strategies of one producer)."""
     flows = {f.tensor: f for f in problem.flows}
-    earliest = Earliest(known)
+    earliest = Earliest(known, problem.flows)
     hosted: dict[str, int] = {}
-    ends: dict[int, Ends] = {}
     finish = index = 0
 
     def at_host(root: str) -> int:
         flow = flows.get(root)
         if flow is None or flow.producer == HOST_SLOT:
             return hosted.get(root, 0)
-        return earliest.at_host(flow, ends[flow.producer])
+        return earliest.at_host(flow)
 
     for step in graph.steps:
         if isinstance(step, HostSegment):
@@ -38,14 +35,12 @@ def message_path(problem: Problem, graph: Graph, known: Strategies, host_ticks: 
             hosted.update((graph.root(name), done) for name in step.outputs)
             finish = max(finish, done)
             continue
-        inputs: list[tuple[Flow, Ends]] = []
+        inputs: dict[Flow, int] = {}
         for name in dict.fromkeys(step.inputs):
             flow = flows.get(name)
             if flow is not None and index in flow.consumers:
-                start = np.array([hosted.get(name, 0)], np.int64)
-                inputs.append((flow, Ends(start, start) if flow.producer == HOST_SLOT else ends[flow.producer]))
-        ends[index] = earliest.layer(index, inputs)
-        finish = max(finish, int(ends[index].last.min()))
+                inputs[flow] = hosted.get(name, 0)
+        finish = max(finish, int(earliest.layer(inputs).last.min()))
         index += 1
     return max([finish, *(at_host(graph.root(name)) for name in graph.outputs)])
 

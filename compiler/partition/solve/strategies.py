@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ops.boxes import box_elements, intersect
+from compiler.partition.options_table import Option
 from compiler.partition.pairwise import FORBIDDEN, Pairwise
 from compiler.partition.problem import HOST_SLOT, Flow, Problem, Share
 from compiler.plan.model import Box
@@ -237,6 +238,17 @@ class Strategies:
             ]
         )
 
+    def loading(self, layer: int) -> Ints:
+        """[3, cells of workers]: Option.load_ticks; where weights may stay on chip or come over links only that there
+        are loads behind the data."""
+        out = [
+            (0, 0, 1) if self._kept(layer, s) is not None or s.option.memory != "stream" else s.option.load_ticks
+            for own in self.choices[layer]
+            for s in own
+            if s.option.role != "reduce"
+        ]
+        return np.array(out, np.int64).T
+
     def adders(self, layer: int, strategy: int) -> tuple[Cells, Cells] | None:
         """Partial sums of a strategy, and the cells that add them up; None where there are none."""
         own, made = self.choices[layer][strategy], self.p.boxes.made
@@ -249,5 +261,8 @@ class Strategies:
 
     def _least(self, layer: int, share: Share) -> int:
         """Ticks of a share at the least; a whole layer's weights may stay on chip."""
-        kept = self.p.table.resident(layer, self.p.kind_of[share.slot]) if not share.split else None
+        kept = self._kept(layer, share)
         return min(share.option.least_ticks, kept.least_ticks) if kept is not None else share.option.least_ticks
+
+    def _kept(self, layer: int, share: Share) -> Option | None:
+        return self.p.table.resident(layer, self.p.kind_of[share.slot]) if not share.split else None
