@@ -110,8 +110,7 @@ def compile_model(
     accuracy = None
     if options.evaluate is not None:  # needs no plan: data that do not fit are refused before the long steps
         with step("evaluate"):
-            batch = options.importing.batch if options.importing else 1
-            accuracy = evaluate(model, graph, options.evaluate, batch)
+            accuracy = evaluate(model, graph, options.evaluate, options.importing)
     measured(options.partition.host_ns, graph)
     asked = options.partition
     if options.export_finn and asked.style == "auto":

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.frontend import ImportOptions, written_out
 from compiler.ir.graph import Graph
 from compiler.ir.samples import load_samples, read_npz
 from device_db.errors import FvcError
@@ -56,16 +57,19 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %"
 
 
-def evaluate(model: Path, graph: Graph, data: Path, batch: int = 1) -> Accuracy:
-    """Runs both models on every sample of `data`; labels, if there, are the array "labels". batch: samples that the
-    graph takes as one frame where the model takes one.
+def evaluate(model: Path, graph: Graph, data: Path, importing: ImportOptions | None = None) -> Accuracy:
+    """Runs both models on every sample of `data`; labels, if there, are the array "labels". importing: how the graph
+    was made of the model; of its batch, the model takes one sample.
 
-    The first graph output gives the answer: the index of its greatest element, or its value if it is one integer.
-    Raises FVC002 and FVC007, and FVC005 for a model that ONNX Runtime has not all operators of (QONNX, FINN).
+    The first graph output gives the answer: the index of its greatest element, or its value if it is one integer. A
+    low-bit model runs in standard float operators, as `qonnx` defines its quantisers. Raises FVC002 and FVC007, and
+    FVC005 for a model that ONNX Runtime cannot run.
     """
     from compiler.executor.host import session
 
-    before, after = _session(model), session(graph.model)
+    importing = importing or ImportOptions()
+    batch = importing.batch
+    before, after = _session(model, importing), session(graph.model)
     specs = {}
     for name in graph.inputs:
         if name in graph.host_tensors:
@@ -117,9 +121,11 @@ def _results(
             yield np.asarray(before.run([output], sample)[0]), result
 
 
-def _session(model: Path) -> Any:
-    """A session on the file itself, so that weights in files beside it are found."""
+def _session(model: Path, importing: ImportOptions) -> Any:
+    """A session on the file itself, so that weights in files beside it are found, or on a low-bit model written out."""
     import onnxruntime as ort
+
+    from compiler.executor.host import session
 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -128,6 +134,9 @@ def _session(model: Path) -> Any:
     try:
         return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # ONNX Runtime's own classes share no base
+        standard = written_out(model, importing)
+        if standard is not None:
+            return session(standard.SerializeToString())
         raise FvcError(
             "FVC005",
             f"--eval runs the model as it came too, and ONNX Runtime cannot: {str(problem)[:200]}",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from compiler.frontend.onnxgraph import OnnxGraph
     from compiler.ir.graph import Graph
 
-__all__ = ["ImportOptions", "ImportReport", "canonical", "load_model", "load_proto"]
+__all__ = ["ImportOptions", "ImportReport", "canonical", "load_model", "load_proto", "written_out"]
 
 
 def load_model(path: Path, options: ImportOptions | None = None) -> Graph:
@@ -59,6 +59,18 @@ def canonical(
     from compiler.frontend.load import clean
 
     return _integers(clean(model, options, report, where), options, report, where)
+
+
+def written_out(path: Path, options: ImportOptions) -> onnx.ModelProto | None:
+    """A low-bit model (QONNX, FINN) in standard float operators, which ONNX Runtime can run, one sample a frame.
+
+    None for any other model. Raises as `load_model` does."""
+    from dataclasses import replace
+
+    from compiler.frontend.load import load_graph
+
+    graph = load_graph(path, replace(options, batch=1), ImportReport())
+    return None if graph.grids is None else graph.to_model()
 
 
 def _integers(graph: OnnxGraph, options: ImportOptions, report: ImportReport, where: str) -> OnnxGraph:

@@ -60,12 +60,12 @@ def test_accuracy_is_counted_by_sample(tmp_path: Path) -> None:
 
     model, data = EXAMPLES / "digits.onnx", EXAMPLES / "digits_test.npz"
     options = ImportOptions(calibrate=EXAMPLES / "digits_calibration.npz")
-    one = evaluate(model, load_model(model, options), data)
-    four = evaluate(model, load_model(model, replace(options, batch=4)), data, 4)
+    one = evaluate(model, load_model(model, options), data, options)
+    four = evaluate(model, load_model(model, replace(options, batch=4)), data, replace(options, batch=4))
     assert (four.samples, four.right_before) == (one.samples, one.right_before)
     assert abs((four.right_after or 0) - (one.right_after or 0)) <= 5  # ranges are those of four samples at a time
     with pytest.raises(FvcError, match="FVC007"):
-        evaluate(model, load_model(model, replace(options, batch=3)), data, 3)
+        evaluate(model, load_model(model, replace(options, batch=3)), data, replace(options, batch=3))
 
 
 def test_results_that_mix_samples_are_refused(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from compiler.frontend import load_model, load_proto
+from compiler.export.accuracy import evaluate
+from compiler.frontend import ImportOptions, load_model, load_proto, written_out
 from compiler.ir.graph import Conv, Graph
-from tests.frontend.judge import assert_exact, engine_ops
+from tests.frontend.judge import assert_exact, engine_ops, session
 from tests.frontend.lowbit import models, oracle
 
 DATA = Path(__file__).parents[2] / "data" / "qonnx"
@@ -41,6 +42,21 @@ def test_the_integer_model_reads_as_itself(name: str) -> None:
     assert again.model == graph.model
     assert [(s.nodes, s.reason) for s in again.host_segments] == [(s.nodes, s.reason) for s in graph.host_segments]
     assert [t.levels for t in again.tensors.values()] == [t.levels for t in graph.tensors.values()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_written_out_gives_what_qonnx_gives(name: str, tmp_path: Path) -> None:
+    """So --eval has something to run before quantization: the label is qonnx's own answer."""
+    path, data = DATA / f"{name}.onnx", dict(np.load(DATA / f"{name}.npz"))
+    model = written_out(path, ImportOptions())
+    assert model is not None
+    output = model.graph.output[0].name
+    frame = {k[3:]: v for k, v in data.items() if k.startswith("in:")}
+    wanted = data[f"out:{output}"]
+    np.testing.assert_allclose(session(model).run([output], frame)[0], wanted, rtol=1e-5, atol=1e-5)
+    np.savez(tmp_path / "d.npz", **frame, labels=np.asarray([wanted.argmax()]))
+    found = evaluate(path, load_model(path), tmp_path / "d.npz")
+    assert (found.samples, found.right_before, found.agreement, found.right_after) == (1, 1, 1, 1)
 
 
 def test_every_layer_with_quantised_input_and_result_is_on_an_engine() -> None:
