@@ -22,6 +22,9 @@ class Resources:
         return Resources(self.lut - o.lut, self.ff - o.ff, self.bram18 - o.bram18, self.uram - o.uram, self.dsp - o.dsp)
 
 
+RESOURCE_TYPES = ("lut", "ff", "bram18", "uram", "dsp")  # the fields of Resources
+
+
 @dataclass(frozen=True, slots=True)
 class Die:
     """One SLR (or the whole of a monolithic device)."""

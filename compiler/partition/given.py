@@ -19,10 +19,9 @@ from compiler.partition.measured import first_fold
 from compiler.partition.options import PartitionOptions
 from compiler.plan.model import Plan
 from device_db.errors import FvcError
-from device_db.model import Cluster, Resources
+from device_db.model import RESOURCE_TYPES, Cluster, Resources
 
 _FIGURES = ("interval_ns", "interval_cycles", "latency_ns", "fps")
-_TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 
 
 def improved(given: Callable[[], Plan], free: Callable[[], Plan], sketch: Callable[[], dict[str, Any]] = dict) -> Plan:
@@ -67,7 +66,7 @@ def _facts(plan: Plan | None, problem: FvcError | None) -> dict[str, Any]:
     if plan is None:
         assert problem is not None
         return {"fits": False, "code": problem.code, "why": problem.what, "where": list(problem.where)}
-    resources = {t: sum(getattr(e.resources, t) for e in plan.engines) for t in _TYPES}
+    resources = {t: sum(getattr(e.resources, t) for e in plan.engines) for t in RESOURCE_TYPES}
     figures = {k: plan.predicted[k] for k in _FIGURES}
     return {"fits": True, **figures, "resources": resources, "devices": len({e.device for e in plan.engines})}
 
@@ -94,16 +93,16 @@ def sketched(graph: Graph, cluster: Cluster, options: PartitionOptions) -> dict[
         total = total + need
         if place.get(n.name) in on_die:
             on_die[place[n.name]] = on_die[place[n.name]] + need
-    have = {name: {t: getattr(d, t) for t in _TYPES} for name, d in dies.items()}
-    have["all dies"] = {t: sum(row[t] for row in have.values()) for t in _TYPES}
+    have = {name: {t: getattr(d, t) for t in RESOURCE_TYPES} for name, d in dies.items()}
+    have["all dies"] = {t: sum(row[t] for row in have.values()) for t in RESOURCE_TYPES}
     needs = {**on_die, "all dies": total}
     over = [
         {"die": name, "resource": t, "needed": getattr(needs[name], t), "usable": have[name][t]}
         for name in have
-        for t in _TYPES
+        for t in RESOURCE_TYPES
         if getattr(needs[name], t) > have[name][t]
     ]
-    return {"interval_cycles": cycles, "resources": {t: getattr(total, t) for t in _TYPES}, "over": over}
+    return {"interval_cycles": cycles, "resources": {t: getattr(total, t) for t in RESOURCE_TYPES}, "over": over}
 
 
 def _with_bound(plan: Plan, free: Plan) -> Plan:
@@ -152,7 +151,7 @@ def lines(predicted: dict[str, Any]) -> list[tuple[str, str]]:
             ]
             continue
         r = facts["resources"]
-        amounts = ", ".join(f"{r[t]:,} {t.upper()}" for t in _TYPES)
+        amounts = ", ".join(f"{r[t]:,} {t.upper()}" for t in RESOURCE_TYPES)
         taken = " (taken)" if predicted.get("taken", {}).get("plan") == what else ""
         times = f"interval {facts['interval_ns']:,} ns, latency {facts['latency_ns']:,} ns"
         out.append((what, f"{times}, {amounts}{taken}"))

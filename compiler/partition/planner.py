@@ -16,6 +16,7 @@ from compiler.partition.costs import CostBook
 from compiler.partition.defaults import ClusterRoutes, RealOps
 from compiler.partition.infeasible import check_limits, no_layer, refused, too_deep
 from compiler.partition.layout import Place, places
+from compiler.partition.min_devices import on_devices
 from compiler.partition.options import PartitionOptions
 from compiler.partition.pieces import Decision, Slot
 from compiler.partition.prediction.predict import latency_ps, number, predict
@@ -23,7 +24,6 @@ from compiler.partition.protocols import Ops
 from compiler.partition.replicate import auto_replicas, groups
 from compiler.partition.search import Placed, calmer, chosen_engines, place_replica, reference_khz
 from compiler.plan.model import SCHEMA, Plan, SolverPlan
-from device_db.errors import FvcError
 from device_db.model import Cluster
 
 GOOD_PERMILLE, FAIR_PERMILLE = 1002, 1025  # of the balanced load: tried no further; not worth another search
@@ -43,19 +43,12 @@ def partition(
         raise no_layer(graph)
     book = CostBook(graph, ops or RealOps())
     everywhere = places(cluster, options.cores)
-    if not options.min_devices:
-        return _judged(graph, cluster, options, book, everywhere, search_relief)
-    last: FvcError | None = None
-    for count in range(1, len(cluster.devices) + 1):
+
+    def on_first(count: int) -> Plan:
         here = [p for p in everywhere if p.ref.device < count]
-        try:
-            return _judged(graph, cluster, options, book, here, search_relief and count == len(cluster.devices))
-        except FvcError as error:
-            if error.exit_code != 1:
-                raise
-            last = error
-    assert last is not None
-    raise last
+        return _judged(graph, cluster, options, book, here, search_relief and count == len(cluster.devices))
+
+    return on_devices(on_first, cluster, options)
 
 
 def _judged(

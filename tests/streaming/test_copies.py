@@ -24,7 +24,7 @@ from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.copies import most_first, rates
 from compiler.partition.stream.joint import as_case
-from compiler.partition.stream.place import make_problem
+from compiler.partition.stream.problem import make_problem
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from compiler.schedule import schedule

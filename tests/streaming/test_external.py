@@ -32,7 +32,7 @@ from compiler.partition.finn.read import anchors_from, folds_from
 from compiler.partition.measured import first_fold
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.external import Order, positions
-from compiler.partition.stream.place import Problem, make_problem
+from compiler.partition.stream.problem import Problem, make_problem
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from compiler.schedule import schedule

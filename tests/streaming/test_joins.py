@@ -19,7 +19,7 @@ from compiler.ops.stream.parts import Fold, stream_inputs
 from compiler.ops.stream.programs import programs_of
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.joined import raised
-from compiler.partition.stream.place import Problem, make_problem
+from compiler.partition.stream.problem import Problem, make_problem
 from device_db import load_cluster
 from device_db.model import DieRef, Resources
 from tests.bundles import digits

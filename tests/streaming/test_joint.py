@@ -13,7 +13,7 @@ from compiler.isa.stream.program import FabricDie
 from compiler.ops.stream.lower import Option
 from compiler.ops.stream.parts import Fold
 from compiler.partition.stream.joint import bound, choose
-from compiler.partition.stream.place import Problem
+from compiler.partition.stream.problem import Problem
 from device_db.model import DieRef, Resources
 
 KHZ = 1_000_000  # a cycle is a nanosecond

@@ -26,9 +26,8 @@ from compiler.isa.stream.steady import broken, busiest_ps, steady_near
 from compiler.isa.stream.table import BRIDGES, DRAM, URAM
 from compiler.isa.table import HOST_RANK
 from cost_models.finn import CaseError
-from device_db.model import Resources
+from device_db.model import RESOURCE_TYPES, Resources
 
-TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 PLAYED_FRAMES = 3
 SLOWER = (1, 2, 8)  # periods, as multiples of the slowest unit's, for which a steady schedule is looked for
 _MEMORY_LIMIT = {"MVAU": DRAM, "VVAU": DRAM}
@@ -273,7 +272,7 @@ def _budgets(device: str, fabric: Fabric, findings: Findings) -> None:
         for k in range(a, b, step):
             wires[(k, k + step)] = wires.get((k, k + step), 0) + stream_wires(f["pe"] * f["bits"])
     for die, have, need in zip(range(len(used)), fabric.dies, used, strict=True):
-        for t in TYPES:
+        for t in RESOURCE_TYPES:
             if getattr(need, t) > getattr(have, t):
                 what = f"{t.upper()}: {getattr(need, t):,} needed, {getattr(have, t):,} usable"
                 findings.add("FVC344", what, f"{device}/{fabric.dies[die].name}")

@@ -15,10 +15,9 @@ from compiler.plan.diff import span
 from compiler.plan.model import Plan
 from cost_models.primitives import ceil_div
 from device_db.errors import FvcError
-from device_db.model import Cluster
+from device_db.model import RESOURCE_TYPES, Cluster
 
 STYLES = ("tiled", "streaming", "mixed")
-_TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def order(plan: Plan, cluster: Cluster, options: PartitionOptions) -> tuple[int,
 def area_permille(plan: Plan, cluster: Cluster) -> int:
     """What the engines take of the cluster's scarcest resource."""
     shares = []
-    for t in _TYPES:
+    for t in RESOURCE_TYPES:
         have = sum(getattr(cluster.die(ref).usable, t) for ref in cluster.dies)
         shares.append(ceil_div(1000 * sum(getattr(e.resources, t) for e in plan.engines), max(1, have)))
     return max(shares)

@@ -67,7 +67,7 @@ def mixed(
     """The best plan with both styles, and what no such plan beats (None: none was looked for)."""
     from compiler.partition.auto.search import WORTH, Split, why_not
     from compiler.partition.mixed.part import offers_of
-    from compiler.partition.stream.planner import work_of
+    from compiler.partition.stream.job import work_of
 
     pure = [t.plan for t in tried.values() if t.plan is not None]
     best = min((int(p.predicted["interval_ns"]) * 1000 for p in pure), default=0)

@@ -23,7 +23,7 @@ from compiler.partition.auto.sides import held
 from compiler.partition.engines import pool_candidates
 from compiler.partition.layout import places
 from compiler.partition.mixed.part import Offers
-from compiler.partition.stream.place import TYPES, amounts
+from compiler.partition.stream.problem import TYPES, amounts
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 from device_db.model import Cluster
 

@@ -17,7 +17,7 @@ from compiler.partition.defaults import RealOps
 from compiler.partition.mixed.compose import plan_split
 from compiler.partition.mixed.part import Offers, Part
 from compiler.partition.options import PartitionOptions
-from compiler.partition.stream.place import TYPES
+from compiler.partition.stream.problem import TYPES
 from compiler.plan.model import Plan
 from cost_models.primitives import cycles_ps
 from device_db.errors import FvcError

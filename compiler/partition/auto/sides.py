@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from compiler.ir.graph import Graph, HostSegment
 from compiler.ops.stream.lower import Option, undominated
 from compiler.partition.mixed.part import Offers
-from compiler.partition.stream.place import TYPES, amounts
+from compiler.partition.stream.problem import TYPES, amounts
 
 PRICE_STEPS = 4  # of the grid: shares of a quarter each to LUT, BRAM, URAM and DSP
 FRAMES = 3  # slots of a bridge, usually

@@ -8,10 +8,9 @@ from compiler.isa.check.findings import Findings
 from compiler.isa.program import EngineSpec
 from compiler.plan.model import SCHEMA, EnginePlan, Plan
 from cost_models.tiled import engine_resources
-from device_db.model import Board, Cluster
+from device_db.model import RESOURCE_TYPES, Board, Cluster
 from device_db.topology import SLL_STREAM_WIRES, memory_wires
 
-TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 _TEXT = {"id", "die", "bank"}
 
 
@@ -101,7 +100,7 @@ def _engine(e: EnginePlan, board: Board, memory: str, where: str, found: Finding
         p["st_bytes_per_cycle"], vector_lanes=p["vector_lanes"], macs_per_dsp=board.macs_per_dsp,
         has_uram=board.dies[index].raw.uram > 0, wgt_memory=memory if memory in ("bram", "uram") else "auto",
     )  # fmt: skip
-    for t in TYPES:
+    for t in RESOURCE_TYPES:
         if getattr(e.resources, t) != getattr(need, t):
             found.add("FVC203", f"{t} {getattr(e.resources, t)}, the engine model gives {getattr(need, t)}", where)
 
@@ -109,7 +108,7 @@ def _engine(e: EnginePlan, board: Board, memory: str, where: str, found: Finding
 def _dies(name: str, board: Board, engines: list[EnginePlan], found: Findings) -> None:
     for die in board.dies:
         here = [e for e in engines if e.die == die.name]
-        for t in TYPES:
+        for t in RESOURCE_TYPES:
             need, have = sum(getattr(e.resources, t) for e in here), getattr(die.usable, t)
             if need > have:
                 parts = ", ".join(f"{e.id} ({getattr(e.resources, t)})" for e in here)

@@ -12,19 +12,18 @@ from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Graph, Node
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.network import build
 from compiler.ops.stream.lower import Option, priced, undominated
-from compiler.ops.stream.measure import busy_ps
+from compiler.ops.stream.measure import busy_ps, latency_ps
 from compiler.ops.stream.netlists import Assembly, Seat
 from compiler.ops.stream.parts import stream_inputs
 from compiler.ops.stream.programs import fabric_dies
 from compiler.ops.stream.regions import bridges, fabrics, groups, joined, region_view
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.depths import Depths, derive
+from compiler.partition.stream.job import ROUNDS
 from compiler.partition.stream.joint import choose
-from compiler.partition.stream.over import hold_back, over_budget
-from compiler.partition.stream.place import TYPES, Problem, link_rate
-from compiler.partition.stream.planner import ROUNDS
+from compiler.partition.stream.over import hold_back, left, over_budget
+from compiler.partition.stream.problem import TYPES, Problem, in_memory, link_rate
 from compiler.plan.model import RegionPlan
 from cost_models.primitives import ceil_div
 from device_db.errors import FvcError
@@ -62,7 +61,6 @@ def offers_of(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Offe
     """Every layer's folds with what they take; None for layers that no streaming engine has."""
     family = cluster.devices[0].board.family
     uram = any(die.raw.uram for d in cluster.devices for die in d.board.dies)
-    wanted = {"bram": (0, 1), "uram": (0, 2)}.get(options.memory)
     out: Offers = {}
     for n in graph.nodes:
         try:
@@ -72,7 +70,7 @@ def offers_of(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Offe
                 raise
             out[n.name] = None
             continue
-        out[n.name] = tuple(o for o in whole if wanted is None or o.fold.memory in wanted) or whole
+        out[n.name] = in_memory(whole, options.memory)
     return out
 
 
@@ -110,10 +108,7 @@ def solve(
             if not own:
                 continue
             hold_back(p, seats, [q for q in solved.programs if q.name in here], own, h, turn)
-            budgets = [
-                [a - b for a, b in zip(have, less, strict=True)] for have, less in zip(p.budgets, h, strict=True)
-            ]
-            found = choose(p, budgets, floor_ps)
+            found = choose(p, left(p, h), floor_ps)
             if found is None:
                 return None
             seats |= found.seats
@@ -220,11 +215,7 @@ def figures(graph: Graph, cluster: Cluster, r: RegionPlan, seats: Mapping[str, S
     """Picoseconds a frame of the region's busiest unit, and of one frame through it."""
     alone = joined(graph, cluster, [r], {n: seats[n] for n in r.layers})
     programs = fabrics(graph, cluster, alone, {}, {})
-    fabric = programs[0].fabric
-    assert fabric is not None
-    timed = build(programs, (), {(0, k) for k in range(len(fabric.streams()))})
-    timed.network.play(1)
-    return max(busy_ps(programs).values()), max(timed.network.actors[k].end_ps for k in timed.sinks)
+    return max(busy_ps(programs).values()), latency_ps(programs, ())
 
 
 def message_wires(cluster: Cluster) -> dict[tuple[int, int], int]:

@@ -1,7 +1,7 @@
 """Several copies of the net: where they may stand, and how many give the most frames a second.
 
-Needs a `place.Problem`, whose layers are those of all copies. Copies share nothing but dies, boundaries, links and the
-host, so one problem has them all. Where the devices fall into equal groups for the copies, the problem of one group
+Needs a `problem.Problem`, whose layers are those of all copies. Copies share nothing but dies, boundaries, links and
+the host, so one problem has them all. Where the devices fall into equal groups for the copies, the problem of one group
 with its copies is tried first: what it gives stands in every group. Frames are dealt out in turn, so the slowest copy
 sets the pace of all; they are asked for the same interval.
 """
@@ -20,7 +20,7 @@ from compiler.ir.graph import Graph, Node
 from compiler.ops.stream.netlists import Seat, own_name
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.joint import Bound, bound, choose
-from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, amounts, make_problem
+from compiler.partition.stream.problem import TYPES, Budgets, Placement, Problem, amounts, make_problem
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster, DieRef
 

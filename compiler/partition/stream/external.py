@@ -17,7 +17,7 @@ from compiler.ops.stream.memory import banks_of
 from compiler.ops.stream.sliced import Join
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.copies import rates
-from compiler.partition.stream.place import Problem
+from compiler.partition.stream.problem import Problem
 from compiler.partition.stream.told import ON_CHIP
 from compiler.plan.model import Plan
 from cost_models.primitives import PS_PER_SECOND

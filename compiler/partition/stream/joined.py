@@ -16,7 +16,7 @@ from compiler.ops.stream.lower import Option, undominated
 from compiler.ops.stream.parts import stream_inputs
 from compiler.partition.pairwise.problem import FORBIDDEN, Costs, Pairwise
 from compiler.partition.pairwise.solve import Effort, solve
-from compiler.partition.stream.place import TYPES, Problem, amounts
+from compiler.partition.stream.problem import TYPES, Problem, amounts
 
 PROVED_BY = "prices on the merged die, width converters counted"
 SCALE = 1 << 30  # what all dies together cost

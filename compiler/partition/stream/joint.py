@@ -1,6 +1,6 @@
 """Folds and dies decided together by the solver of `fvc floorplan`: the streaming problem as a JointCase and back.
 
-Needs a `place.Problem`; guarantees seats whose engines keep the budgets they were given and whose streams, transit
+Needs a `problem.Problem`; guarantees seats whose engines keep the budgets they were given and whose streams, transit
 included, keep the wires and bits of every boundary as the model counts them, and a bound that is proved on whole dies.
 Dies stand in a line, device after device, as the links of every topology join at least neighbours.
 """
@@ -13,7 +13,8 @@ from compiler.floorplan.budget import Clock, Settings
 from compiler.floorplan.joint import Search, start
 from compiler.floorplan.problem import Boundary, JointCase
 from compiler.ops.stream.netlists import Seat
-from compiler.partition.stream.place import TYPES, Budgets, Placement, Problem, amounts, place
+from compiler.partition.stream.flat import place
+from compiler.partition.stream.problem import TYPES, Budgets, Placement, Problem, amounts
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 
 PLAN_SHARE = 0.4  # of the time limit, a search for a plan

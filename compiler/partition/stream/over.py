@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from compiler.isa.program import DeviceProgram
 from compiler.ops.stream.measure import crossing_wires, die_use
 from compiler.ops.stream.netlists import Seat
-from compiler.partition.stream.place import TYPES, Problem, amounts
+from compiler.partition.stream.problem import TYPES, Problem, amounts
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster
 
@@ -47,6 +47,11 @@ def over_budget(cluster: Cluster, programs: list[DeviceProgram]) -> list[Over]:
         if wires > dies[low].wires:
             out.append(Over(device, dies[low].name, SLL_WIRES, wires, dies[low].wires))
     return out
+
+
+def left(p: Problem, held: list[list[int]]) -> list[list[int]]:
+    """The budgets without what is held back, by die."""
+    return [[have - less for have, less in zip(b, h, strict=True)] for b, h in zip(p.budgets, held, strict=True)]
 
 
 def hold_back(

@@ -1,8 +1,7 @@
 """The streaming partitioner on one page: graph + cluster + options -> Plan.
 
-Folds and dies from `place`, the netlist from `compiler.ops.stream.assemble`, FIFO depths from its timing; a netlist
-that with all its FIFOs and converters is over a die's budget goes back with more held back for them. One that fits has
-its layers made quicker (`quicken`) and is told as a plan (`told`).
+Which devices, where weights may stand, which layers are cut, how many copies: each is tried as far as its bound is
+better than what was found. `job` makes the plan of each.
 """
 
 from __future__ import annotations
@@ -11,28 +10,21 @@ from dataclasses import replace
 from itertools import islice
 
 from compiler.ir.graph import Graph
-from compiler.isa.stream.network import Work, cycle_ps
-from compiler.ops.stream.assemble import assemble
-from compiler.ops.stream.measure import pace_ps
-from compiler.ops.stream.netlists import Seat
-from compiler.ops.stream.programs import programs_of
 from compiler.ops.stream.sliced import Cuts, expand
 from compiler.partition.infeasible import check_limits, no_layer
-from compiler.partition.options import PartitionOptions, host_time_ns
+from compiler.partition.min_devices import on_devices
+from compiler.partition.options import PartitionOptions
 from compiler.partition.prediction.predict import number
-from compiler.partition.stream.copies import MOST_COPIES, Arrangement, most_first, rates
-from compiler.partition.stream.depths import derive
-from compiler.partition.stream.external import BY_BANKS, EXTERNAL, Order, external_told, reading_ps, styles_told
+from compiler.partition.stream.copies import MOST_COPIES, most_first, rates
+from compiler.partition.stream.external import EXTERNAL, Order, external_told
 from compiler.partition.stream.forced import forced
-from compiler.partition.stream.joined import PROVED_BY, raised
+from compiler.partition.stream.job import better, plan_of, work_of
 from compiler.partition.stream.joint import Bound
-from compiler.partition.stream.over import Over, hold_back, over_budget
-from compiler.partition.stream.place import TYPES, Problem, does_not_fit, make_problem
-from compiler.partition.stream.quicken import Quickening, limits
+from compiler.partition.stream.problem import make_problem
+from compiler.partition.stream.refusal import does_not_fit
 from compiler.partition.stream.slicing import homes, make_menu
-from compiler.partition.stream.told import Built, solver_of_plan, told
+from compiler.partition.stream.told import solver_of_plan
 from compiler.plan.model import Plan
-from cost_models.primitives import PS_PER_SECOND
 from device_db.errors import FvcError
 from device_db.model import Cluster
 
@@ -40,10 +32,8 @@ SEARCHES = 4  # with cuts
 WORTH_CUTTING = 0.03  # the gap of a plan of whole layers that is left as it is
 BY_MENU = "prices on the merged die, cuts included"
 OFFERED = "layers whole, or cut as the notes name"
-ROUNDS = 9  # of holding more back where a die came out over its budget
 TURNS = 6  # of choosing how many layers may have their weights in DRAM
 TRIES = 3  # numbers of copies for which --replicas auto makes plans
-SLOWER_PERMILLE = (1500, 2250, 3400)  # of the least interval: tried where the latency needs more room
 WORTH_PERMILLE = 980  # another number is tried where its bound is below this share of the interval reached
 
 
@@ -61,19 +51,6 @@ def validate(options: PartitionOptions) -> None:
         bad("layers are sliced by output channels (Pm) and input channels (Pn)", "use --force-split Pm=2 or Pn=2")
 
 
-def work_of(graph: Graph, options: PartitionOptions) -> list[Work]:
-    """The host's segments with their times."""
-    return [
-        Work(
-            s.name,
-            tuple(graph.root(x) for x in s.inputs),
-            tuple(graph.root(x) for x in s.outputs),
-            host_time_ns(s.name, options) * 1000,
-        )
-        for s in graph.host_segments
-    ]
-
-
 def partition_streaming(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Plan:
     """The best streaming plan found, judged before it is returned. FvcError FVC2xx when there is none."""
     validate(options)
@@ -86,17 +63,7 @@ def partition_streaming(graph: Graph, cluster: Cluster, options: PartitionOption
             help=("use boards of one family, or --style tiled",),
             exit_code=2,
         )
-    counts = range(1, len(cluster.devices) + 1) if options.min_devices else [len(cluster.devices)]
-    last: FvcError | None = None
-    for count in counts:
-        try:
-            return _judged(graph, cluster, options, count)
-        except FvcError as error:
-            if error.exit_code != 1:
-                raise
-            last = error
-    assert last is not None
-    raise last
+    return on_devices(lambda count: _judged(graph, cluster, options, count), cluster, options)
 
 
 def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
@@ -144,7 +111,7 @@ def _outside(graph: Graph, cluster: Cluster, options: PartitionOptions, devices:
                 break
             count = min(len(order.layers), count + 2**turn)
             continue
-        if best is not None and not _better(plan, best, options):
+        if best is not None and not better(plan, best, options):
             break
         best = plan
         waits = plan.predicted["limiting"]["kind"] == "bank" and count < len(order.layers)  # others may read less
@@ -175,7 +142,7 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
                 raise
             error = error or refusal
             return
-        if best is None or _better(plan, best, options):
+        if best is None or better(plan, best, options):
             best, taken = plan, cuts
 
     def known_ps() -> int | None:
@@ -225,7 +192,7 @@ def _best(
         ranked.sort(key=lambda r: r.copies)
     bounds = {r.copies: r.frame_ps for r in offered}
     if options.replicas:
-        plan = _plan((base, cuts), cluster, options, devices, options.replicas, None, external)
+        plan = plan_of((base, cuts), cluster, options, devices, options.replicas, None, external)
         auto = ranked[0].copies if ranked else 1
         fps = float(plan.predicted["fps"])
         if auto != plan.replicas and plan.replicas in bounds:  # a bound scaled by what this plan really gives
@@ -248,7 +215,7 @@ def _best(
         if r.copies >= least:  # what joins layers is in no bound: where so many did not fit, more will not
             continue
         try:
-            plan = _plan((base, cuts), cluster, options, devices, r.copies, ranked[0].frame_ps, external)
+            plan = plan_of((base, cuts), cluster, options, devices, r.copies, ranked[0].frame_ps, external)
         except FvcError as error:
             if error.exit_code != 1:
                 raise
@@ -272,170 +239,3 @@ def _told(plan: Plan, auto: int, fps: float) -> Plan:
         return plan
     note = f"--replicas auto would take {auto} and give about {number(fps)} frames a second"
     return replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, note)))
-
-
-def _plan(
-    whole: tuple[Graph, Cuts],
-    cluster: Cluster,
-    options: PartitionOptions,
-    devices: int,
-    copies: int,
-    any_ps: int | None,
-    external: frozenset[str],
-) -> Plan:
-    """The plan of so many copies. whole: the graph with the layers that are cut. any_ps: where the number of copies was
-    free, what bounds the interval with any number.
-
-    Where the latency comes first, or is over its limit, longer intervals are tried as well: they leave more room."""
-    job = _Job(whole, cluster, options, devices, copies, any_ps, external)
-    best = job.plan(None)
-    pace_ps = int(best.predicted["pace_ps"])
-    for permille in SLOWER_PERMILLE:
-        if options.objective != "latency" and _in_time(best, options):
-            break
-        floor_ps = pace_ps * permille // 1000
-        if options.target_fps is not None and floor_ps * options.target_fps > copies * PS_PER_SECOND:
-            break
-        try:
-            other = job.plan(floor_ps)
-        except FvcError as error:
-            if error.exit_code != 1:
-                raise
-            break
-        slow = options.target_fps is not None and other.predicted["fps"] < options.target_fps
-        if not slow and other.predicted["latency_ns"] < best.predicted["latency_ns"]:
-            best = other
-    return best
-
-
-def _in_time(plan: Plan, options: PartitionOptions) -> bool:
-    return options.max_latency_ms is None or float(plan.predicted["latency_ms"]) <= options.max_latency_ms
-
-
-def _better(plan: Plan, best: Plan, options: PartitionOptions) -> bool:
-    """Whether a plan keeps the latency's limit where the best one does not, or is the quicker one of two that do."""
-    first = "latency_ns" if options.objective == "latency" else "interval_ns"
-    a, b = ((not _in_time(x, options), x.predicted[first]) for x in (plan, best))
-    return bool(a < b)
-
-
-class _Job:
-    """Plans of one number of copies, at the least interval and at longer ones; what is proved of the first holds."""
-
-    def __init__(
-        self,
-        whole: tuple[Graph, Cuts],
-        cluster: Cluster,
-        options: PartitionOptions,
-        devices: int,
-        copies: int,
-        any_ps: int | None,
-        external: frozenset[str],
-    ) -> None:
-        self.whole, self.cluster, self.options = whole, cluster, options
-        self.devices, self.copies, self.any_ps, self.external = devices, copies, any_ps, external
-        self.graph = expand(*whole)
-        self.work = work_of(self.graph, options)
-        self.host_ps = copies * sum(w.time_ps for w in self.work)
-        slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
-        self.reading_ps = copies * reading_ps(self.graph, cluster, options, devices)
-        self.floor_ps = max(self.host_ps, copies * (options.interval or 0) * slowest, self.reading_ps, 1)
-        self.proved: Bound | None = None
-
-    def plan(self, floor_ps: int | None) -> Plan:
-        """The plan of the least interval found; floor_ps: no shorter one is looked for. Raises FVC203."""
-        graph, cluster, options = self.graph, self.cluster, self.options
-        floor = max(self.floor_ps, floor_ps or 0)
-        home = homes(*self.whole)
-        seats = Arrangement(graph, cluster, options, self.devices, self.copies, floor, home, self.external)
-        problem = seats.problem
-        if floor_ps is None:
-            found, self.proved = seats.first()
-        else:
-            found = seats.again(problem.budgets)
-        if self.proved is None or found is None:
-            raise does_not_fit(problem)
-        held = [[0] * len(TYPES) for _ in problem.refs]
-        over: list[Over] = []
-        for turn in range(ROUNDS):
-            built = self._built(found.seats, found.interval_ps)
-            over = over_budget(cluster, built.programs)
-            if not over:
-                if floor_ps is None:
-                    self.proved = _sharper(problem, self.proved, built.pace_ps)
-                    if self.reading_ps and self.proved.interval_ps <= self.reading_ps:
-                        self.proved = Bound(self.reading_ps, BY_BANKS)
-                return self._quick(problem, built)
-            hold_back(problem, found.seats, built.programs, over, held, turn)
-            budgets = [
-                [have - less for have, less in zip(b, h, strict=True)]
-                for b, h in zip(problem.budgets, held, strict=True)
-            ]
-            found = seats.again(budgets)
-            if found is None:
-                break
-        worst = over[0]
-        fewer = ("fewer --replicas",) if self.copies > 1 else ()
-        raise FvcError(
-            "FVC203",
-            f"{worst.what} over budget on {worst.device}/{worst.die}: {worst.need:,} needed, {worst.have:,} usable",
-            where=("constraint: resources",),
-            help=(*fewer, "add a device", "--interval CYCLES gives up speed for area"),
-            exit_code=1,
-        )
-
-    def _built(self, seats: dict[str, Seat], interval_ps: int) -> Built:
-        """The netlists of seats with their FIFOs."""
-        graph, cluster = self.graph, self.cluster
-        assembly = assemble(graph, cluster, seats, self.options.measured)
-        bare = programs_of(graph, cluster, assembly, interval_ps, {}, {})
-        pace = max(pace_ps(bare), self.host_ps)
-        depths = derive(graph, cluster, assembly, pace, self.work)
-        programs = programs_of(graph, cluster, assembly, pace, depths.words, depths.memory)
-        return Built(seats, assembly, depths, programs, pace)
-
-    def _quick(self, problem: Problem, built: Built) -> Plan:
-        """The plan of a netlist that fits, its layers made quicker: as far as leaves the clock alone; with all that is
-        left where the latency comes first or is over its limit. --interval asks for area, so without such a wish none
-        is spent."""
-        options = self.options
-        first = options.objective == "latency"
-        plan: Plan | None = None
-        if options.interval and not first:
-            plan = self._told(built)
-            if _in_time(plan, options):
-                return plan
-        for all_of_it in (True,) if first else (False, True):
-            plan = self._told(self._quicker(problem, built, all_of_it))
-            if _in_time(plan, options):
-                break
-        assert plan is not None
-        return plan
-
-    def _quicker(self, problem: Problem, built: Built, all_of_it: bool) -> Built:
-        """The netlist of the quickest seats found that fit with their FIFOs."""
-        search = Quickening(self.graph, self.cluster, self.options, problem, self.work, built.pace_ps)
-        most = limits(problem, self.cluster, built.programs, all_of_it)
-        steps = search.steps(built.seats, built.programs, most)
-        for step in steps[:0:-1][:TRIES]:
-            other = self._built(step.seats, built.pace_ps)
-            slow = other.pace_ps > built.pace_ps or other.depths.interval_ps > built.depths.interval_ps
-            unproved = built.depths.steady and not other.depths.steady
-            if not slow and not unproved and not over_budget(self.cluster, other.programs):
-                return other
-        return built
-
-    def _told(self, built: Built) -> Plan:
-        assert self.proved is not None
-        styles = styles_told(self.external, self.options)
-        return told(
-            self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps, styles
-        )
-
-
-def _sharper(p: Problem, proved: Bound, pace_ps: int) -> Bound:
-    """The bound where the plan does not meet it: with what joins layers."""
-    if pace_ps <= proved.interval_ps or p.together:
-        return proved
-    higher = raised(p, proved.interval_ps, pace_ps)
-    return Bound(higher, PROVED_BY) if higher > proved.interval_ps else proved

@@ -22,7 +22,7 @@ from compiler.ops.stream.netlists import Assembly, Seat
 from compiler.ops.stream.programs import programs_of
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.over import SLL_WIRES, over_budget
-from compiler.partition.stream.place import TYPES, Problem, amounts
+from compiler.partition.stream.problem import TYPES, Problem, amounts
 from compiler.partition.stream.waits import waited_ps
 from cost_models.clock import TABLE
 from cost_models.primitives import ceil_div

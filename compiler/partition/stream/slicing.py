@@ -20,7 +20,7 @@ from compiler.ops.stream.lower import Option
 from compiler.ops.stream.sliced import MOST_PARTS, Cut, Cuts, Join, Part, as_cuts, expand, layer_of, legal, most
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.forced import kept_whole
-from compiler.partition.stream.place import TYPES, Problem, amounts, make_problem
+from compiler.partition.stream.problem import TYPES, Problem, amounts, make_problem
 from cost_models.primitives import ceil_div
 from device_db.model import Cluster
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from compiler.isa.check.findings import Findings
 from compiler.partition.check.stream.netlist import Netlist, Own, Seat
 from compiler.partition.check.stream.pieces import JOIN, PART, Model
-from compiler.partition.check.stream.sums import TYPES, Fifos, supply, taken
+from compiler.partition.check.stream.sums import Fifos, supply, taken
 from compiler.plan.model import Box, ChannelPlan, EnginePlan
-from device_db.model import Cluster, DieRef, Resources
+from device_db.model import RESOURCE_TYPES, Cluster, DieRef, Resources
 from device_db.topology import die_path, route
 
 
@@ -29,18 +29,18 @@ def check_budgets(
     messages take."""
     use = taken(net, cluster, fifos)
     for own, e in engines.items():
-        for t in TYPES:
+        for t in RESOURCE_TYPES:
             use.pieces[own][t] += getattr(excess.get(own, Resources()), t)
-        told, meant = [getattr(e.resources, t) for t in TYPES], [use.pieces[own][t] for t in TYPES]
+        told, meant = [getattr(e.resources, t) for t in RESOURCE_TYPES], [use.pieces[own][t] for t in RESOURCE_TYPES]
         if told != meant:
             found.add("FVC220", f"resources {told}, its units and FIFOs take {meant}", f"engine {e.id}")
     dies = {cluster.die_name(ref): ref for ref in cluster.dies}
     for own, more in excess.items():
-        for t in TYPES:
+        for t in RESOURCE_TYPES:
             use.dies[dies[f"{engines[own].device}/{engines[own].die}"]][t] += getattr(more, t)
     for ref, took in use.dies.items():
         have, where = supply(cluster, ref), cluster.die_name(ref)
-        for t in TYPES:
+        for t in RESOURCE_TYPES:
             if took[t] > getattr(have, t):
                 what = f"{t.upper()} over budget on {where}: {took[t]:,} needed, {getattr(have, t):,} usable"
                 found.add("FVC203", what, where)

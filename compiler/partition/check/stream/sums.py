@@ -21,10 +21,9 @@ from compiler.partition.check.stream.words import Fold
 from compiler.plan.model import EnginePlan
 from cost_models.network import payload_rate
 from cost_models.primitives import PS_PER_SECOND, ceil_div
-from device_db.model import Cluster, DieRef, Resources
+from device_db.model import RESOURCE_TYPES, Cluster, DieRef, Resources
 from device_db.topology import link_specs, transport
 
-TYPES = ("lut", "ff", "bram18", "uram", "dsp")
 HANDSHAKE_WIRES = 2  # valid and ready
 Fifos = Mapping[Own, tuple[Sequence[int], Sequence[str]]]  # depths and memories, in the order of `Netlist.fifos`
 
@@ -64,7 +63,7 @@ def taken(net: Netlist, cluster: Cluster, fifos: Fifos) -> Taken:
     out = Taken(defaultdict(Counter), defaultdict(Counter), Counter())
 
     def add(own: Own, ref: DieRef, more: Resources) -> None:
-        for t in TYPES:
+        for t in RESOURCE_TYPES:
             out.pieces[own][t] += getattr(more, t)
             out.dies[ref][t] += getattr(more, t)
 
