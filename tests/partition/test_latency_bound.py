@@ -11,6 +11,7 @@ from compiler.partition.prediction.predict import latency_ps
 from compiler.partition.problem import Allocation
 from compiler.partition.solve.earliest import NEVER, Earliest
 from compiler.partition.solve.latency import _choices
+from compiler.partition.solve.latency_bound import message_bound, message_path
 from compiler.partition.solve.strategies import Strategies, Strategy
 from tests.partition.graphs import deep, forked, residual
 from tests.partition.test_strategies import Case
@@ -113,6 +114,21 @@ def test_weights_that_the_layer_before_leaves_no_time_for_are_waited_for() -> No
     assert loads > sum(int(known.workers(x).work.min()) for x in lists)
     assert loads <= case.bound(lists) <= predicted(case, plan)
     assert case.bound(lists) >= predicted(case, plan) * 0.9
+
+
+def test_memory_on_chip_does_not_serve_every_layer() -> None:
+    """Room for one layer's weights an engine: four whole layers cannot all have theirs there, which is worth something,
+    and no plan of the lists is below that."""
+    case = Case.of(deep(), "zcu102x2")
+    case.problem.resident_bytes = [66_000, 66_000]
+    lists = {x: [s for s in own if not s[0].split] for x, own in case.choices.items()}
+    known = Strategies(case.problem, case.latency, lists)
+    assert all(known.kept(x, own[0][0]) is not None for x, own in lists.items())
+    free = message_path(case.problem, case.graph, known, {})
+    optimum = min(value for value, _ in every_plan(case, lists))
+    assert free < message_bound(case.problem, case.graph, known, {}) <= optimum
+    case.problem.resident_bytes = [660_000, 660_000]
+    assert case.bound(lists) == free <= min(value for value, _ in every_plan(case, lists))
 
 
 def test_choices_of_every_layer_have_one_slice_an_engine_and_role() -> None:

@@ -23,7 +23,7 @@ from compiler.partition.problem import Allocation, Problem
 from compiler.partition.search import decision_of, keep_weights, make_slots, message_latency, reference_khz
 from compiler.partition.sharing import Sharing
 from compiler.partition.solve.latency import _choices, listing
-from compiler.partition.solve.latency_bound import longest_path, message_path
+from compiler.partition.solve.latency_bound import longest_path, message_bound
 from compiler.partition.solve.strategies import Strategies, Strategy
 from compiler.partition.tabulate import Tabulator, placement_problem
 from compiler.plan.model import Plan
@@ -76,7 +76,7 @@ class Case:
 
     def bound(self, choices: dict[int, list[Strategy]]) -> int:
         host = {h.name: host_time_ns(h.name, OPTIONS) * self.problem.ref_khz // 10**6 for h in self.graph.host_segments}
-        return message_path(self.problem, self.graph, Strategies(self.problem, self.latency, choices), host)
+        return message_bound(self.problem, self.graph, Strategies(self.problem, self.latency, choices), host)
 
 
 @pytest.mark.parametrize(("devices", "tail"), [("zcu102x2", False), ("zcu102x3", True), ("u280x2", True)])

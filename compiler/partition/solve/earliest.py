@@ -38,14 +38,17 @@ class Ends:
     """When they are over at the earliest, by strategy of a layer (or of the host, which has one). cells: each slice
     that makes some of the layer's output; last: all of these.
 
-    Of all layers so far: free: [strategies, engines] the tasks of an engine; loaded: its loads; upto: all tasks of
-    layers that something waits for."""
+    Of all layers so far: free: [strategies, engines] the tasks of an engine; loaded: its loads. Of those so far that
+    something waits for (heard): done: the tasks of an engine; upto: all; total: the sum over the engines of when each
+    is through with them, which grows by all that a layer takes, however that is shared out."""
 
     cells: Ints
     last: Ints
     free: Ints
     loaded: Ints
+    done: Ints
     upto: Ints
+    total: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Earliest:
         self._waits: dict[tuple[object, ...], Waits] = {}
         none = np.zeros(1, np.int64)
         engines = np.zeros((1, self.roads.host), np.int64)
-        self.before = Ends(none, none, engines, engines, none)  # those of the layer before
+        self.before = Ends(none, none, engines, engines, engines, none, none)  # those of the layer before
         self.ends: list[Ends] = []
         self.heard = self._heard(flows)
 
@@ -113,14 +116,13 @@ class Earliest:
             w = self._flow(flow, layer)
             if flow.producer == HOST_SLOT:
                 at = np.array([ready], np.int64)
-                ends, rows = Ends(at, at, before.free, before.loaded, at), np.zeros(1, np.int64)
+                each, whole, rows = at, at, np.zeros(1, np.int64)
             else:
                 ends, rows = self.ends[flow.producer], known.makers(flow.producer).first
-            there = np.maximum.reduceat(ends.cells[:, None] + w.wait, rows, axis=0)
-            there = np.maximum(there, ends.last[:, None] + w.sync)
-            there_over = np.maximum(
-                ends.last[:, None] + w.lag, np.minimum.reduceat(ends.cells, rows)[:, None] + w.shared
-            )
+                each, whole = ends.cells, ends.last
+            there = np.maximum.reduceat(each[:, None] + w.wait, rows, axis=0)
+            there = np.maximum(there, whole[:, None] + w.sync)
+            there_over = np.maximum(whole[:, None] + w.lag, np.minimum.reduceat(each, rows)[:, None] + w.shared)
             if flow.producer == layer - 1:
                 starts, over = np.maximum(starts, there), np.maximum(over, there_over)
             else:
@@ -133,11 +135,12 @@ class Earliest:
         begin = starts.min(axis=0)
         loaded = before.loaded[:, own.slots]
         alone = loaded + first + own.work
-        over = np.maximum(over, np.maximum.reduceat(np.maximum(starts + own.work, alone), own.first, axis=1))
+        ended = np.maximum(starts + own.work, alone)
+        over = np.maximum(over, np.maximum.reduceat(ended, own.first, axis=1))
         last = np.maximum(last, over.min(axis=0))
         cells = np.maximum(begin + own.work, alone.min(axis=0))
         loaded_all = np.maximum(loaded.min(axis=0) + loads, np.where(behind > 0, begin + behind, 0))
-        self.before = self._stood(own, cells, last, loaded_all, over)
+        self.before = self._stood(own, cells, last, loaded_all, over, ended)
         self.ends.append(self.before)
         return self.before
 
@@ -160,16 +163,21 @@ class Earliest:
         all_there = np.maximum(all_there, np.maximum(ends.last + w.lag[:, 0], first + w.shared[:, 0]))
         return int(np.maximum(all_there, ends.last).min())
 
-    def _stood(self, own: Cells, cells: Ints, last: Ints, loaded: Ints, over: Ints) -> Ends:
+    def _stood(self, own: Cells, cells: Ints, last: Ints, loaded: Ints, over: Ints, ended: Ints) -> Ends:
         """All ends of the next layer. Where its results are sums of partial ones, slices that add these up make them; a
-        partial sum that is there last is added by some slice after that. over: [strategies of the layer before, of
-        this one]."""
+        partial sum that is there last is added by some slice after that. over, ended: [strategies of the layer before,
+        of this one], [of the layer before, slices]."""
         layer, before, n = len(self.ends), self.before, len(own.first)
-        free, loads = (np.repeat(x.min(axis=0)[None, :], n, axis=0) for x in (before.free, before.loaded))
+        heard = layer in self.heard
+        free, loads, done = (
+            np.repeat(x.min(axis=0)[None, :], n, axis=0) for x in (before.free, before.loaded, before.done)
+        )
         at = own.strategy, own.slots
         free[at], loads[at] = np.maximum(free[at], cells), np.maximum(loads[at], loaded)
+        if heard:
+            done[at] = np.maximum(done[at], cells)
         made: list[Ints] = []
-        out = last.copy()
+        out, more = last.copy(), np.zeros(n, np.int64)
         for k, (lo, hi) in enumerate(pairwise([*own.first, len(own.slots)])):
             made.append(cells[lo:hi])
             adders = self.known.adders(layer, k)
@@ -178,12 +186,21 @@ class Earliest:
                 begin = (cells[lo:hi, None] + self.waits(partials, sums, PARTIAL_BITS).wait).max(axis=0)
                 made[-1] = begin + sums.work
                 free[k, sums.slots], loads[k, sums.slots] = made[-1], np.maximum(loads[k, sums.slots], begin)
+                if heard:
+                    done[k, sums.slots] = made[-1]
                 out[k] += sums.work.min()
+                more[k] = sums.work.sum()
             out[k] = max(out[k], made[-1].max())
-        upto = np.broadcast_to(before.upto.min(), n)
-        if layer in self.heard:
-            upto = np.maximum(out, np.maximum(before.upto[:, None], over).min(axis=0))
-        return Ends(np.concatenate(made), out, free, loads, upto)
+        upto, total = (np.broadcast_to(x.min(), n) for x in (before.upto, before.total))
+        if heard:
+            sums_of = before.total[:, None] + np.add.reduceat(own.work, own.first)
+            later = np.maximum(0, ended - before.done[:, own.slots])
+            standing = before.done.sum(axis=1)[:, None] + np.add.reduceat(later, own.first, axis=1)
+            sums_of = np.maximum(sums_of, standing) + more
+            even = -(-sums_of // self.roads.host)
+            total = sums_of.min(axis=0)
+            upto = np.maximum(out, np.maximum(np.maximum(before.upto[:, None], over), even).min(axis=0))
+        return Ends(np.concatenate(made), out, free, loads, done, upto, total)
 
     def waits(self, makers: Cells, readers: Cells, element_bits: int) -> Waits:
         """Those between two lists of strategies; a slice reads what its box has in common with a maker's."""

@@ -18,7 +18,7 @@ from compiler.partition.pairwise.problem import Costs
 from compiler.partition.problem import Allocation, Problem, Share
 from compiler.partition.solve.clock import MOST_KEPT, Clock
 from compiler.partition.solve.contiguous import forced_slices, on_slots
-from compiler.partition.solve.latency_bound import longest_path, message_path
+from compiler.partition.solve.latency_bound import longest_path, message_bound
 from compiler.partition.solve.strategies import Strategies, Strategy
 
 WORK_PER_SECOND = 250_000  # messages and tasks timed that count as one second of the time limit
@@ -58,7 +58,7 @@ def fastest(
     messages = "messages: those with the host, at the quickest link; others left out (so it holds with them)"
     listed = {x: listing(own, MODEL_CELLS) for x, own in choices.items()}
     if max(sum(len(s) for s in own) for own in choices.values()) <= BOUND_CELLS:
-        with_messages = message_path(problem, graph, Strategies(problem, latency_ticks, choices), host)
+        with_messages = message_bound(problem, graph, Strategies(problem, latency_ticks, choices), host)
         if with_messages > bound:
             bound, proved = with_messages, "longest path of shortest strategies and the messages between them"
             messages = (

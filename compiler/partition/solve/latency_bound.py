@@ -8,11 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from compiler.ir.graph import Graph, HostSegment
 from compiler.partition.options_table import Option
 from compiler.partition.problem import HOST_SLOT, Flow, Problem
 from compiler.partition.solve.earliest import Earliest
-from compiler.partition.solve.strategies import Strategies
+from compiler.partition.solve.strategies import FREE, Rent, Strategies
+
+
+def message_bound(problem: Problem, graph: Graph, known: Strategies, host_ticks: Mapping[str, int]) -> int:
+    """The best of message_path without rents and with one that layers pay for weights on chip, less what all of that
+    memory takes in: a plan is later by no more than what its layers pay, as each is at most once on a path, and
+    together they pay no more than that."""
+    bound = message_path(problem, graph, known, host_ticks)
+    room = sum(problem.resident_bytes)
+    saved: list[Rent] = []  # of each layer: ticks that staying on chip saves beside its other strategies, for its bytes
+    for layer, own in known.choices.items():
+        kept = [k for shares in own if (k := known.kept(layer, shares[0])) is not None and k.resident_bytes]
+        if kept:
+            other = min(max(max(s.option.least_ticks, s.option.load_ticks[1]) for s in shares) for shares in own)
+            saved.append(max((Rent(other - k.least_ticks, k.resident_bytes) for k in kept), key=lambda x: x.ticks))
+
+    def promise(rent: Rent) -> int:
+        return sum(min(x.ticks, rent.of(x.size_bytes)) for x in saved if x.ticks > 0) - rent.of(room)
+
+    best = max((x for x in saved if x.ticks > 0), key=promise, default=FREE)
+    if promise(best) <= 0:
+        return bound
+    known.rent = best
+    return max(bound, message_path(problem, graph, known, host_ticks) - best.of(room))
 
 
 def message_path(problem: Problem, graph: Graph, known: Strategies, host_ticks: Mapping[str, int]) -> int:
@@ -40,7 +65,8 @@ def message_path(problem: Problem, graph: Graph, known: Strategies, host_ticks: 
             flow = flows.get(name)
             if flow is not None and index in flow.consumers:
                 inputs[flow] = hosted.get(name, 0)
-        finish = max(finish, int(earliest.layer(inputs).last.min()))
+        ends = earliest.layer(inputs)
+        finish = max(finish, int(np.maximum(ends.last, ends.upto).min()))
         index += 1
     return max([finish, *(at_host(graph.root(name)) for name in graph.outputs)])
 

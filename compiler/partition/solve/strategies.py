@@ -102,6 +102,20 @@ def passing(makers: Cells, readers: Cells, element_bits: int) -> Ints:
     return bits
 
 
+@dataclass(frozen=True, slots=True)
+class Rent:
+    """A price of memory on chip: so many ticks for so many bytes."""
+
+    ticks: int
+    size_bytes: int
+
+    def of(self, held_bytes: int) -> int:
+        return held_bytes * self.ticks // self.size_bytes
+
+
+FREE = Rent(0, 1)
+
+
 class Strategies:
     """Lists and costs; earliest.py makes a bound of the lists."""
 
@@ -111,7 +125,7 @@ class Strategies:
         latency_ticks: Mapping[tuple[int, int], int],
         choices: Mapping[int, Sequence[Strategy]],
     ) -> None:
-        self.p, self.choices = problem, choices
+        self.p, self.choices, self.rent = problem, choices, FREE
         self.roads = Roads(problem, latency_ticks)
         self.bits = {t: x.dtype.size_bytes * 8 for t, x in problem.boxes.graph.tensors.items()}
         self._known: dict[tuple[object, ...], Ints] = {}
@@ -242,7 +256,7 @@ class Strategies:
         """[3, cells of workers]: Option.load_ticks; where weights may stay on chip or come over links only that there
         are loads behind the data."""
         out = [
-            (0, 0, 1) if self._kept(layer, s) is not None or s.option.memory != "stream" else s.option.load_ticks
+            (0, 0, 1) if self.kept(layer, s) is not None or s.option.memory != "stream" else s.option.load_ticks
             for own in self.choices[layer]
             for s in own
             if s.option.role != "reduce"
@@ -260,9 +274,10 @@ class Strategies:
         )
 
     def _least(self, layer: int, share: Share) -> int:
-        """Ticks of a share at the least; a whole layer's weights may stay on chip."""
-        kept = self._kept(layer, share)
-        return min(share.option.least_ticks, kept.least_ticks) if kept is not None else share.option.least_ticks
+        """Ticks of a share at the least; a whole layer's weights may stay on chip, at the rent for their bytes."""
+        kept, least = self.kept(layer, share), share.option.least_ticks
+        return least if kept is None else min(least, kept.least_ticks + self.rent.of(kept.resident_bytes))
 
-    def _kept(self, layer: int, share: Share) -> Option | None:
+    def kept(self, layer: int, share: Share) -> Option | None:
+        """The option of a whole layer whose weights stay on chip."""
         return self.p.table.resident(layer, self.p.kind_of[share.slot]) if not share.split else None
