@@ -431,6 +431,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "no placement",
         "Anchors, forbidden cuts and forced slices leave some layer without an engine. Drop one of them; the message names the layer.",
     ),
+    "FVC212": (
+        "no order that can be played",
+        "In every plan found, engines would wait for each other's messages for ever. Another --objective, --xfer never, other slices or fewer devices give other plans; please report it with the command line and the model.",
+    ),
     "FVC213": (
         "nothing to place",
         "No layer of the model runs on an engine: every node became a host segment. The reasons are listed; docs/operators.md says what runs where.",

@@ -19,11 +19,13 @@ from compiler.partition.layout import Place, places
 from compiler.partition.min_devices import on_devices
 from compiler.partition.options import PartitionOptions
 from compiler.partition.pieces import Decision, Slot
+from compiler.partition.prediction.meeting import UNPLAYABLE
 from compiler.partition.prediction.predict import latency_ps, number, predict
 from compiler.partition.protocols import Ops
 from compiler.partition.replicate import auto_replicas, groups
 from compiler.partition.search import Placed, calmer, chosen_engines, place_replica, reference_khz
 from compiler.plan.model import SCHEMA, Plan, SolverPlan
+from device_db.errors import FvcError
 from device_db.model import Cluster
 
 GOOD_PERMILLE, FAIR_PERMILLE = 1002, 1025  # of the balanced load: tried no further; not worth another search
@@ -97,6 +99,7 @@ def _plan(
     if options.objective == "latency":
         return _quickest(graph, cluster, slots, placed, options, book, replicas)
     best: Plan | None = None
+    refusal: FvcError | None = None
     for ticks, decisions, hop in _variants(placed, graph, options, book):
         if best is not None and best.solver.objective * replicas <= ticks:
             continue
@@ -104,15 +107,26 @@ def _plan(
         if body is None:
             continue
         plan = _assemble(graph, cluster, options, body, replicas)
-        predicted = predict(plan, graph, cluster)
+        try:
+            predicted = predict(plan, graph, cluster)
+        except FvcError as error:
+            refusal = _unplayable(error)
+            continue
         plan = replace(plan, predicted=predicted, solver=_solver(plan, predicted, placed, options, cluster))
         if best is None or plan.solver.objective * 1000 < best.solver.objective * WORTH_PERMILLE:
             best = plan
         if best.solver.status == "OPTIMAL":
             break
     if best is None:
-        raise too_deep(graph, cluster)
+        raise refusal or too_deep(graph, cluster)
     return best
+
+
+def _unplayable(error: FvcError) -> FvcError:
+    """The error, if it says that engines of a plan would wait for each other for ever; any other is raised."""
+    if error.code != UNPLAYABLE:
+        raise error
+    return error
 
 
 def _quickest(
@@ -125,20 +139,26 @@ def _quickest(
     replicas: int,
 ) -> Plan:
     """The plan of the least predicted latency among all decisions found, with its prediction in full."""
-    best: tuple[int, Plan] | None = None
+    found: list[tuple[int, int, Plan]] = []
+    refusal: FvcError | None = None
     for turn in range(min(len(p.decisions) for p in placed)):
         decisions = _turn([p.decisions for p in placed], turn)
         body = build(graph, slots, decisions, book.ops, ClusterRoutes(cluster), options)
         if body is None:
             continue
         plan = _assemble(graph, cluster, options, body, replicas)
-        took = latency_ps(plan, graph, cluster)
-        if best is None or took < best[0]:
-            best = took, plan
-    if best is None:
-        raise too_deep(graph, cluster)
-    predicted = predict(best[1], graph, cluster)
-    return replace(best[1], predicted=predicted, solver=_solver(best[1], predicted, placed, options, cluster))
+        try:
+            found.append((latency_ps(plan, graph, cluster), turn, plan))
+        except FvcError as error:
+            refusal = _unplayable(error)
+    for _, _, plan in sorted(found, key=lambda x: x[:2]):
+        try:
+            predicted = predict(plan, graph, cluster)
+        except FvcError as error:  # one frame may pass where several wait for each other
+            refusal = _unplayable(error)
+            continue
+        return replace(plan, predicted=predicted, solver=_solver(plan, predicted, placed, options, cluster))
+    raise refusal or too_deep(graph, cluster)
 
 
 def _variants(

@@ -31,18 +31,20 @@ from compiler.schedule.buffers import Buffers
 from compiler.schedule.flow import Flow, TaskRef
 from compiler.schedule.messages import Message, transport_instruction
 from compiler.schedule.shares import Block, Passing, ShareMessage, guards, input_guards, share_instruction
-from compiler.schedule.tokens import MAX_TOKENS, RingUse, pass_tokens, ring_slots
+from compiler.schedule.tokens import RingUse, pass_tokens, ring_slots
+from compiler.schedule.windows import ITERATIONS_AHEAD, Place, message_tokens
 
 CREDITS = 2  # load groups and result tiles in flight
-ITERATIONS_AHEAD = 2  # how far a queue may run ahead of the end of the body
-SPACE = ((Queue.TX, Queue.ST), (Queue.LD, Queue.RX))  # the second writes the slot that the first has read
+MESSAGES = ((Queue.ST, Queue.TX), (Queue.RX, Queue.LD))  # the first fills the slots that the second empties
 Pair = tuple[Queue, Queue]
 
 
 @dataclass(slots=True)
 class TaskSpan:
-    """Where a task's instructions stand: its first load of activations, last such load, first and last store."""
+    """Where a task's instructions stand: its first load of activations, last such load, first and last store.
+    order: its own place in the plan."""
 
+    order: int
     first_load: int = -1
     last_load: int = -1
     first_store: int = -1
@@ -74,6 +76,7 @@ class CoreBuilder:
         self.graph, self.flow, self.engine, self.rank, self.buffers = graph, flow, engine, rank, buffers
         self.queues: dict[Queue, list[Instruction]] = {q: [] for q in Queue}
         self.dependencies: dict[Pair, list[tuple[int, int, int]]] = {}
+        self.places: dict[Queue, dict[int, Place]] = {q: {} for pair in MESSAGES for q in pair}
         self.constants = Constants()
         self.constant_views: dict[str, View] = {}
         self.packets: list[Packet] = []
@@ -133,7 +136,7 @@ class CoreBuilder:
         steps = lower(task)
         if not any(not p.ahead for p in steps[0].loads):
             steps[0].loads.append(Proto("SYNC", {}))
-        span = self.spans[s.task] = TaskSpan()
+        span = self.spans[s.task] = TaskSpan(s.order)
         self._lay(ref, steps, span)
         self._record(ref, task, steps)
 
@@ -297,13 +300,16 @@ class CoreBuilder:
             i = transport_instruction(m, view, outgoing, channel_of(t.piece.rank, t.target), peer)
             i.debug = self.row("", t.piece.task or "", t.piece.tensor, m.box, "transport")
             at = self.emit(i)
+            self.places[i.queue][at] = (t.piece.order, 1)
             if outgoing:
                 span = self.spans[t.piece.task or ""]
+                self.places[Queue.ST] |= dict.fromkeys((span.first_store, span.last_store), (span.order, 0))
                 self.depend(Queue.ST, span.last_store, Queue.TX, at, 0)
                 self.depend(Queue.TX, at, Queue.ST, span.first_store, view.depth)
             else:
                 for task, stage in t.readers:
                     span = self.spans[task or ""]
+                    self.places[Queue.LD] |= dict.fromkeys((span.first_load, span.last_load), (span.order, 0))
                     late = stage - t.piece.stage
                     self.depend(Queue.RX, at, Queue.LD, span.first_load, late)
                     self.depend(Queue.LD, span.last_load, Queue.RX, at, view.depth - late)
@@ -377,13 +383,14 @@ class CoreBuilder:
             marking[Queue.CX][Queue.LD] = CREDITS
             marking[Queue.ST][Queue.CX] = CREDITS
         found = {pair: pass_tokens(wanted, len(self.queues[pair[0]])) for pair, wanted in self.dependencies.items()}
+        for filling, emptying in MESSAGES:
+            there, free = (filling, emptying), (emptying, filling)
+            if there in found:
+                found[there], found[free] = message_tokens(
+                    self.dependencies[there], self.dependencies[free], self.places[filling], self.places[emptying],
+                    (len(self.queues[filling]), len(self.queues[emptying])),
+                )  # fmt: skip
         for (producer, consumer), passing in sorted(found.items()):
-            back = found.get((consumer, producer))
-            most = 0 if back is None else max(passing.marking + back.marking, ITERATIONS_AHEAD * len(back.posts))
-            if most > MAX_TOKENS and (producer, consumer) in SPACE:
-                # Ahead by one frame is safe too: the iteration before waits for nothing of this one.
-                near = ((i, j, min(d, 1)) for i, j, d in self.dependencies[producer, consumer])
-                passing = pass_tokens(near, len(self.queues[producer]))
             for i in passing.posts:
                 self.queues[producer][i].post |= 1 << consumer
             for j in passing.waits:

@@ -11,12 +11,12 @@ import sys
 from bisect import bisect_right
 
 from compiler.isa.check.findings import Findings
+from compiler.isa.check.runs import MOST_TOKENS, PAIRS, in_runs
 from compiler.isa.check.tokens import LocalOrder
 from compiler.isa.check.view import CoreView
 from compiler.isa.program import Instruction
 from compiler.isa.table import Queue, Space
 
-MOST_TOKENS = 255  # that a semaphore counts
 Pair = tuple[Queue, Queue]
 _LD, _CX, _ST, _TX, _RX, _CTL = (Queue.LD, Queue.CX, Queue.ST, Queue.TX, Queue.RX, Queue.CTL)
 # Tokens before the first iteration, where an iteration passes any: two tiles in flight, two bodies ahead of END, and
@@ -197,6 +197,7 @@ def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
             "FVC324", "not the first part of an input block waits for the task's own, and no other", *view.where(k)
         )
     ahead = _ahead(view, order, places)
+    turns = {pair for a, b in PAIRS if in_runs(view, a, b) for pair in ((a, b), (b, a))}
     for k, edges in enumerate(order.edges):
         later = view.stream[k]
         for source, distance in edges:
@@ -208,6 +209,8 @@ def check_exact(view: CoreView, order: LocalOrder, findings: Findings) -> None:
                 if pair not in _ACT_DATA | _ACT_BLOCK or not operands.guards(earlier, later, distance):
                     name = f"{pair[0].name}[{int(view.position[source])}] {distance} iterations before"
                     findings.add("FVC324", f"its token is that of {name}, of another input block", *view.where(k))
+                continue
+            if pair in turns:
                 continue
             if pair in _DATA:
                 wanted = places.stage(later) - places.stage(earlier)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 WATCHED = 4  # iterations over which the steady durations of tasks are averaged
 HOST_FRAMES = 2  # of a tensor, that the host keeps between a segment that makes it and whoever takes it
 ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
+UNPLAYABLE = "FVC212"
+LEVERS = ("another --objective, or --xfer never, orders messages otherwise", "drop --force-split", "use fewer devices")
 OWN = -1  # in place of the first byte, of all that a task loads of its own share
 Part = tuple[int, int, int, int, int, str]  # group, frame, block, owner, first byte, engine
 
@@ -178,7 +180,7 @@ class Meeting:
     # -- time ------------------------------------------------------------------------------------------------------
 
     def play(self) -> Times:
-        """Until nothing moves any more."""
+        """Until nothing moves any more. Raises FvcError (FVC212) if engines then still wait for each other."""
         alone = [e for e in self.m.events if e.task is None]
         for e in alone:
             inputs = sum(i in self.m.place for i in e.inputs) + len(e.behind)
@@ -201,7 +203,7 @@ class Meeting:
         self.traffic.play()
         if stuck := [w.steps[w.at][1].order for w in self.workers.values() if w.at < len(w.steps)]:
             what = f"the plan's order cannot be played: {len(stuck)} engines wait for ever"
-            raise FvcError("FVC900", what, where=(f"orders {sorted(stuck)[:6]}",), exit_code=70)
+            raise FvcError(UNPLAYABLE, what, where=(f"orders {sorted(stuck)[:6]}",), help=LEVERS, exit_code=1)
         times = 1 if self.frames == 1 else len(self.watched)
         return Times(tuple(self.done), {t: ps // times for t, ps in self.took.items()}, self.busy)
 
