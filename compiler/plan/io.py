@@ -106,7 +106,11 @@ def parse_plan(text: str, where: str = "plan.json") -> Plan:
     except ValidationError as problem:
         problems = [f"{where}: {_path(e['loc'])}: {e['msg']}" for e in problem.errors(include_url=False)]
         raise _bad(problems) from None
-    unknown = _unknown(raw, _plain(plan), "")
+    try:
+        plain = _plain(plan)
+    except ValueError as problem:
+        raise _bad([f"{where}: {problem}"]) from None
+    unknown = _unknown(raw, plain, "")
     if unknown:
         raise _bad([f"{where}: {place}: no such field" for place in unknown])
     return plan

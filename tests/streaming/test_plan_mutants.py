@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -15,6 +16,7 @@ from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
 from compiler.plan.io import parse_plan, write_plan
 from device_db import load_cluster
+from device_db.errors import FvcError
 from device_db.model import Cluster
 from tests.bundles import digits
 from tests.streaming.helpers import FAST_HOST, SPREAD, plan_of
@@ -233,6 +235,13 @@ MUTANTS: list[tuple[str, str, Callable[[Document], Any], str]] = [
     ("copies", "a slice of the other copy", at("layers", 0, "slices", 0, "replica", value=1), E),
     ("copies", "one copy more", at("replicas", value=3), E),
     ("copies", "a frame too quick", at("predicted", "fps", add=1), E),
+    ("spread", "an anchor of one word", at("options", "anchors", value=[["/conv3"]]), E),
+    ("spread", "times of the host that are none", at("options", "host_ns", value="fast"), E),
+    ("dram", "weights in DRAM where none may stand", at("options", "memory", value="bram"), E),
+    ("dram", "a memory that there is not", at("options", "memory", value="tape"), E),
+    ("mixed", "tasks that are none", at("predicted", "tasks", value=3), E),
+    ("mixed", "a task of no cycles", at("predicted", "tasks", "/conv2#0", "steady_cycles", value="x"), E),
+    ("mixed", "no frames a second", lambda d: d["predicted"].pop("fps"), E),
     ("mixed", "a slot too few", at("regions", 0, "bridges", 0, "frames", add=-1), E),
     ("mixed", "a bridge left out", lambda d: d["regions"][0]["bridges"].pop(), E),
     ("mixed", "a bridge of another layer", at("regions", 1, "bridges", 0, "layer", value="/conv1"), E),
@@ -264,6 +273,37 @@ def test_the_plans_themselves_are_legal(base: str) -> None:
 @pytest.mark.parametrize(("base", "edit", "code"), [pytest.param(b, e, c, id=f"{b}: {n}") for b, n, e, c in MUTANTS])
 def test_what_is_told_wrongly_is_found(base: str, edit: Callable[[Document], Any], code: str) -> None:
     assert code in codes(base, edit)
+
+
+ODD = (None, "x", "", 0, -1, 10**30, 1.5, [], {}, [1], ["a"], {"a": 1}, True, [[1, 2]], float("nan"), float("inf"))
+
+
+def paths(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place of a document below its top."""
+    for k, v in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*place, k)
+        yield from paths(v, (*place, k))
+
+
+@pytest.mark.parametrize("base", DEVICES)
+def test_no_edit_ends_in_a_traceback(base: str) -> None:
+    draw, whole = random.Random(base), json.loads(text_of(base))
+    every = list(paths(whole))
+    open_ones = [p for p in every if p[0] in ("options", "predicted") or "parameters" in p]
+    cluster = load_cluster(DEVICES[base])
+    for _ in range(60):
+        document = json.loads(text_of(base))
+        *path, last = draw.choice(draw.choice((every, open_ones)))
+        target = document
+        for k in path:
+            target = target[k]
+        target[last] = draw.choice(ODD)
+        try:
+            plan = parse_plan(json.dumps(document))
+        except FvcError as refusal:
+            assert refusal.code == "FVC280"
+            continue
+        assert {f.code for f in check_plan(plan, digits(), cluster)} <= {"FVC203", "FVC208", "FVC209", "FVC220"}
 
 
 def board_of(cluster: Cluster, device: int, **changes: Any) -> Cluster:

@@ -10,6 +10,7 @@ from compiler.ir.graph import Graph
 from compiler.isa.check.findings import Finding, Findings
 from compiler.partition.check.flow import check_flow
 from compiler.partition.check.hardware import check_hardware
+from compiler.partition.check.kinds import check_kinds
 from compiler.partition.check.layers import check_layers, holdings, timelines
 from compiler.partition.check.loads import bank_bytes, check_loads
 from compiler.partition.check.numbers import check_numbers, check_styles
@@ -27,6 +28,8 @@ def check_plan(plan: Plan, graph: Graph, cluster: Cluster) -> list[Finding]:
     Broken hardware, layers or channels hide the later rules, which would have nothing to stand on.
     """
     found = Findings()
+    if not check_kinds(plan, found):
+        return found.result()
     if plan.regions:
         from compiler.partition.check.mixed import check_netlists, check_regions, tiled_side
 

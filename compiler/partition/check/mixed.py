@@ -120,7 +120,9 @@ def tiled_side(plan: Plan, graph: Graph, cluster: Cluster) -> tuple[Plan, Graph]
     if isinstance(interval, int):
         p["energy_mj"] = _energy(tiled.engines, cluster, interval)
     limiting = p.get("limiting")
-    if isinstance(limiting, dict) and limiting.get("where") in {e.id for e in plan.engines if e.style == "streaming"}:
+    if isinstance(limiting, dict) and str(limiting.get("where")) in {
+        e.id for e in plan.engines if e.style == "streaming"
+    }:
         p["limiting"] = {**limiting, "where": tiled.engines[0].id} if tiled.engines else limiting
     return replace(tiled, predicted=p), view
 
@@ -253,6 +255,6 @@ def _numbers(
     if p.get("host", {}).get("segments") != len(plan.host_segments):
         found.add("FVC220", f"{p.get('host')} for {len(plan.host_segments)} host segments", "predicted.host")
     slowest = max(busy, key=lambda e: (busy[e], e))
-    where = p.get("limiting", {}).get("where")
+    where = str(p.get("limiting", {}).get("where"))
     if where in busy and where != slowest:
         found.add("FVC220", f"{where} is not the slowest engine that streams, {slowest}", "predicted.limiting")

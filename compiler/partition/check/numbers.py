@@ -24,8 +24,8 @@ def check_numbers(
     if not check_times(plan, cluster, found):
         return
     check_solver(plan, found)
-    _tasks(plan, times, found)
-    _shares(plan, banks, cluster, found)
+    if _tasks(plan, times, found):
+        _shares(plan, banks, cluster, found)
     check_limiting(plan, found)
 
 
@@ -91,13 +91,13 @@ def check_solver(plan: Plan, found: Findings) -> None:
         found.add("FVC220", "a bound without saying what proves it and over what", where)
 
 
-def _tasks(plan: Plan, times: Mapping[str, TaskTimeline], found: Findings) -> None:
-    """Every task's predicted cycles, at least what its arithmetic takes."""
+def _tasks(plan: Plan, times: Mapping[str, TaskTimeline], found: Findings) -> bool:
+    """Every task's predicted cycles, at least what its arithmetic takes; False where they are no numbers."""
     tasks: dict[str, Any] = plan.predicted.get("tasks", {})
     names = {s.task for layer in plan.layers for s in layer.slices}
     if set(tasks) != names:
         found.add("FVC220", f"not the plan's tasks: {sorted(set(tasks) ^ names)[:5]}", "predicted.tasks")
-        return
+        return False
     for layer in plan.layers:
         for s in layer.slices:
             least = sum(times[s.task].cx_cycles) if s.task in times else 0
@@ -107,6 +107,8 @@ def _tasks(plan: Plan, times: Mapping[str, TaskTimeline], found: Findings) -> No
                     found.add(
                         "FVC220", f"{key} {have!r}, its arithmetic alone takes {least}", f"predicted.tasks {s.task}"
                     )
+
+    return all(type(row.get("steady_cycles")) is int for row in tasks.values())
 
 
 def _shares(plan: Plan, banks: Mapping[str, int], cluster: Cluster, found: Findings) -> None:

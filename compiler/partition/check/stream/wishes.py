@@ -8,6 +8,7 @@ from typing import Any
 from compiler.ir.graph import Conv
 from compiler.isa.check.findings import Findings
 from compiler.isa.stream.table import DRAM, MEMORIES
+from compiler.partition.check.options import check_limits
 from compiler.partition.check.stream.netlist import Own
 from compiler.partition.check.stream.pieces import JOIN, Model
 from compiler.partition.check.stream.seats import fold_of
@@ -17,20 +18,19 @@ from compiler.plan.model import EnginePlan, Plan
 def check_wishes(plan: Plan, model: Model, engines: Mapping[Own, EnginePlan], found: Findings) -> None:
     """FVC220. engines: of all pieces of all copies, copy by copy."""
     o = plan.options
-    if plan.predicted["fps"] * 1000 < o.get("target_fps_milli", 0) - 1:
-        found.add("FVC220", f"{plan.predicted['fps']} frames a second, more asked for", "options.target_fps_milli")
-    if plan.predicted["latency_ms"] * 1000 > o.get("max_latency_ms_milli", float("inf")) + 1:
-        found.add("FVC220", f"{plan.predicted['latency_ms']} ms, less asked for", "options.max_latency_ms_milli")
+    check_limits(plan, found)
     if o.get("replicas", 1) not in (0, plan.replicas):
-        found.add("FVC220", f"{plan.replicas} replicas, {o['replicas']} asked for", "options.replicas")
+        found.add("FVC220", f"{plan.replicas} replicas, {o.get('replicas', 1)} asked for", "options.replicas")
     wanted = {f: n for f, n in o.get("force_split", ()) if n > 1}
     if wanted and all(x.strategy == "whole" for x in plan.layers):
         found.add("FVC220", "no layer is cut, though --force-split asks for it", "options.force_split")
     given = {f[0] for f in o.get("folds", ())}
-    if o.get("memory") == MEMORIES[DRAM]:
-        free = {p.key for p in model.pieces if isinstance(p.node, Conv) and p.kind != JOIN and p.node.name not in given}
-        if any(fold_of(e).memory != MEMORIES[DRAM] for (_, key), e in engines.items() if key in free):
-            found.add("FVC220", "weights on the chip, external asked for", "options.memory")
+    free = {p.key for p in model.pieces if isinstance(p.node, Conv) and p.kind != JOIN and p.node.name not in given}
+    outside = {fold_of(e).memory == MEMORIES[DRAM] for (_, key), e in engines.items() if key in free}
+    memory = o.get("memory", "auto")
+    if (memory == MEMORIES[DRAM] and False in outside) or (memory in ("bram", "uram") and True in outside):
+        where = "on the chip" if memory == MEMORIES[DRAM] else "in DRAM"
+        found.add("FVC220", f"weights {where}, {memory} asked for", "options.memory")
     layer = {p.key: p.node.name for p in model.pieces}
     for copy in range(plan.replicas):
         place: dict[str, list[EnginePlan]] = {}
