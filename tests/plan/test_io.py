@@ -71,7 +71,7 @@ def _edited(**changes: object) -> str:
         (_edited(engines=[{"id": 3}]), "engines[0]"),
         (_edited(extra=1), "extra: no such field"),
         (_edited(predicted={"fps": float("nan")}), "NaN or infinity"),
-        (_edited(predicted={"fps": 1}).replace("1}", "1e999}"), "NaN or infinity"),
+        (_edited(predicted={"fps": 12345}).replace("12345", "1e999"), "NaN or infinity"),
         (_edited(solver=json.loads(write_plan(small_plan()))["solver"] | {"gapp": 0}), "solver.gapp"),
     ],
 )
