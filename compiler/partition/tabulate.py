@@ -252,10 +252,12 @@ class Tabulator:
                 cut_layers += 1
         for f, n in wanted.items():
             if most[f] < n:
+                samples = (f"--batch {n} makes {n} samples one frame",) if f == "Pb" else ()
+                fewer = f"use {f}={most[f]} or less" if most[f] > 1 else "use another factor"
                 raise FvcError(
                     "FVC215", f"--force-split {f}={n}: no layer can be cut into so many {FACTOR_NAMES[f]}",
                     where=(f"the largest can be cut into {most[f]}" if most[f] > 1 else f"no layer allows {f} at all",),
-                    help=(f"use {f}={most[f]} or less",) if most[f] > 1 else ("use another factor",), exit_code=1,
+                    help=(*samples, fewer), exit_code=1,
                 )  # fmt: skip
             if less[f]:
                 names = ", ".join(less[f][:5]) + (", …" if len(less[f]) > 5 else "")

@@ -171,6 +171,7 @@ def test_factors_that_do_not_fit_are_refused(factors: tuple[tuple[str, int], ...
     with pytest.raises(FvcError) as error:
         forced("latency", devices, *factors)
     assert error.value.code == "FVC215" and word in error.value.what and error.value.help
+    assert (factors[0][0] == "Pb") == any("--batch 2" in line for line in error.value.help)
 
 
 @pytest.mark.parametrize("factors", [(("Px", 2),), (("Pr", 0),), (("Pr", 2), ("Pr", 3))])
