@@ -20,6 +20,7 @@ from compiler.frontend.windows import window
 from compiler.requant import reachable_range
 from device_db.errors import FvcError
 
+F32 = np.float32
 _AVERAGES = ("AveragePool", "GlobalAveragePool")
 
 
@@ -173,7 +174,7 @@ def _unit(n: Node, scales: Array, held: GridConstant) -> Array:
 
 
 def split_bias(graph: OnnxGraph, grids: Grids) -> None:
-    """Conv with a bias and Gemm become Conv or MatMul and an Add, which the chain behind the sum takes in."""
+    """Conv with a bias and Gemm become Conv or MatMul, a Mul and an Add, which the chain behind the sum takes in."""
     nodes: list[Node] = []
     for n in graph.nodes:
         weight = graph.constants.get(n.input(1)) if len(n.inputs) > 1 else None
@@ -182,14 +183,14 @@ def split_bias(graph: OnnxGraph, grids: Grids) -> None:
             nodes.append(n)
             continue
         y, sum_ = n.outputs[0], n.outputs[0]
-        plain = n.real("alpha", 1.0) == 1.0 and n.real("beta", 1.0) == 1.0 and not n.integer("transA", 0)
-        if (n.op == "Gemm" and not plain) or (n.op == "Conv" and bias is None):
+        alpha, beta = F32(n.real("alpha", 1.0)), F32(n.real("beta", 1.0))
+        if (n.op == "Gemm" and n.integer("transA", 0)) or (n.op == "Conv" and bias is None):
             nodes.append(n)
             continue
-        if bias is not None:
-            sum_ = graph.fresh(f"{y}_sum")
-            if y in graph.types:
-                graph.types[sum_] = graph.types[y]
+        if n.op == "Gemm" and alpha != 1:
+            sum_ = _like(graph, f"{y}_product", y)
+        elif bias is not None:
+            sum_ = _like(graph, f"{y}_sum", y)
         if n.op == "Conv":
             assert bias is not None
             nodes.append(Node("Conv", n.inputs[:2], [sum_], n.name, "", dict(n.attributes)))
@@ -205,8 +206,23 @@ def split_bias(graph: OnnxGraph, grids: Grids) -> None:
                     grids.constants[name] = GridConstant(np.ascontiguousarray(held.integers.T), wide.T, held.node)
             nodes.append(Node("MatMul", [n.inputs[0], name], [sum_], n.name))
             form = bias.shape if bias is not None else ()
+            if alpha != 1:
+                factor, product = graph.fresh(f"{n.name}_alpha"), sum_
+                graph.constants[factor] = np.asarray(alpha)
+                sum_ = y if bias is None else _like(graph, f"{y}_sum", y)
+                nodes.append(Node("Mul", [product, factor], [sum_], graph.fresh(f"{n.name}_scaled")))
+            if bias is not None and beta != 1:
+                bias = (bias * beta).astype(F32)
         if bias is not None:
             moved = graph.fresh(f"{n.inputs[2]}_row")
             graph.constants[moved] = bias.reshape(form)
             nodes.append(Node("Add", [sum_, moved], [y], graph.fresh(f"{n.name}_bias")))
     graph.nodes = nodes
+
+
+def _like(graph: OnnxGraph, base: str, y: str) -> str:
+    """A new tensor of the type of y."""
+    name = graph.fresh(base)
+    if y in graph.types:
+        graph.types[name] = graph.types[y]
+    return name

@@ -142,7 +142,7 @@ class _Writer:
 
     def bits(self, n: Node, index: int, what: str = "bit width") -> int:
         value = self.parameter(n, index, what)
-        if value.size != 1 or not whole(value) or not 1 <= float(value.reshape(-1)[0]) <= MOST_BITS:
+        if np.unique(value).size != 1 or not whole(value) or not 1 <= float(value.reshape(-1)[0]) <= MOST_BITS:
             shown = ", ".join(f"{float(v):g}" for v in value.reshape(-1)[:4])
             raise FvcError(
                 "FVC121",
@@ -388,24 +388,23 @@ def _multithreshold(w: _Writer, n: Node) -> None:
     scale, bias = F32(n.real("out_scale", 1.0)), F32(n.real("out_bias", 0.0))
     if not np.isfinite(scale) or scale <= 0 or not np.isfinite(bias):
         raise FvcError("FVC120", f"the output scale of node '{n.name}' is not positive", where=(f"{n.op}: {scale}",))
-    scaled = w.emit("Mul", [count, w.const(f"{y}_scale", scale)], f"{y}_scaled")
-    w.emit("Add", [scaled, w.const(f"{y}_bias", bias)], "", y)
-    if whole(scale) and whole(bias):
-        grid = (y, np.ones(1, F32), 0, int(bias), int(bias) + int(scale) * steps, int(scale))
-    else:
-        for double in (1, 2):
-            offset = float(bias) * double / float(scale)
-            if offset == round(offset):
-                break
-        else:
+    integer, double = count, 1
+    if not (whole(scale) and whole(bias)):
+        double = next((k for k in (1, 2) if float(bias) * k / float(scale) == round(float(bias) * k / float(scale))), 0)
+        if not double:
             raise FvcError(
                 "FVC120", f"the output bias of node '{n.name}' is not on the grid of its scale", where=(n.op,),
                 help=("out_bias must be a multiple of out_scale, or of its half",),
             )  # fmt: skip
-        integer = count
-        if double == 2:
-            integer = w.emit("Mul", [count, w.const(f"{y}_two", F32(2))], f"{y}_integer")
-        grid = (integer, np.asarray([scale / double], F32), -round(offset), 0, double * steps, double)
+    if double == 2:
+        integer = w.emit("Mul", [count, w.const(f"{y}_two", F32(2))], f"{y}_integer")
+    scaled = w.emit("Mul", [integer, w.const(f"{y}_scale", F32(scale / double))], f"{y}_scaled")
+    w.emit("Add", [scaled, w.const(f"{y}_bias", bias)], "", y)
+    if whole(scale) and whole(bias):
+        grid = (y, np.ones(1, F32), 0, int(bias), int(bias) + int(scale) * steps, int(scale))
+    else:
+        zero_point = -round(float(bias) * double / float(scale))
+        grid = (integer, np.asarray([scale / double], F32), zero_point, 0, double * steps, double)
     name, unit, zero, lo, hi, step = grid
     w.grids.tensors[y] = Grid(name, unit, zero, lo, hi, step, n.name, -1, w.parts())
 

@@ -28,6 +28,7 @@ from compiler.frontend.simplify import means
 
 F32 = np.float32
 _LINEAR = {"Conv", "MatMul", "AveragePool", "GlobalAveragePool"}
+_FLAT = {"Reshape", "Flatten", "Squeeze"}
 _MOVES = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Transpose", "Slice", "Split", "DepthToSpace",
     "SpaceToDepth", "Tile", "Expand", "Gather", "MaxPool", "Resize", "Pad",
@@ -100,7 +101,7 @@ class _Walk:
 
     def linear_of(self, name: str) -> Linear | None:
         if name not in self.linears:
-            n = self.made.get(name)
+            n = self.unflattened(name)
             found = None
             if n is not None and not n.domain and n.op in _LINEAR and n.inputs[0] in self.ints:
                 try:
@@ -109,6 +110,14 @@ class _Walk:
                     self.report.reasons.setdefault(n.name, str(why))
             self.linears[name] = found
         return self.linears[name]
+
+    def unflattened(self, name: str) -> Node | None:
+        """The maker of `name`, or of the pixel a channel (N, C, 1, 1) that `name` (N, C) is."""
+        n, shape = self.made.get(name), self.graph.shape(name)
+        if n is None or n.domain or n.op not in _FLAT or shape is None or len(shape) != 2:
+            return n
+        before = self.graph.shape(n.inputs[0])
+        return self.made.get(n.inputs[0]) if before == (*shape, *[1] * (len(before or ()) - 2)) else n
 
     def quantise(self, y: str, grid: Grid) -> None:
         """Give `y` a twin."""
@@ -141,6 +150,10 @@ class _Walk:
         weight = found.weight * table.sign.reshape(-1, 1, 1, 1)
         stored, w_zero = _weight_container(weight, found.x.elem)
         node, name = found.node, self.graph.fresh(f"{y}_q")
+        shape, flat = self.graph.shape(node.outputs[0]), self.graph.shape(chain.source)
+        if shape is None or flat is None:
+            raise Unfit("the shape of its result is not static")
+        made = name if flat == shape else self.graph.fresh(f"{y}_pixel_q")
         elem = elem_of(table.lo + shift)
         e = self.e
         rows = (np.arange(m, dtype=np.int32) * width).reshape(found.column)
@@ -153,11 +166,12 @@ class _Walk:
             e.const(f"{node.name}_step", np.asarray(table.step, np.int32)),
         ]
         attributes = {**found.attributes, "to": elem}
-        e.nodes.append(Node(f"{op}{bits}", inputs, [name], node.name, functions.DOMAIN, attributes))
-        shape = self.graph.shape(node.outputs[0])
-        if shape is None:
-            raise Unfit("the shape of its result is not static")
-        e.declare(name, elem, shape)
+        e.nodes.append(Node(f"{op}{bits}", inputs, [made], node.name, functions.DOMAIN, attributes))
+        e.declare(made, elem, shape)
+        if made != name:
+            target = e.const(f"{y}_flat", np.asarray(flat, np.int64))
+            e.nodes.append(Node("Reshape", [made, target], [name], self.graph.fresh(f"{node.name}_flat")))
+            e.declare(name, elem, flat)
         self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, table.lo + shift, table.hi + shift, table.step))
         self.near, self.steps, self.layers = self.near + table.near, self.steps + m * n_steps, self.layers + 1
 
@@ -304,7 +318,7 @@ class _Walk:
                 self.keep(y, Ints(x.name, x.elem, scale, x.axis, x.zero, x.lo, x.hi, x.step))
         elif n.op == "Add" and len(data) == 2:
             self.add(n)
-        elif n.op in ("Add", "Sub") and len(n.inputs) == 2:
+        elif n.op in ("Add", "Sub") and len(n.inputs) == 2 and len(data) == 1:
             self.shift(n, x)
         elif n.op == "Concat" and len(data) == len(n.inputs):
             parts = [self.ints[i] for i in data]
@@ -325,8 +339,13 @@ class _Walk:
             return
         steps = float(value.reshape(-1)[0]) / float(x.scale[0]) * (1 if n.op == "Add" else -1)
         zero = x.zero - steps
-        if zero == round(zero) and np.iinfo(DTYPE[x.elem]).min <= zero <= np.iinfo(DTYPE[x.elem]).max:
+        if zero != round(zero) or abs(zero) > 2**15:
+            return
+        if np.iinfo(DTYPE[x.elem]).min <= zero <= np.iinfo(DTYPE[x.elem]).max:
             self.keep(n.outputs[0], replace(x, zero=int(zero)))
+        else:  # a zero point beyond the type of what is stored: other integers have to be stored
+            order = np.arange(256, dtype=np.uint8).view(DTYPE[x.elem]).astype(np.int64)
+            self.look_up(n.outputs[0], Grid("", x.scale, int(zero), None, None, x.step, n.name), x, order[None])
 
     def declare_like(self, name: str, elem: int, y: str) -> None:
         shape = self.graph.shape(y)

@@ -164,7 +164,9 @@ def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
 def restore(graph: Graph, node: Conv, engine: Engine, at: End) -> End:
     """The result in the order of its tensor, from that of the operator."""
     inverse = tuple(int(k) for k in np.argsort(node.axes))
-    y, pe = element(graph.tensors[node.y]), engine.units[at[0]].fields["pe"]
+    f = engine.units[at[0]].fields
+    # What the last unit gives: sums keep their own bits until they leave; CAT gives what it takes.
+    pe, y = f["pe"], Element(f.get("y_bits", f["x_bits"]), bool(f.get("y_signed", f["x_signed"])))
     lanes = gcd(pe, view(graph, node.y)[1])
     at = narrow(engine, at, pe, lanes, graph.tensors[node.y].elements, y)
     return reorder(engine, at, node.y_shape, inverse, y, lanes)

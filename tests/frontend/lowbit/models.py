@@ -36,7 +36,7 @@ class Net:
         return y
 
     def quant(
-        self, x: str, scale: Any, bits: float, signed: int = 1, narrow: int = 0, zero: Any = 0, mode: str = "ROUND"
+        self, x: str, scale: Any, bits: Any, signed: int = 1, narrow: int = 0, zero: Any = 0, mode: str = "ROUND"
     ) -> str:
         inputs = [x, self.const(scale), self.const(zero), self.const(bits)]
         return self.op("Quant", inputs, DOMAIN, signed=signed, narrow=narrow, rounding_mode=mode)
@@ -206,6 +206,33 @@ def lowered(seed: int) -> onnx.ModelProto:
     z = b.op("DebugMarker", [z], DOMAIN, export_debug_name="here")
     b.shapes[z] = (1, 6, 6, 8)
     return b.model((1, 4, 6, 6), b.op("Mul", [z, b.const(0.5)]))
+
+
+def between(seed: int) -> onnx.ModelProto:
+    """What stands between a layer and its quantiser, or between a quantiser and its layer: a constant that leaves the
+    zero point outside the type, a difference of two tensors, a flattened mean, a Gemm with alpha and beta; widths and
+    scales given for every channel and all the same."""
+    b = Net(seed)
+
+    def conv(x: str, m: int, k: int, size: int) -> str:
+        return b.op("Conv", [x, b.weight(m, k, size, size, bits=4)], kernel_shape=[size] * 2, pads=[size // 2] * 4)
+
+    x = b.quant("x", np.full((1, 1, 1, 1), 2.0**-4), 8)
+    x = b.op("Add", [b.quant(conv(x, 6, 3, 3), 0.5, 4, signed=0), b.const(1.0)])
+    y, z = b.quant(conv(x, 6, 6, 3), 0.5, 4), b.quant(conv(x, 6, 6, 1), 0.5, 4)
+    x = b.quant(b.op("Sub", [y, z]), 0.5, 5)
+    x = b.quant(b.op("ReduceMean", [x], axes=[2, 3], keepdims=0), 0.125, 6)
+    w = b.quant(b.const(b.normal(6, 10)), 0.25, 4)
+    x = b.op("Gemm", [x, w, b.const(b.normal(10))], alpha=-0.5, beta=2.0)
+    return b.model((1, 3, 8, 8), b.quant(x, 0.0625, 4))
+
+
+def tokens(seed: int) -> onnx.ModelProto:
+    """Matrix products over a sequence; the last one's sums leave in the order of the tensor."""
+    b = Net(seed)
+    x = b.quant("x", 2.0**-4, 8)
+    x = b.quant(b.op("MatMul", [x, b.quant(b.const(b.normal(16, 8)), 0.25, 4)]), 0.5, 4, signed=0)
+    return b.model((1, 12, 16), b.op("MatMul", [x, b.quant(b.const(b.normal(8, 5)), np.full((1, 5), 0.25), 4)]))
 
 
 def rounding(seed: int, mode: str, *, zero: int = 0, signed: int = 0, narrow: int = 0) -> onnx.ModelProto:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from compiler.executor.golden import run_graph
 from compiler.export.accuracy import evaluate
 from compiler.frontend import ImportOptions, load_model, load_proto, written_out
 from compiler.ir.graph import Conv, Graph
@@ -84,6 +85,38 @@ def test_levels_are_those_of_the_quantisers() -> None:
     assert types(load_model(DATA / "conv_w1a2.onnx")) == [("BIPOLAR", "UINT2")] * 4
     assert {w for w, _ in types(load_model(DATA / "conv_w4a4_float.onnx"))} <= {"INT4", "INT3"}
     assert {y for _, y in types(load_model(DATA / "conv_w4a4_float.onnx"))} == {"UINT4"}
+
+
+def test_an_output_bias_of_half_a_scale() -> None:
+    """Steps of 1 from -1.5: no multiple of the scale, but of its half."""
+    b = models.Net(1)
+    b.annotations["x"] = "INT8"
+    weight, table = b.rng.integers(-3, 4, (5, 6)), np.sort(b.rng.integers(-99, 99, (6, 3)), 1).astype(np.float32)
+    y = b.threshold(b.op("MatMul", ["x", b.const(weight)]), table, 1.0, -1.5)
+    graph = load_proto(b.model((1, 5), y))
+    assert engine_ops(graph) == ["MatMulThreshold"]
+    x = b.rng.integers(-128, 128, (1, 5))
+    wanted = ((x @ weight)[..., None] >= table).sum(-1) - 1.5
+    np.testing.assert_array_equal(run_graph(graph, {"x": x.astype(np.float32)})[y], wanted)
+    assert_exact(graph)
+
+
+def test_what_stands_between_layers_stays_on_engines() -> None:
+    """All but the difference, which has no engine form."""
+    assert engine_ops(load_model(DATA / "between.onnx")) == [
+        "ConvThreshold", "Gather", "ConvThreshold", "ConvThreshold", "ConvThreshold", "MatMulThreshold",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first, second", [("Sub", "Add"), ("Mul", "Div"), ("Div", "Sub")])
+def test_two_tensors_in_one_operator(first: str, second: str) -> None:
+    """Element by element, of each other and of themselves: on an engine or on the host, never a traceback."""
+    b = models.Net(2)
+    x = b.quant("x", 0.5, 4)
+    y = b.quant(b.op("Conv", [x, b.weight(3, 3, 1, 1)], kernel_shape=[1, 1]), 0.5, 4, signed=0, zero=1)
+    z = b.quant(b.op(first, [x, y]), 0.5, 5)
+    z = b.quant(b.op(second, [z, z]), 0.5, 5)
+    assert_exact(load_proto(b.model((1, 3, 4, 4), b.op("Conv", [z, b.weight(2, 3, 1, 1)], kernel_shape=[1, 1]))))
 
 
 def test_near_steps_are_reported() -> None:
