@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 
-from compiler.frontend import ImportOptions, load_model
+from compiler.frontend import ImportOptions, load_model, load_proto, zoo
+from compiler.partition import partition
+from compiler.partition.check import check_plan
+from compiler.partition.options import PartitionOptions
+from device_db import load_cluster
+from device_db.model import RESOURCE_TYPES
 from tests.bundles import digits
 from tests.streaming.both_netlists import differences
 from tests.streaming.test_binaries import LOW_BIT
@@ -33,3 +39,29 @@ def test_single_layers(name: str, tmp_path: Path) -> None:
     graph = load_model(tmp_path / "layer.onnx", ImportOptions())
     for seed in range(3):
         assert differences(graph, cuts_anyhow(graph, seed), seed, external=seed == 1) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tfc-w1a1", "cnv-w1a1", "cnv-w2a2", "mobilenetv1-w4a4", "resnet50-w1a2"])
+def test_finn_networks(name: str) -> None:
+    graph = load_proto(zoo.build(name), ImportOptions())
+    assert differences(graph, (), 1, copies=2) == []
+    assert differences(graph, cuts_anyhow(graph, 2), 2, external=True) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tfc-w1a1", "cnv-w1a1"])
+def test_plans_of_finn_networks_are_legal_and_no_engine_may_differ(name: str) -> None:
+    """Every figure of every engine of a real plan, one step off."""
+    graph, cluster = load_proto(zoo.build(name), ImportOptions()), load_cluster("u50")
+    plan = partition(graph, cluster, PartitionOptions(style="streaming", time_limit_s=3.0))
+    assert check_plan(plan, graph, cluster) == []
+    for k, e in enumerate(plan.engines):
+        resources = [replace(e.resources, **{t: getattr(e.resources, t) - 1}) for t in RESOURCE_TYPES]
+        edits = [replace(e, resources=r) for r in resources]
+        edits += [replace(e, fold=e.fold | {name: value + 1}) for name, value in e.fold.items()]
+        depths = e.parameters["fifo_depths"]
+        edits += [replace(e, parameters=e.parameters | {"fifo_depths": depths[1:]}), replace(e, die="SLR9")]
+        for edited in edits:
+            other = replace(plan, engines=(*plan.engines[:k], edited, *plan.engines[k + 1 :]))
+            assert {f.code for f in check_plan(other, graph, cluster)} == {"FVC220"}

@@ -239,6 +239,7 @@ MUTANTS: list[tuple[str, str, Callable[[Document], Any], str]] = [
     ("spread", "times of the host that are none", at("options", "host_ns", value="fast"), E),
     ("dram", "weights in DRAM where none may stand", at("options", "memory", value="bram"), E),
     ("dram", "a memory that there is not", at("options", "memory", value="tape"), E),
+    ("mixed", "no die of the anchor", at("options", "anchors", value=[["/conv3", "u280-0/SLR0"]]), E),
     ("mixed", "tasks that are none", at("predicted", "tasks", value=3), E),
     ("mixed", "a task of no cycles", at("predicted", "tasks", "/conv2#0", "steady_cycles", value="x"), E),
     ("mixed", "no frames a second", lambda d: d["predicted"].pop("fps"), E),
@@ -268,6 +269,12 @@ def codes(base: str, edit: Callable[[Document], Any], cluster: Cluster | None = 
 @pytest.mark.parametrize("base", DEVICES)
 def test_the_plans_themselves_are_legal(base: str) -> None:
     assert codes(base, lambda d: None, load_cluster(DEVICES[base])) == set()
+
+
+def test_an_anchor_that_is_kept_is_no_finding() -> None:
+    for layer, place in (("/conv3", "u280-0/SLR2"), ("/conv3", "u280-0"), ("/conv2", "u280-0")):
+        anchored = at("options", "anchors", value=[[layer, place]])
+        assert codes("mixed", anchored) == set()
 
 
 @pytest.mark.parametrize(("base", "edit", "code"), [pytest.param(b, e, c, id=f"{b}: {n}") for b, n, e, c in MUTANTS])

@@ -23,6 +23,7 @@ from compiler.partition.check.stream.pieces import Model, model_of
 from compiler.partition.check.stream.seats import Station, check_engine, check_fifos, seats_of
 from compiler.partition.check.stream.sums import fifos_of, loads
 from compiler.partition.check.stream.timing import latency_ps
+from compiler.partition.check.stream.wishes import anchored
 from compiler.partition.check.stream.words import Illegal
 from compiler.plan.model import EnginePlan, Plan, RegionPlan
 from cost_models.primitives import ceil_div
@@ -152,6 +153,9 @@ def check_netlists(plan: Plan, graph: Graph, cluster: Cluster, found: Findings) 
     if any(s.fold.memory == MEMORIES[DRAM] for s in seats.values()):
         found.add("FVC220", "beside tiled engines, whose the memory banks are, weights stand on the chip", "engines")
         return
+    for name, where in plan.options.get("anchors", ()):
+        if (0, name) in engines and not anchored([engines[(0, name)]], where):
+            found.add("FVC220", f"'{name}' does not stand on {where}", "options.anchors")
     model = whole_layers(graph)
     net = Netlist()
     try:

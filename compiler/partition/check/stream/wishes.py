@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compiler.ir.graph import Conv
@@ -40,10 +40,15 @@ def check_wishes(plan: Plan, model: Model, engines: Mapping[Own, EnginePlan], fo
         _of_layers(o, place, found)
 
 
+def anchored(engines: Sequence[EnginePlan], where: str) -> bool:
+    """Whether there are engines, and all on that device or die."""
+    return bool(engines) and all(where in (e.device, f"{e.device}/{e.die}") for e in engines)
+
+
 def _of_layers(o: dict[str, Any], place: dict[str, list[EnginePlan]], found: Findings) -> None:
     """Anchors, given folds and forbidden cuts of one copy; place: its engines by layer."""
     for name, where in o.get("anchors", ()):
-        if name not in place or any(where not in (e.device, f"{e.device}/{e.die}") for e in place[name]):
+        if not anchored(place.get(name, []), where):
             found.add("FVC220", f"'{name}' does not stand on {where}", "options.anchors")
     for name, pe, simd, memory, variant in o.get("folds", ()):
         own = place.get(name, [])
