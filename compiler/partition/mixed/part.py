@@ -15,7 +15,6 @@ from compiler.isa.program import DeviceProgram
 from compiler.ops.stream.lower import Option, priced, undominated
 from compiler.ops.stream.measure import busy_ps, latency_ps
 from compiler.ops.stream.netlists import Assembly, Seat
-from compiler.ops.stream.parts import stream_inputs
 from compiler.ops.stream.programs import fabric_dies
 from compiler.ops.stream.regions import bridges, fabrics, groups, joined, region_view
 from compiler.partition.options import PartitionOptions
@@ -23,7 +22,7 @@ from compiler.partition.stream.depths import Depths, derive
 from compiler.partition.stream.job import ROUNDS
 from compiler.partition.stream.joint import choose
 from compiler.partition.stream.over import hold_back, left, over_budget
-from compiler.partition.stream.problem import TYPES, Problem, in_memory, link_rate
+from compiler.partition.stream.problem import TYPES, Problem, dies_at, edges_of, in_memory, link_rate
 from compiler.plan.model import RegionPlan
 from cost_models.primitives import ceil_div
 from device_db.errors import FvcError
@@ -150,27 +149,16 @@ def _problem(
     inside = {name for p in parts for name in p.layers}
     nodes: tuple[Node, ...] = tuple(n for n in graph.nodes if n.name in inside)
     number = {n.name: k for k, n in enumerate(nodes)}
-    maker = {n.y: k for k, n in enumerate(nodes)}
     every = [offers[n.name] or () for n in nodes]
     refs = sorted((DieRef(p.device, d) for p in parts for d in p.dies), key=lambda r: (r.device, r.die))
     stands = [fabric_dies(cluster, r.device)[r.die] for r in refs]
-    edges = [
-        (maker[t], k, graph.tensors[t].bytes * 8)
-        for k, n in enumerate(nodes)
-        for t in dict.fromkeys(stream_inputs(graph, n))
-        if t in maker
-    ]
-    anchors = {
-        number[layer]: {k for k, r in enumerate(refs) if place in (cluster.devices[r.device].name, cluster.die_name(r))}
-        for layer, place in options.anchors
-        if layer in number
-    }
+    anchors = {number[layer]: dies_at(cluster, refs, place) for layer, place in options.anchors if layer in number}
     return Problem(
         region_view(graph, [n.name for n in nodes]), nodes, every, [undominated(own) for own in every],
         [d.name for d in cluster.devices], refs, stands,
         [tuple(getattr(die, t) for t in TYPES) for die in stands],
         [max(0, die.wires - reserved.get((r.device, r.die), 0)) for r, die in zip(refs, stands, strict=True)],
-        edges, anchors,
+        edges_of(graph, nodes), anchors,
         [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number],
         [link_rate(cluster, d) for d in range(len(cluster.devices))],
         [graph.tensors[n.y].bytes * 8 for n in nodes],

@@ -125,12 +125,7 @@ def make_problem(
             whole = tuple(sorted((_read(own, n, o, banks, cycle) for o in whole), key=lambda o: o.cycles))
         every.append(in_memory(whole, options.memory))
     number = {n.name: k for k, n in enumerate(graph.nodes)}
-    maker = {n.y: k for k, n in enumerate(graph.nodes)}
-    edges = []
-    for k, n in enumerate(graph.nodes):
-        for tensor in dict.fromkeys(stream_inputs(graph, n)):
-            if tensor in maker:
-                edges.append((maker[tensor], k, graph.tensors[tensor].bytes * 8))
+    edges = edges_of(graph, graph.nodes)
     cuts = [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number]
     anchors = _anchors(graph, cluster, options, refs)
     starts = [c * len(graph.nodes) for c in range(copies)]
@@ -143,6 +138,22 @@ def make_problem(
         options.time_limit_s, options.seed, options.workers,
         [own_name(n.name, c) for c in range(copies) for n in graph.nodes], copies,
     )  # fmt: skip
+
+
+def edges_of(graph: Graph, nodes: Sequence[Node]) -> list[tuple[int, int, int]]:
+    """(producer, consumer, bits a frame) of the tensors between these nodes, by their numbers."""
+    maker = {n.y: k for k, n in enumerate(nodes)}
+    return [
+        (maker[tensor], k, graph.tensors[tensor].bytes * 8)
+        for k, n in enumerate(nodes)
+        for tensor in dict.fromkeys(stream_inputs(graph, n))
+        if tensor in maker
+    ]
+
+
+def dies_at(cluster: Cluster, refs: Sequence[DieRef], place: str) -> set[int]:
+    """The dies, by number, that an anchor's place names: a die or a device."""
+    return {k for k, r in enumerate(refs) if place in (cluster.die_name(r), cluster.devices[r.device].name)}
 
 
 def in_memory(options: tuple[Option, ...], wish: str) -> tuple[Option, ...]:
@@ -205,11 +216,14 @@ def _anchors(graph: Graph, cluster: Cluster, options: PartitionOptions, refs: li
     for layer, place in options.anchors:
         if layer not in slices:
             raise FvcError("FVC206", f"--anchor names no layer: '{layer}'", help=("fvc explain DIR lists them",))
-        here = {k for k, r in enumerate(refs) if place in (cluster.die_name(r), cluster.devices[r.device].name)}
+        here = dies_at(cluster, refs, place)
         if not here:
             raise FvcError("FVC206", f"--anchor names no die of the cluster: '{place}'", help=("like u280-0/SLR1",))
         out |= dict.fromkeys(slices[layer], here)
     return out
 
 
-__all__ = ["TYPES", "Budgets", "Placement", "Problem", "amounts", "in_memory", "link_rate", "make_problem"]
+__all__ = [
+    "TYPES", "Budgets", "Placement", "Problem", "amounts", "dies_at", "edges_of", "in_memory", "link_rate",
+    "make_problem",
+]  # fmt: skip
