@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compiler.frontend import load_model
+from compiler.ir.graph import Graph
 from compiler.isa.stream.flow import Actor, Input, Network, Output
+from compiler.isa.stream.network import Work
+from compiler.ops.stream.measure import latency_ps
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
+from compiler.partition.stream.least import least_latency_ps
 from compiler.partition.stream.waits import chain
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from device_db import load_cluster
 from device_db.errors import FvcError
 from tests.bundles import digits
-from tests.streaming.helpers import FAST_HOST
+from tests.streaming.helpers import FAST_HOST, anyhow
+from tests.streaming.test_binaries import LOW_BIT
 
 BOARD = "pynq-z2"  # so small that layers are folded
 
@@ -112,3 +119,27 @@ def test_a_rate_that_no_plan_of_the_least_latency_has_is_refused() -> None:
     with pytest.raises(FvcError) as caught:
         partition(digits(), load_cluster(BOARD), options)
     assert (caught.value.code, caught.value.exit_code) == ("FVC204", 1)
+
+
+def works(graph: Graph, time_ps: int = 500_000) -> list[Work]:
+    return [
+        Work(s.name, tuple(map(graph.root, s.inputs)), tuple(map(graph.root, s.outputs)), time_ps)
+        for s in graph.host_segments
+    ]
+
+
+@pytest.mark.parametrize("path", [None, *LOW_BIT], ids=lambda p: p.stem if p else "digits")
+def test_no_seats_are_below_the_least_latency(path: Path | None) -> None:
+    graph = digits() if path is None else load_model(path)
+    least = least_latency_ps(graph, works(graph), load_cluster("u250+u50"))
+    for seed in range(4):
+        assert least <= latency_ps(anyhow(graph, seed, copies=1 + seed % 2), works(graph))
+
+
+def test_the_least_latency_of_the_example_by_hand() -> None:
+    """Two segments of 0.5 us, 64 pixels of 8 bits there at the rate of both boards, PCIe's latency twice."""
+    cluster = load_cluster("u280x2")
+    board = cluster.devices[0].board
+    pixels = -(-64 * 10**12 // (2 * board.pcie_bytes_per_second))
+    least = least_latency_ps(digits(), works(digits()), cluster)
+    assert least == 2 * 500_000 + 2 * board.pcie_latency_ns * 1000 + pixels

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compiler.ir.graph import Graph, HostSegment
+from compiler.ir.graph import Graph
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
 from compiler.isa.stream.table import DRAM
@@ -165,20 +165,3 @@ def limits(p: Problem, cluster: Cluster, final: list[DeviceProgram], whole: bool
         [min(most, getattr(have, t) * step // 100) for most, t in zip(b, TYPES, strict=True)]
         for b, have in zip(p.budgets, raw, strict=True)
     ]
-
-
-def least_latency_ps(graph: Graph, work: Sequence[Work]) -> int:
-    """No plan's latency is below this: the longest way through the host's segments, each of which reads whole tensors,
-    layers taking no time."""
-    done: dict[str, int] = {}  # tensor -> the host's time before its last word
-    host = {w.name: w for w in work}
-    for step in graph.steps:
-        if step.name in host:
-            w = host[step.name]
-            inputs, outputs, time = w.inputs, w.outputs, w.time_ps
-        else:
-            assert not isinstance(step, HostSegment)
-            inputs, outputs, time = step.inputs, (step.y,), 0
-        ready = max((done.get(graph.root(t), 0) for t in inputs), default=0)
-        done |= {graph.root(t): ready + time for t in outputs}
-    return max(done.values(), default=0)

@@ -20,7 +20,7 @@ from compiler.partition.stream.depths import Depths
 from compiler.partition.stream.figures import predict
 from compiler.partition.stream.forced import notes_of
 from compiler.partition.stream.joint import Bound
-from compiler.partition.stream.quicken import least_latency_ps
+from compiler.partition.stream.least import least_latency_ps
 from compiler.plan.model import (
     SCHEMA,
     EnginePlan,
@@ -35,7 +35,7 @@ from cost_models.primitives import ceil_div, ps_cycles
 from device_db.model import Cluster, Resources
 
 ON_CHIP = "memory style on the chip of each layer"
-LATENCY_BY = "the host's segments one after another"
+LATENCY_BY = "the host's segments and PCIe one after another"
 SHORTEST_FIFOS = f"FIFOs of {LEAST_DEPTH} words or more"
 
 
@@ -155,7 +155,7 @@ def solver_of_plan(
         by = "--interval: no shorter one was looked for"
     if options.objective == "latency":
         objective = int(str(predicted["latency_cycles"]))
-        bound, by = min(objective, ps_cycles(least_latency_ps(graph, work), ref_khz)), LATENCY_BY
+        bound, by = min(objective, ps_cycles(least_latency_ps(graph, work, cluster), ref_khz)), LATENCY_BY
     status = "OPTIMAL" if objective <= bound else "FEASIBLE"
     gap = round((objective - bound) / objective, 6) if objective else 0.0
     notes = (f"{options.workers} workers: the plan may differ from run to run",) if options.workers > 1 else ()
