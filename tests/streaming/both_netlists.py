@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from compiler.ir.graph import Graph
+from compiler.isa.stream import ports
 from compiler.isa.stream.table import DRAM, MEMORIES, VARIANTS
 from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.lower import legal_folds
@@ -17,8 +19,9 @@ from compiler.ops.stream.sliced import Cuts, expand
 from compiler.partition.check.stream.budgets import channels_of
 from compiler.partition.check.stream.netlist import Netlist, Seat, netlist
 from compiler.partition.check.stream.pieces import Model, model_of
-from compiler.partition.check.stream.words import Fold
+from compiler.partition.check.stream.words import Fold, Illegal
 from device_db import load_cluster
+from device_db.errors import FvcError
 from device_db.model import Cluster, DieRef
 
 # What fills memories, and numbers of ends: no resource and no time depends on them.
@@ -69,9 +72,11 @@ def draw(graph: Graph, cuts: Cuts, seed: int, copies: int, external: bool) -> tu
 
 
 def differences(graph: Graph, cuts: Cuts, seed: int, copies: int = 1, external: bool = False) -> list[Any]:
-    """What one has and the other has not; empty where both netlists are the same."""
+    """What one has and the other has not; empty where both netlists are the same, or both refuse to build one."""
     cut, cluster, chosen = draw(graph, cuts, seed, copies, external)
-    assembly = assemble(cut, cluster, chosen)
+    assembly: Assembly | None = None
+    with suppress(FvcError, ports.Illegal):
+        assembly = assemble(cut, cluster, chosen)
     names = dict(cuts)
     model: Model = model_of(graph, {n.name: names[n.name].name if n.name in names else "whole" for n in graph.nodes})
     assert [p.key for p in model.pieces] == [n.name for n in cut.nodes]
@@ -82,7 +87,12 @@ def differences(graph: Graph, cuts: Cuts, seed: int, copies: int = 1, external: 
         fold = Fold(f.pe, f.simd, VARIANTS[f.variant], MEMORIES[f.memory])
         engine = engine_id(cluster, cut, key, seat.ref, int(copy or 0))
         seats[(int(copy or 0), key)] = Seat(seat.ref, fold, engine)
-    net = netlist(model, cluster, seats, copies)
+    try:
+        net = netlist(model, cluster, seats, copies)
+    except Illegal as problem:
+        return [] if assembly is None else [("the checker refuses", str(problem))]
+    if assembly is None:
+        return ["the planner refuses, the checker does not"]
     (a, b), (c, d) = planned(assembly), judged(net)
     out: list[Any] = [*(("planner's", x) for x in a - c), *(("checker's", x) for x in c - a)]
     out += [(k, x, y) for k in {*b, *d} for x, y in zip(b.get(k, []), d.get(k, []), strict=False) if x != y]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from compiler.frontend import ImportOptions, load_model, load_proto, zoo
+from compiler.ops.stream.regions import boundary as planned_boundary
+from compiler.ops.stream.regions import groups
 from compiler.partition import partition
 from compiler.partition.check import check_plan
+from compiler.partition.check.regions import boundary, regions_of
 from compiler.partition.options import PartitionOptions
 from device_db import load_cluster
 from device_db.model import RESOURCE_TYPES
 from tests.bundles import digits
+from tests.partition.nets import nets
+from tests.partition.test_random_models import PHASES
+from tests.partition.whole_way import integer_models
 from tests.streaming.both_netlists import differences
 from tests.streaming.test_binaries import LOW_BIT
 from tests.streaming.test_slices import LAYERS, cuts_anyhow
@@ -65,3 +75,30 @@ def test_plans_of_finn_networks_are_legal_and_no_engine_may_differ(name: str) ->
         for edited in edits:
             other = replace(plan, engines=(*plan.engines[:k], edited, *plan.engines[k + 1 :]))
             assert {f.code for f in check_plan(other, graph, cluster)} == {"FVC220"}
+
+
+def of_any_model(case: Any) -> None:
+    (net, outputs), (qoperator, *how), seed = case
+    graph = integer_models(net.qdq_model(outputs, *how))[qoperator]
+    assert differences(graph, (), seed) == []
+    assert differences(graph, cuts_anyhow(graph, seed), seed, copies=2, external=True) == []
+    draw = random.Random(seed)
+    streams = {n.name: draw.randrange(2) for n in graph.nodes if draw.random() < 0.6}
+    found = regions_of(graph, streams)
+    assert found == groups(graph, streams)
+    for _, layers in found:
+        taken, given_ = boundary(graph, layers)
+        assert (list(taken.items()), list(given_.items())) == planned_boundary(graph, layers)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, phases=PHASES, suppress_health_check=list(HealthCheck))
+@given(st.tuples(nets(5), st.tuples(*[st.booleans()] * 4), st.integers(0, 99)))
+def test_random_models(case: Any) -> None:
+    of_any_model(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@given(st.tuples(nets(10), st.tuples(*[st.booleans()] * 4), st.integers(0, 99)))
+def test_many_random_models(case: Any) -> None:
+    of_any_model(case)
