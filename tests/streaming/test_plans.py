@@ -142,3 +142,15 @@ def test_a_net_that_does_not_fit_says_what_is_short() -> None:
         partition(graph, small, PartitionOptions(style="streaming"))
     assert (caught.value.code, caught.value.exit_code) == ("FVC203", 1)
     assert "LUT" in caught.value.what and caught.value.help
+
+
+def test_weights_that_do_not_stand_where_they_were_asked_are_told() -> None:
+    """No pynq-z2 has URAM; the u280's holds only memories of 1,024 words or more."""
+    options = PartitionOptions(style="streaming", host_ns=FAST_HOST, memory="uram", time_limit_s=2.0)
+    plan = partition(digits(), load_cluster("pynq-z2"), options)
+    (told,) = [f for f in plan.fallbacks if f.startswith("--memory uram: ")]
+    weighed = [x for x in plan.layers if "Conv" in x.op or "MatMul" in x.op or "Gemm" in x.op]
+    assert all(s.memory != "uram" for x in plan.layers for s in x.slices)
+    assert f"weights of {len(weighed)} of {len(weighed)} layers" in told and weighed[0].name in told
+    free = partition(digits(), load_cluster("pynq-z2"), replace(options, memory="auto"))
+    assert not any(f.startswith("--memory") for f in free.fallbacks)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.ir.graph import Graph, HostSegment
+from compiler.ir.graph import Conv, Graph, HostSegment
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work, cycle_ps
-from compiler.isa.stream.table import MEMORIES, VARIANTS
+from compiler.isa.stream.table import BRAM, MEMORIES, URAM, VARIANTS
 from compiler.ops.stream.joins import LEAST_DEPTH
 from compiler.ops.stream.lower import price
 from compiler.ops.stream.measure import channels, engine_use
@@ -34,6 +34,7 @@ from compiler.plan.model import (
 from cost_models.primitives import ceil_div, ps_cycles
 from device_db.model import Cluster, Resources
 
+WEIGHED = ("full", "partial")  # slices that hold weights; joins hold none
 ON_CHIP = "memory style on the chip of each layer"
 LATENCY_BY = "the host's segments and PCIe one after another"
 SHORTEST_FIFOS = f"FIFOs of {LEAST_DEPTH} words or more"
@@ -124,8 +125,21 @@ def told(
         host_segments=hosts,
         predicted=predicted,
         replicas=assembly.copies,
-        fallbacks=(*graph.fallbacks, *notes_of(base, cuts, options)),
+        fallbacks=(*graph.fallbacks, *notes_of(base, cuts, options), *elsewhere(base, layers, options)),
     )
+
+
+def elsewhere(graph: Graph, layers: list[LayerPlan], options: PartitionOptions) -> list[str]:
+    """A sentence on the layers whose weights do not stand where --memory bram or uram asks: their memories are too
+    shallow for a block, or no die has it."""
+    wish, named = options.memory, {f[0] for f in options.folds}
+    if wish not in (MEMORIES[BRAM], MEMORIES[URAM]):
+        return []
+    weighed = {n.name for n in graph.nodes if isinstance(n, Conv)} - named
+    held = {x.name: sorted({s.memory for s in x.slices if s.role in WEIGHED}) for x in layers if x.name in weighed}
+    other = [f"{name} ({', '.join(m)})" for name, m in held.items() if m != [wish]]
+    text = f"--memory {wish}: weights of {len(other)} of {len(held)} layers stand elsewhere: {', '.join(other[:5])}"
+    return [text + (", …" if other[5:] else "")] if other else []
 
 
 def solver_of_plan(
