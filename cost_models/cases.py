@@ -96,7 +96,7 @@ def _plain(x: float) -> float:
 
 def _recurrent(case: dict[str, Any], model: str) -> dict[str, Any]:
     _only(model, ("fvc",), "recurrent layers")
-    if case["kind"] not in GATES:
+    if not isinstance(case["kind"], str) or case["kind"] not in GATES:
         raise CaseError(f"kind must be one of {', '.join(GATES)}, got {case['kind']!r}")
     h, t = _whole(case, "h"), _whole(case, "t")
     cycles = sequence_cycles(case["kind"], h, t, BRAINWAVE)
@@ -108,10 +108,13 @@ def _recurrent(case: dict[str, Any], model: str) -> dict[str, Any]:
 def _engine(case: dict[str, Any], model: str) -> dict[str, Any]:
     _only(model, ("fvc",), "tiled engines")
     sizes = ("tm", "tn", "act_bytes", "wgt_bytes", "acc_bytes", "tab_bytes", "ld_bytes_per_cycle", "st_bytes_per_cycle")
+    has_uram = case.get("has_uram", True)
+    if not isinstance(has_uram, bool):
+        raise CaseError(f"has_uram is true or false, got {has_uram!r:.40}")
     r = engine_resources(
         *(_whole(case, k) for k in sizes),
         vector_lanes=_whole(case, "vector_lanes", 16),
         macs_per_dsp=_whole(case, "macs_per_dsp", 2),
-        has_uram=bool(case.get("has_uram", True)),
+        has_uram=has_uram,
     )
     return _result(model, lut=r.lut, ff=r.ff, bram18=r.bram18, uram=r.uram, dsp=r.dsp)

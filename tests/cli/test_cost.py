@@ -23,7 +23,9 @@ def test_one_result_for_each_case_in_order(tmp_path: Path) -> None:
     assert second["model"] == "superlip"
 
 
-@pytest.mark.parametrize("line", ["[]", "{", '{"op": 3}', '{"x": 1}', "[" * 50_000, '{"Tm": 1, "Tm": 2}'])
+@pytest.mark.parametrize(
+    "line", ["[]", "{", '{"op": 3}', '{"x": 1}', "[" * 50_000, '{"Tm": 1, "Tm": 2}', '{"kind": [], "h": 1, "t": 1}']
+)
 def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "c.jsonl").write_text(f"{json.dumps(ALEXNET_1)}\n{line}\n")
     found = fvc("cost", tmp_path / "c.jsonl")
