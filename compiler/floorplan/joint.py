@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from compiler.floorplan.budget import Clock
 from compiler.floorplan.check import check, crossing_bits
 from compiler.floorplan.halve import Effort, Halving
-from compiler.floorplan.ladder import Ladder, intervals, ladder, merged_bound
+from compiler.floorplan.ladder import Ladder, Ladders, merged_bound
 from compiler.floorplan.line_model import LineModel
 from compiler.floorplan.polish import polish
 from compiler.floorplan.problem import Answer, JointCase
@@ -33,7 +33,7 @@ POLISH_SECONDS, POLISH_LEAST, POLISH_KERNEL, POLISH_SHARE = 6.0, 1.2, 0.015, 0.1
 class Search:
     """State of one case: index of the proved bound in `values`, the best placement and its interval."""
 
-    case: JointCase
+    ladders: Ladders
     clock: Clock
     values: list[int]
     low: int
@@ -42,6 +42,10 @@ class Search:
     plan: Placement | None = None
     proved_by: str = "merged die (prices, CP-SAT)"
     refuted: bool = False  # no interval at all: proved
+
+    @property
+    def case(self) -> JointCase:
+        return self.ladders.case
 
     def run(self) -> None:
         """Flat model from the bound upward for small cases, then probes; the last share of the time for crossings."""
@@ -59,7 +63,7 @@ class Search:
         """Fewer bits across at the interval that was found."""
         if self.plan is None or self.best is None or self.clock.left <= 0:
             return
-        options = ladder(self.case, self.best)
+        options = self.ladders.at(self.best)
         better = polish(self.case, options, self.plan, self.clock, min(seconds, self.clock.left))
         if crossing_bits(self.case, better) < crossing_bits(self.case, self.plan):
             self._take(better, self.best)
@@ -67,7 +71,7 @@ class Search:
     def _flat_upward(self) -> None:
         seconds = min(FLAT_SECONDS, self.clock.settings.limit / 4)
         while self.low < len(self.values) and self.clock.left > 0:
-            status, plan = self._flat(ladder(self.case, self.values[self.low]), seconds)
+            status, plan = self._flat(self.ladders.at(self.values[self.low]), seconds)
             if plan is not None and self._take(plan, self.values[self.low]):
                 return
             if status != "INFEASIBLE":
@@ -121,7 +125,7 @@ class Search:
     def _tighten(self, index: int) -> bool:
         """The best plan at a smaller interval: kernels that are too slow take what overloads their slot least, and what
         is over then is repaired."""
-        options = ladder(self.case, self.values[index])
+        options = self.ladders.at(self.values[index])
         plan = repair(self.case, options, self._quicker(options), self.clock, ROUNDS, 0.6)
         return plan is not None and self._take(plan, self.values[index])
 
@@ -158,7 +162,7 @@ class Search:
         return max(self.low, min(len(self.values) - 1, bisect_left(self.values, int(limit) + 1) - 1))
 
     def _place(self, index: int) -> bool:
-        options = ladder(self.case, self.values[index])
+        options = self.ladders.at(self.values[index])
         plan = Halving(self.case, options, self.clock, Effort(), self.plan).place()
         if plan is not None:
             rounds = FEW_ROUNDS if len(self.case.versions) <= SMALL else ROUNDS
@@ -200,11 +204,12 @@ class Search:
 
 def start(case: JointCase, clock: Clock) -> Search | None:
     """The search with its merged-die bound; None where no interval passes the merged die: infeasible, proved."""
-    values = intervals(case)
+    ladders = Ladders(case)
+    values = ladders.intervals()
     if not values:
         return None
-    bound = merged_bound(case, values, clock)
+    bound = merged_bound(ladders, values, clock)
     if bound is None:
         return None
     low = values.index(bound)
-    return Search(case, clock, values, low, bound)
+    return Search(ladders, clock, values, low, bound)

@@ -1,6 +1,6 @@
 """The options of a fold-and-place problem at one interval T, and the merged-die bound on T.
 
-Needs a JointCase. `ladder` drops versions slower than T and versions that another at most as large makes needless;
+Needs a JointCase. A ladder drops versions slower than T and versions that another at most as large makes needless;
 `merged_bound` is the least T at which the kernels fit one die with the capacity of all, which every placement does.
 """
 
@@ -16,6 +16,9 @@ from compiler.floorplan.prices import decide
 from compiler.floorplan.problem import JointCase
 
 MERGED_SECONDS = 1.5
+NEVER = np.iinfo(np.int64).max
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,48 +32,64 @@ class Ladder:
     bits: tuple[int, ...]
 
 
-def fitting(case: JointCase, v: int) -> list[int]:
-    """The versions of a kernel that some slot it may stand on holds."""
-    sizes = {case.capacity[s] for s in case.allowed[v]}
-    return [
-        k
-        for k, amount in enumerate(case.versions[v])
-        if any(all(a <= c for a, c in zip(amount, size, strict=True)) for size in sizes)
-    ]
+class Ladders:
+    """The ladders of one case: which versions fit, and from which T on another one makes each needless, found once."""
+
+    def __init__(self, case: JointCase) -> None:
+        self.case = case
+        known: dict[tuple[object, ...], _Rungs] = {}
+        self.rungs: list[_Rungs] = []
+        for v in case.nodes:
+            key = case.versions[v], case.cycles[v], case.allowed[v]
+            if key not in known:
+                known[key] = _Rungs.of(case, v)
+            self.rungs.append(known[key])
+
+    def intervals(self) -> list[int]:
+        """The values T can take, ascending: cycles, none below any kernel's fastest that fits. Empty: none fits."""
+        own = [rungs.cycles.tolist() for rungs in self.rungs]
+        if not all(own):
+            return []
+        least = max(min(c) for c in own)
+        return sorted({c for row in own for c in row if c >= least})
+
+    def at(self, interval: int) -> Ladder:
+        """Options at T = interval; every kernel has one, for T from `intervals`."""
+        from compiler.partition.constraints.rows import stream_wires
+
+        case = self.case
+        picks = [np.flatnonzero((r.cycles <= interval) & (r.needless > interval)) for r in self.rungs]
+        amounts = np.full((len(picks), max(map(len, picks)), len(case.resources)), np.inf)
+        for v, (rungs, pick) in enumerate(zip(self.rungs, picks, strict=True)):
+            amounts[v, : len(pick)] = rungs.amounts[pick]
+        bits = tuple(case.out_bits[src] for src, _ in case.edges)
+        versions = tuple(tuple(r.versions[pick].tolist()) for r, pick in zip(self.rungs, picks, strict=True))
+        return Ladder(interval, versions, amounts, tuple(stream_wires(b, interval) for b in bits), bits)
 
 
-def intervals(case: JointCase) -> list[int]:
-    """The values T can take, ascending: cycles, none below any kernel's fastest that fits. Empty: none fits."""
-    own = [[case.cycles[v][k] for k in fitting(case, v)] for v in case.nodes]
-    if not all(own):
-        return []
-    least = max(min(c) for c in own)
-    return sorted({c for row in own for c in row if c >= least})
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rungs:
+    """The versions of one kernel that some slot it may stand on holds; `needless`: from this T on another one is there
+    that takes no more of anything."""
 
+    versions: Ints
+    amounts: Ints  # version, resource
+    cycles: Ints
+    needless: Ints
 
-def ladder(case: JointCase, interval: int) -> Ladder:
-    """Options at T = interval; every kernel has one, for T from `intervals`."""
-    kept: list[tuple[int, ...]] = []
-    for v in case.nodes:
-        offered = [k for k in fitting(case, v) if case.cycles[v][k] <= interval]
-        kept.append(tuple(k for k in offered if not _dominated(case, v, k, offered)))
-    amounts = np.full((len(kept), max(len(k) for k in kept), len(case.resources)), np.inf)
-    for v, own in enumerate(kept):
-        for i, k in enumerate(own):
-            amounts[v, i] = case.versions[v][k]
-    bits = tuple(case.out_bits[src] for src, _ in case.edges)
-    from compiler.partition.constraints.rows import stream_wires
-
-    return Ladder(interval, tuple(kept), amounts, tuple(stream_wires(b, interval) for b in bits), bits)
-
-
-def _dominated(case: JointCase, v: int, k: int, offered: list[int]) -> bool:
-    mine = case.versions[v][k]
-    for other in offered:
-        theirs = case.versions[v][other]
-        if other != k and all(a <= b for a, b in zip(theirs, mine, strict=True)) and (theirs != mine or other < k):
-            return True
-    return False
+    @classmethod
+    def of(cls, case: JointCase, v: int) -> _Rungs:
+        every = np.array(case.versions[v]).reshape(len(case.versions[v]), len(case.resources))
+        sizes = {case.capacity[s] for s in case.allowed[v]}
+        holds = [(every <= np.array(size)).all(axis=1) for size in sorted(sizes)]
+        own = np.flatnonzero(np.any(holds, axis=0))
+        amounts, cycles = every[own], np.array(case.cycles[v])[own]
+        less = np.ones((len(own), len(own)), np.bool_)  # a version, another one that takes at least as much
+        for r in range(amounts.shape[1]):
+            less &= amounts[:, None, r] <= amounts[None, :, r]
+        less &= ~less.T | np.triu(np.ones_like(less), 1)  # of equal ones the first stays
+        needless = np.where(less, cycles[:, None], NEVER).min(axis=0, initial=NEVER)
+        return cls(own, amounts, cycles, needless)
 
 
 def merged_fits(case: JointCase, options: Ladder, clock: Clock) -> bool:
@@ -94,14 +113,14 @@ def merged_fits(case: JointCase, options: Ladder, clock: Clock) -> bool:
     return clock.solve(model, MERGED_SECONDS)[0] != "INFEASIBLE"
 
 
-def merged_bound(case: JointCase, values: list[int], clock: Clock) -> int | None:
+def merged_bound(ladders: Ladders, values: list[int], clock: Clock) -> int | None:
     """The least T of `values` that the merged die does not refute (by bisection: options only grow with T)."""
     low, high = 0, len(values) - 1
-    if not merged_fits(case, ladder(case, values[high]), clock):
+    if not merged_fits(ladders.case, ladders.at(values[high]), clock):
         return None
     while low < high:
         middle = (low + high) // 2
-        if merged_fits(case, ladder(case, values[middle]), clock):
+        if merged_fits(ladders.case, ladders.at(values[middle]), clock):
             high = middle
         else:
             low = middle + 1

@@ -81,11 +81,13 @@ def _integers(graph: OnnxGraph, options: ImportOptions, report: ImportReport, wh
     from compiler.frontend.load import name_nodes
     from compiler.frontend.normalise import normalise
     from compiler.frontend.products import regular_products
-    from compiler.frontend.quantize import is_float, quantize
+    from compiler.frontend.quantize import check_unused, is_float, quantize
     from compiler.frontend.refusal import runs, runs_once
     from compiler.frontend.simplify import fold_float_weights
 
     was_float = graph.grids is None and is_float(graph)
+    if not was_float:
+        check_unused(graph, options, report)
     if graph.grids is not None:
         runs_once(graph, where)  # written out in standard operators, which ONNX Runtime can judge
         lowbit.convert(graph, report)

@@ -70,8 +70,19 @@ def calibration(graph: OnnxGraph, options: ImportOptions, report: ImportReport) 
         )
         rng = np.random.default_rng(options.seed)
         return [{i: _random(rng, graph, i) for i in graph.inputs} for _ in range(max(1, options.samples))]
+    return _given(graph, options.calibrate)
+
+
+def _given(graph: OnnxGraph, path: Path) -> list[Feeds]:
     inputs = {i: (str(numpy_dtype(graph.types[i].elem)), graph.types[i].dims) for i in graph.inputs}
-    return load_samples(options.calibrate, inputs)
+    return load_samples(path, inputs)
+
+
+def check_unused(graph: OnnxGraph, options: ImportOptions, report: ImportReport) -> None:
+    """Of a model that is quantised already: samples that were given must be such, and are told to be of no use."""
+    if options.calibrate is not None:
+        _given(graph, options.calibrate)
+        report.fallback("--calibrate has no effect: the model is quantised already")
 
 
 def _random(rng: np.random.Generator, graph: OnnxGraph, name: str) -> Array:

@@ -181,6 +181,14 @@ def test_accuracy_of_a_low_bit_model(folder: Path) -> None:
     assert "accuracy 100.0 % before, 100.0 % after" in found.out + (folder / "bundle" / "report.md").read_text()
 
 
+@pytest.mark.parametrize("text", [b"", b"no archive"])
+def test_a_calibration_file_that_is_none_is_refused_for_quantised_models_too(folder: Path, text: bytes) -> None:
+    (folder / "data.npz").write_bytes(text)
+    model = ROOT / "tests" / "data" / "qonnx" / "conv_w1a2.onnx"
+    found = partition(model, "--style", "streaming", "--calibrate", folder / "data.npz")
+    assert refused(found, folder, families="0", says="data.npz") == "FVC007"
+
+
 @pytest.mark.parametrize("options", [("--target-fps", "1e12"), ("--max-latency-ms", "0.0000001")])
 def test_demands_that_cannot_be_met_are_an_infeasibility_report(folder: Path, options: tuple[str, ...]) -> None:
     refused(partition(DIGITS, *options), folder, code=1, families="2")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import onnx
@@ -21,9 +23,11 @@ from compiler.ir.graph import Conv, Graph
 from compiler.isa.check import check_programs
 from compiler.isa.container import read_device, write_device
 from compiler.isa.program import DeviceProgram, Instruction
+from compiler.isa.stream import flow
+from compiler.isa.stream.network import boundless, build
 from compiler.isa.stream.table import DRAM
 from compiler.ops.stream.assemble import assemble
-from compiler.ops.stream.lower import legal_folds
+from compiler.ops.stream.lower import Option, legal_folds
 from compiler.ops.stream.netlists import Seat
 from compiler.ops.stream.programs import programs_of
 from compiler.partition import partition
@@ -31,8 +35,8 @@ from compiler.partition.check import check_plan
 from compiler.partition.finn.read import anchors_from, folds_from
 from compiler.partition.measured import first_fold
 from compiler.partition.options import PartitionOptions
-from compiler.partition.stream.external import Order, positions
-from compiler.partition.stream.problem import Problem, make_problem
+from compiler.partition.stream.external import Order, positions, read_at_least
+from compiler.partition.stream.problem import Problem, amounts, make_problem
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from compiler.schedule import schedule
@@ -290,3 +294,67 @@ def fits_with(layers: frozenset[str], needed: frozenset[str]) -> Problem:
     """A problem that fits if these layers are among those whose weights may leave."""
     one = make_problem(digits(), load_cluster("zcu102"), EXTERNAL, 1)
     return one if needed <= layers else replace(one, budgets=[(1, 1, 1, 0, 1)])
+
+
+@pytest.mark.parametrize("share", [1, pytest.param(30, marks=pytest.mark.slow), 1000])
+def test_readers_solved_together_with_their_units_start_when_they_do_by_turns(
+    share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every firing of two frames, with full FIFOs and with none that fills, at banks of any speed."""
+    graph = digits()
+    found = anyhow(graph, 3)
+    for p in found:
+        assert p.fabric is not None
+        p.fabric.banks[:] = [replace(b, bytes_per_second=b.bytes_per_second // share) for b in p.fabric.banks]
+    seen = []
+    for rounds in (flow.ROUNDS, 0):
+        monkeypatch.setattr(flow, "ROUNDS", rounds)
+        for unbounded in (set(), boundless(found)):
+            net = build(found, (), unbounded).network
+            net.play(1)
+            seen.append([a.starts[0].tolist() for a in net.actors])
+            net.play(1)
+            seen.append([a.starts[1].tolist() for a in net.actors])
+    assert seen[:4] == seen[4:]
+
+
+def test_the_bound_counts_what_must_be_read() -> None:
+    """Against every choice of a few options a layer on dies of random size: none beats the bound, which is above the
+    one without reading where the chip is too small, and meets the best choice where there is but one."""
+    everything = [n.name for n in digits().nodes]
+    p = make_problem(
+        digits(), load_cluster("zcu102"), replace(EXTERNAL, memory="auto"), 1, external=frozenset(everything)
+    )
+    higher = 0
+    for seed in range(12):
+        rng = random.Random(seed)
+        every = []
+        for own in p.every:
+            outside = [o for o in own if o.fold.memory == DRAM]
+            some = [*rng.sample(own, min(3, len(own))), *rng.sample(outside, min(2, len(outside)))]
+            every.append(tuple(some) if outside else own[:1])
+        rate = rng.choice([10**7, 10**8, 10**9])
+        chosen = [rng.choice(own) for own in every]
+        budget = tuple(sum(amounts(o)[r] for o in chosen) for r in range(5))
+        few = replace(p, every=every, options=every, budgets=[budget], devices=["a", "b"])  # no converters counted
+        best = min(t for choice in product(*every) if (t := least_ps(few, choice, rate, budget)) is not None)
+        bound = read_at_least(few, rate, 1, 4 * best)
+        assert bound <= best
+        assert bound <= read_at_least(replace(few, devices=["a"]), rate, 1, 4 * best)
+        higher += bound > read_at_least(few, 10**15, 1, 4 * best) * 1.01
+        alone = replace(few, every=[(o,) for o in chosen])
+        known = least_ps(alone, chosen, rate, budget)
+        assert known is not None and known * 0.99 <= max(read_at_least(alone, rate, 1, 2 * known), 1) <= known
+    assert higher > 3
+
+
+def least_ps(p: Problem, choice: Sequence[Option], rate: int, budget: tuple[int, ...]) -> int | None:
+    """The interval of a choice of options: the slowest, or all that is read; None where it does not fit."""
+    if any(sum(amounts(o)[r] for o in choice) > have for r, have in enumerate(budget)):
+        return None
+    read = sum(
+        n.weight.size * positions(n)
+        for n, o in zip(p.nodes, choice, strict=True)
+        if isinstance(n, Conv) and o.fold.memory == DRAM
+    )
+    return max(max(o.cycles for o in choice) * p.cycle(), read * 10**12 // rate)

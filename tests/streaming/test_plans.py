@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from compiler.frontend import ImportOptions, load_model
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
 from compiler.plan.io import parse_plan, write_plan
 from device_db import load_cluster
 from device_db.errors import FvcError
-from tests.bundles import digits
+from tests.bundles import EXAMPLES, digits
 from tests.streaming.helpers import FAST_HOST, SPREAD, plan_of
 
 
@@ -123,6 +124,14 @@ def test_what_streaming_engines_do_not_do_is_refused_with_a_reason(options: dict
         partition(digits(), load_cluster("u280"), PartitionOptions(style="streaming", **options))
     assert (caught.value.code, caught.value.exit_code) == ("FVC201", 2)
     assert caught.value.help
+
+
+def test_a_batch_is_refused_with_what_does_as_well() -> None:
+    graph = load_model(EXAMPLES / "digits.onnx", ImportOptions(batch=2))
+    with pytest.raises(FvcError) as caught:
+        partition(graph, load_cluster("u280"), PartitionOptions(style="streaming"))
+    assert (caught.value.code, caught.value.exit_code) == ("FVC214", 1)
+    assert "without --batch" in caught.value.help[0]
 
 
 def test_anchors_that_name_nothing() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from compiler.isa.stream.rates import Ints
 
 LONG_AGO = np.iinfo(np.int64).min // 4
+ROUNDS = 8  # of an actor and who brings it words ahead around one another
 
 
 @dataclass(slots=True, eq=False)
@@ -170,15 +171,29 @@ class Network:
     def _advance(self, a: Actor, f: int) -> list[int]:
         """Solves the firings that everything is known for; the neighbours that this lets go on."""
         first, last = a.fired, len(a.cost_ps)
+        ahead: Input | None = None
         for i in a.inputs:
-            last = min(last, int(np.searchsorted(i.need, self.streams[i.stream].there, side="right")))
+            maker = self.streams[i.stream].producer
+            if ahead is None and maker >= 0 and self.actors[maker].prefetches:
+                ahead = i
+            else:
+                last = min(last, int(np.searchsorted(i.need, self.streams[i.stream].there, side="right")))
         for o in a.outputs:
             s = self.streams[o.stream]
             if s.depth is not None:
                 last = min(last, int(np.searchsorted(o.made, s.free + s.depth, side="right")))
         if last <= first:
             return []
-        ends = self._solve(a, f, first, last)
+        ends: Ints | None = None
+        if ahead is not None:
+            known = int(np.searchsorted(ahead.need, self.streams[ahead.stream].there, side="right"))
+            if known < last:
+                ends = self._with_prefetch(a, ahead, f, first, last)
+                last = last if ends is not None else known
+            if last <= first:
+                return []
+        if ends is None:
+            ends = self._solve(a, f, first, last)
         a.fired = last
         woken: list[int] = []
         for o in a.outputs:
@@ -197,6 +212,30 @@ class Network:
                 if s.depth is not None and s.depth < s.words:
                     woken.append(s.producer)
         return [n for n in woken if n >= 0]
+
+    def _with_prefetch(self, a: Actor, ahead: Input, f: int, first: int, last: int) -> Ints | None:
+        """Ends of the firings first..last-1 of an actor together with who only waits for room to bring it words: the
+        actor as if these were there, then they as it makes room, and again with their times while they are late. Every
+        round is at most as late as the least solution, so the first one that keeps all rules is it. None: too many
+        rounds; both go on by turns, as far as is known."""
+        s = self.streams[ahead.stream]
+        b, words, places = self.actors[s.producer], int(ahead.need[last - 1]), s.free
+        upto = int(np.searchsorted(ahead.freer, last, side="left"))
+        begin, o = b.fired, b.outputs[0]
+        if s.depth is None or words - s.depth > upto or len(b.cost_ps) != s.words or b.inputs or len(b.outputs) != 1:
+            return None
+        s.written[f][s.there : words] = LONG_AGO
+        some = int(np.searchsorted(ahead.need[first:last], 0, side="right"))
+        needed = ahead.need[first + some : last] - 1
+        for _ in range(ROUNDS):
+            ends = self._solve(a, f, first, last)
+            s.freed[f][places:upto] = ends[ahead.freer[places:upto] - first] + s.delay_ps
+            made = self._solve(b, f, begin, words)
+            s.written[f][begin:words] = made[o.maker[begin:words] - begin] + (b.latency_ps + s.delay_ps)
+            if (s.written[f][needed] <= a.starts[f][first + some : last]).all():
+                b.fired = s.there = words
+                return ends
+        return None
 
     def _solve(self, a: Actor, f: int, first: int, last: int) -> Ints:
         """Starts of the firings first..last-1; gives their ends."""

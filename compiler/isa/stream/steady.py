@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.isa.stream.flow import Actor, Network, Output
 from compiler.isa.stream.rates import Ints
@@ -23,7 +24,10 @@ FREE_DEPTH = 32  # words of a shift register LUT: what a FIFO may hold for nothi
 NEVER = np.iinfo(np.int64).max // 4
 LONG_AGO = -NEVER
 PERIODS_PERMILLE = (1000, 1001, 1002, 1005, 1010, 1020, 1050, 1100)  # of the period asked for, one after the other
+FEW_WORDS = 1024  # a frame: of an actor that is not spread over the period where others wait for it
 ROUNDS = 24  # of a window's reader and writer around one another; of a process around its own frame
+
+Asked = dict[int, tuple[NDArray[np.bool_], Ints]]  # a stream: whether its reader wants a firing's word, and when first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,14 +39,15 @@ class Steady:
     needs: list[int]
 
 
-def steady(net: Network, period_ps: int) -> Steady | None:
-    """The schedule at this period; None where this construction finds none. Streams with a depth keep it."""
+def steady(net: Network, period_ps: int, known: Asked | None = None) -> Steady | None:
+    """The schedule at this period; None where this construction finds none. Streams with a depth keep it. known: kept
+    from one period to the next."""
     order = net.order()
     if len(order) < len(net.actors) or any(
         int(a.cost_ps.sum()) > period_ps or (a.period_ps or 0) > period_ps for a in net.actors
     ):
         return None
-    found = _Pacer(net, period_ps, order).run()
+    found = _Pacer(net, period_ps, order, {} if known is None else known).run()
     if found is None:
         return None
     needs = [_places(net, k, found, period_ps) for k in range(len(net.streams))]
@@ -58,8 +63,9 @@ def busiest_ps(net: Network) -> int:
 
 def steady_near(net: Network, period_ps: int) -> Steady | None:
     """The schedule at the least of a few periods from this one upward that has one."""
+    known: Asked = {}
     for permille in PERIODS_PERMILLE:
-        found = steady(net, ceil_div(period_ps * permille, 1000))
+        found = steady(net, ceil_div(period_ps * permille, 1000), known)
         if found is not None:
             return found
     return None
@@ -132,16 +138,38 @@ def _places(net: Network, stream: int, starts: list[Ints], period_ps: int) -> in
 class _Pacer:
     """Starts of all actors, from sources to sinks."""
 
-    def __init__(self, net: Network, period_ps: int, order: list[int]) -> None:
-        self.net, self.period, self.order = net, period_ps, order
+    def __init__(self, net: Network, period_ps: int, order: list[int], known: Asked) -> None:
+        self.net, self.period, self.order, self.known = net, period_ps, order, known
         self.starts: list[Ints] = [np.zeros(0, np.int64)] * len(net.actors)
         self.there: dict[int, Ints] = {}  # stream -> when its words are there, until its reader has been placed
         self.chain: dict[int, list[int]] = {}  # paced actor -> what feeds it alone, its own feeder first
         self.feeds: set[int] = set()
         for k in order:
-            if net.actors[k].paced:
+            if net.actors[k].paced and not self._waited_for(k):
                 self.chain[k] = self._feeders(k)
                 self.feeds |= set(self.chain[k])
+
+    def _waited_for(self, k: int) -> bool:
+        """Whether an actor has few words a frame, no window, and stands on one of several ways that meet again: spread
+        over the period it would save a few places before and behind it, and cost a frame's on the ways beside it."""
+        a = self.net.actors[k]
+        if any(self._line(c) is not None for c in self._feeders(k)):
+            return False
+        own = [i.stream for i in a.inputs] + [o.stream for o in a.outputs]
+        if any(self.net.streams[s].words > FEW_WORDS for s in own):
+            return False
+        behind, ways = {k}, [k]
+        for n in ways:
+            for o in self.net.actors[n].outputs:
+                c = self.net.streams[o.stream].consumer
+                if c >= 0 and c not in behind:
+                    behind.add(c)
+                    ways.append(c)
+        return any(
+            self.net.streams[i.stream].producer not in behind and not self._prefetched(i.stream)
+            for n in ways[1:]
+            for i in self.net.actors[n].inputs
+        )
 
     def _feeders(self, k: int) -> list[int]:
         out: list[int] = []
@@ -293,10 +321,13 @@ class _Pacer:
         """The latest start of each firing for what the next actor needs; NEVER where it writes nothing."""
         o, i = a.outputs[0], below.inputs[0]
         delay = a.latency_ps + self.net.streams[o.stream].delay_ps
-        first = np.concatenate([[0], o.made[:-1]])  # the first word that a firing writes
-        reader = np.searchsorted(i.need, np.minimum(first, len(i.freer) - 1) + 1, side="left")
-        wanted = (o.made > first) & (reader < len(starts))  # what no window reaches is never wanted
-        return np.where(wanted, starts[np.minimum(reader, len(starts) - 1)] - delay - a.cost_ps, NEVER)
+        if o.stream not in self.known:
+            first = np.concatenate([[0], o.made[:-1]])  # the first word that a firing writes
+            reader = np.searchsorted(i.need, np.minimum(first, len(i.freer) - 1) + 1, side="left")
+            wanted = (o.made > first) & (reader < len(starts))  # what no window reaches is never wanted
+            self.known[o.stream] = wanted, np.minimum(reader, len(starts) - 1)
+        wanted, reader = self.known[o.stream]
+        return np.where(wanted, starts[reader] - delay - a.cost_ps, NEVER)
 
     def _given_back(self, writer: int, reader: int, late: Ints) -> Ints:
         """The latest start of each firing of a line buffer's reader such that the words that are written at `late` find

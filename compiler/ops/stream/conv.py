@@ -31,6 +31,7 @@ from compiler.ops.stream.parts import (
     fewest_lanes,
     narrow,
     refuse,
+    refuse_batch,
     signed_bits,
     view,
     x_fields,
@@ -135,7 +136,7 @@ def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
     if part is not None and crops:
         at = take(engine, at, part, x, through, wanted)
     if node.axes == DEFAULT_AXES and node.x_shape[0] != 1:
-        raise refuse(node.name, node.op, f"it has a batch of {node.x_shape[0]}")
+        raise refuse_batch(node.name, node.op, node.x_shape[0])
     if spatial and not dense_input(node):
         if node.x_shape[0] != 1:
             raise refuse(node.name, node.op, "its windows run over an axis of another order")

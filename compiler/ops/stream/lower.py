@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, Node, Pool, Table
 from compiler.isa.stream.ports import Illegal, Port, ports
 from compiler.isa.stream.rates import unit_cycles
@@ -162,12 +164,11 @@ def ladder(
 
 def undominated(options: Iterable[Option]) -> tuple[Option, ...]:
     """Of options, quickest first, those that no quicker one beats in every resource."""
-    kept: list[Option] = []
-    for o in options:
-        if not any(_beats(k.resources, o.resources) for k in kept):
-            kept.append(o)
-    return tuple(kept)
-
-
-def _beats(a: Resources, b: Resources) -> bool:
-    return a.lut <= b.lut and a.ff <= b.ff and a.bram18 <= b.bram18 and a.uram <= b.uram and a.dsp <= b.dsp
+    own = tuple(options)
+    rows = [(r.lut, r.ff, r.bram18, r.uram, r.dsp) for r in (o.resources for o in own)]
+    takes = np.array(rows, np.int64).reshape(len(own), 5)
+    beaten = np.zeros(len(own), np.bool_)
+    for k in range(len(own)):
+        if not beaten[k]:
+            beaten[k + 1 :] |= (takes[k] <= takes[k + 1 :]).all(axis=1)
+    return tuple(o for o, lost in zip(own, beaten, strict=True) if not lost)

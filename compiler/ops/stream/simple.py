@@ -25,6 +25,7 @@ from compiler.ops.stream.parts import (
     fewest_lanes,
     narrow,
     refuse,
+    refuse_batch,
     signed_bits,
     view,
     x_fields,
@@ -52,7 +53,7 @@ def lower_pool(graph: Graph, node: Pool, fold: Fold) -> Engine:
     x = element(graph.tensors[node.x])
     n, channels, height, width = node.x_shape
     if n != 1:
-        raise refuse(node.name, node.op, f"it has a batch of {n}")
+        raise refuse_batch(node.name, node.op, n)
     average = node.kind == "average"
     fill = node.x_zero_point if average else input_range(graph, node.x)[0]
     at: End | None = None
@@ -99,7 +100,7 @@ def lower_global(graph: Graph, node: GlobalAverage, fold: Fold) -> Engine:
     engine = Engine()
     low, high = input_range(graph, node.x)
     if node.x_shape[0] != 1:
-        raise refuse(node.name, node.op, f"it has a batch of {node.x_shape[0]}")
+        raise refuse_batch(node.name, node.op, node.x_shape[0])
     pixels, channels = node.x_shape[2] * node.x_shape[3], node.x_shape[1]
     clamp = _clamp(graph, node.y)
     lo, hi = (0, 255) if graph.tensors[node.y].dtype == DType.U8 else (-128, 127)

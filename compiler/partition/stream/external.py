@@ -10,23 +10,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compiler.ir.graph import Conv, Graph
 from compiler.isa.stream.table import DRAM, MEMORIES
 from compiler.ops.stream.conv import weight_bits
+from compiler.ops.stream.lower import Option
 from compiler.ops.stream.memory import banks_of
 from compiler.ops.stream.sliced import Join
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.copies import rates
-from compiler.partition.stream.problem import Problem
+from compiler.partition.stream.joined import Merged, Reading
+from compiler.partition.stream.problem import TYPES, Problem, amounts
+from compiler.partition.stream.slicing import refuted
 from compiler.partition.stream.told import ON_CHIP
 from compiler.plan.model import Plan
-from cost_models.primitives import PS_PER_SECOND
+from cost_models.primitives import PS_PER_SECOND, ceil_div
 from device_db.model import Cluster
 
 BY_BANKS = "all weights through all memory banks"
+BY_READING = "prices on the merged die, reading through all memory banks counted, on one device width converters too"
 EXTERNAL = MEMORIES[DRAM]  # --memory external
 EVEN_PERCENT = 80  # of all banks' reading that is counted on: layers do not spread evenly
 MOST_NAMED = 5  # layers in a note
+SHARES_BITS = 20  # of what the banks read in an interval: bytes are counted in units of 2^-20 of it
+EXACT = 400  # parts of an interval: the bound of the reading is known to one of them
 
 
 class Order:
@@ -89,6 +98,52 @@ def reading_ps(graph: Graph, cluster: Cluster, options: PartitionOptions, device
     given = {f[0] for f in options.folds}
     nodes = [n for n in graph.nodes if isinstance(n, Conv) and not isinstance(n, Join) and n.name not in given]
     return sum(map(read_bits, nodes)) * PS_PER_SECOND // (8 * rate_of(cluster, devices))
+
+
+def read_at_least(p: Problem, bytes_per_second: int, bound_ps: int, plan_ps: int) -> int:
+    """The highest interval up to `plan_ps` below which not everything fits all dies as one while the weights that stand
+    in DRAM come through all banks as one; `bound_ps` where no layer may have them there, or no more is proved. On one
+    device width converters are counted, too.
+
+    bytes_per_second: of all banks. A shorter interval leaves room for fewer on the chip, and time to read less."""
+    if p.together or not any(o.fold.memory == DRAM for own in p.every for o in own):
+        return bound_ps
+    whole = [read_bits(n) // 8 if isinstance(n, Conv) and not isinstance(n, Join) else 0 for n in p.nodes]
+    cycle = p.cycle()
+    layers = [
+        (np.array([o.cycles * cycle for o in own]), np.array([amounts(o) for o in own], np.int64), _reads(own, size))
+        for own, size in zip(p.every, whole, strict=True)
+    ]
+    dies = [sum(b[r] for b in p.budgets) for r in range(len(TYPES))]
+
+    def nothing_fits(t_ps: int) -> bool:
+        room = bytes_per_second * t_ps // PS_PER_SECOND
+        unit = max(1, room >> SHARES_BITS)
+        groups = []
+        for times, taken, read in layers:
+            quick = times <= t_ps
+            columns = np.column_stack([taken[quick], read[quick] // unit])
+            groups.append([[columns] if len(columns) else None])
+        reading = Reading(ceil_div(room, unit), [size // unit for size in whole])
+        if refuted(groups, np.array([*dies, reading.room], np.int64)):
+            return True
+        return len(p.devices) == 1 and Merged(p, t_ps, reading).refuted()
+
+    low, high = bound_ps - 1, plan_ps  # none below the bound; at `high` there may be one
+    step = max(1, plan_ps // EXACT)
+    middle = plan_ps - step  # that the plan is the best is likely
+    while high - low > step:
+        if nothing_fits(middle):
+            low = middle
+        else:
+            high = middle
+        middle = (low + high) // 2
+    return max(bound_ps, low + 1)
+
+
+def _reads(options: tuple[Option, ...], size: int) -> NDArray[np.int64]:
+    """Bytes a frame that each option of a layer reads of its weights, at least."""
+    return np.array([size if o.fold.memory == DRAM else 0 for o in options], np.int64)
 
 
 def styles_told(external: frozenset[str], options: PartitionOptions) -> str:

@@ -17,10 +17,10 @@ from compiler.ops.stream.sliced import Cuts, expand
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.stream.copies import Arrangement
 from compiler.partition.stream.depths import derive
-from compiler.partition.stream.external import BY_BANKS, reading_ps, styles_told
+from compiler.partition.stream.external import BY_BANKS, BY_READING, rate_of, read_at_least, reading_ps, styles_told
 from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
-from compiler.partition.stream.over import Over, hold_back, left, over_budget
+from compiler.partition.stream.over import Over, hold_back, left, over_budget, with_deep_fifos
 from compiler.partition.stream.problem import TYPES, Problem
 from compiler.partition.stream.quicken import Quickening, limits
 from compiler.partition.stream.refusal import does_not_fit, still_over
@@ -131,21 +131,36 @@ class Job:
         if self.proved is None or found is None:
             raise does_not_fit(problem)
         held = [[0] * len(TYPES) for _ in problem.refs]
+        bare = problem.options
         over: list[Over] = []
         for turn in range(ROUNDS):
             built = self._built(found.seats, found.interval_ps)
             over = over_budget(cluster, built.programs)
             if not over:
+                problem.options = bare
                 if floor_ps is None:
-                    self.proved = _sharper(problem, self.proved, built.pace_ps)
-                    if self.reading_ps and self.proved.interval_ps <= self.reading_ps:
-                        self.proved = Bound(self.reading_ps, BY_BANKS)
+                    self.proved = self._sharper(problem, self.proved, built.pace_ps)
                 return self._quick(problem, built)
+            if seats.whole:
+                problem.options = with_deep_fifos(problem, bare, built.assembly, built.depths)
             hold_back(problem, found.seats, built.programs, over, held, turn)
             found = seats.again(left(problem, held))
             if found is None:
                 break
         raise still_over(over[0], self.copies)
+
+    def _sharper(self, p: Problem, proved: Bound, pace_ps: int) -> Bound:
+        """The bound where the plan does not meet it: with what joins layers, with what is read from DRAM."""
+        out = proved
+        if pace_ps > out.interval_ps and not p.together:
+            higher = raised(p, out.interval_ps, pace_ps)
+            out = Bound(higher, PROVED_BY) if higher > out.interval_ps else out
+        if self.reading_ps and out.interval_ps <= self.reading_ps:
+            out = Bound(self.reading_ps, BY_BANKS)
+        if pace_ps > out.interval_ps:
+            higher = read_at_least(p, rate_of(self.cluster, self.devices), out.interval_ps, pace_ps)
+            out = Bound(higher, BY_READING) if higher > out.interval_ps else out
+        return out
 
     def _built(self, seats: dict[str, Seat], interval_ps: int) -> Built:
         """The netlists of seats with their FIFOs."""
@@ -194,11 +209,3 @@ class Job:
         return told(
             self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps, styles
         )
-
-
-def _sharper(p: Problem, proved: Bound, pace_ps: int) -> Bound:
-    """The bound where the plan does not meet it: with what joins layers."""
-    if pace_ps <= proved.interval_ps or p.together:
-        return proved
-    higher = raised(p, proved.interval_ps, pace_ps)
-    return Bound(higher, PROVED_BY) if higher > proved.interval_ps else proved

@@ -9,8 +9,12 @@ overloads. On several devices a reader may get a tensor in any word, so converte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
+from compiler.isa.stream.table import DRAM
 from compiler.ops.stream.joins import converted
 from compiler.ops.stream.lower import Option, undominated
 from compiler.ops.stream.parts import stream_inputs
@@ -43,20 +47,34 @@ def raised(p: Problem, bound_ps: int, plan_ps: int) -> int:
     return max(bound_ps, [*values, plan_ps][low]) if low else bound_ps
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What options read from DRAM in an interval, as one more resource: what all banks give, and options' shares of it
+    by layer and memory style."""
+
+    room: int
+    least: Sequence[int]  # of a layer, if its weights stand in DRAM
+
+    def of(self, k: int, option: Option) -> int:
+        return self.least[k] if option.fold.memory == DRAM else 0
+
+
 class Merged:
     """All layers on one die at an interval: words by layer, amounts of the options by words, converters by stream."""
 
-    def __init__(self, p: Problem, t_ps: int) -> None:
+    def __init__(self, p: Problem, t_ps: int, reading: Reading | None = None) -> None:
         self.total = [sum(b[r] for b in p.budgets) for r in range(len(TYPES))]
+        if reading is not None:
+            self.total.append(reading.room)
         self.words: list[list[Words]] = []
         self.amounts: list[list[Costs]] = []  # layer, words: (option, type)
-        for options in p.every:
+        for k, options in enumerate(p.every):
             own: dict[Words, list[Option]] = {}
             for o in options:
                 if o.cycles * p.cycle() <= t_ps:
                     own.setdefault((o.reads, o.gives.pe), []).append(o)
             self.words.append(list(own))
-            self.amounts.append([np.array([amounts(o) for o in undominated(few)], np.int64) for few in own.values()])
+            self.amounts.append([np.array(_rows(few, k, reading), np.int64) for few in own.values()])
         self.streams: list[tuple[int, int, Costs]] = []  # maker, reader, amounts by their words
         number = {n.y: k for k, n in enumerate(p.graph.nodes)}
         gives = [{o.gives.pe: o.gives for o in options} for options in p.every]
@@ -64,7 +82,7 @@ class Merged:
             for port, tensor in enumerate(stream_inputs(p.graph, n)):
                 if tensor in number:
                     maker = k - k % len(number) + number[tensor]  # of the same copy
-                    table = np.zeros((len(self.words[maker]), len(self.words[k]), len(TYPES)), np.int64)
+                    table = np.zeros((len(self.words[maker]), len(self.words[k]), len(self.total)), np.int64)
                     known: dict[tuple[int, int], tuple[int, ...]] = {}
                     for i, (_, have) in enumerate(self.words[maker]):
                         for j, (reads, _) in enumerate(self.words[k]):
@@ -72,14 +90,14 @@ class Merged:
                             if key not in known:
                                 more = converted(gives[maker][have], reads[port], p.dies[0].family)
                                 known[key] = tuple(getattr(more, t) for t in TYPES)
-                            table[i, j] = known[key]
+                            table[i, j, : len(TYPES)] = known[key]
                     self.streams.append((maker, k, table))
 
     def refuted(self) -> bool:
         """Whether it is proved that no choice of options fits."""
         if not all(self.words):
             return True
-        share = np.full(len(TYPES), 1 / len(TYPES))
+        share = np.full(len(self.total), 1 / len(self.total))
         for _ in range(ROUNDS):
             prices = np.array([int(s * SCALE) // max(1, t) for s, t in zip(share, self.total, strict=True)], np.int64)
             bound, use = self._cheapest(prices)
@@ -101,8 +119,16 @@ class Merged:
             costs.append(np.minimum(np.array([int(a @ prices) for a in best], np.int64), FORBIDDEN))
         problem = Pairwise.of(costs, [(a, b, table @ prices) for a, b, table in self.streams])
         answer = solve(problem, EFFORT)
-        use = np.zeros(len(TYPES), np.int64)
+        use = np.zeros(len(self.total), np.int64)
         if answer.chosen:
             use = sum((taken[k][w] for k, w in enumerate(answer.chosen)), use)
             use = sum((table[answer.chosen[a], answer.chosen[b]] for a, b, table in self.streams), use)
         return answer.bound, use
+
+
+def _rows(options: Sequence[Option], k: int, reading: Reading | None) -> list[tuple[int, ...]]:
+    """Amounts of the options of a layer that none beats; of those that read and those that do not, each."""
+    if reading is None:
+        return [amounts(o) for o in undominated(options)]
+    kinds = [[o for o in options if (reading.of(k, o) > 0) == reads] for reads in (False, True)]
+    return [(*amounts(o), reading.of(k, o)) for own in kinds for o in undominated(own)]

@@ -6,15 +6,20 @@ every boundary are looked at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from compiler.isa.program import DeviceProgram
+from compiler.isa.stream.resources import fifo_resources
+from compiler.ops.stream.lower import Option
 from compiler.ops.stream.measure import crossing_wires, die_use
-from compiler.ops.stream.netlists import Seat
+from compiler.ops.stream.netlists import Assembly, Seat
+from compiler.partition.stream.depths import Depths
 from compiler.partition.stream.problem import TYPES, Problem, amounts
 from cost_models.primitives import ceil_div
-from device_db.model import Cluster
+from device_db.model import Cluster, Resources
 
+DEEP = 16  # a FIFO that takes more than this part of a die is placed with its reader
 SHARES = 200  # of a die, one more each round for what is short
 SLL_WIRES = "SLL wires"
 
@@ -47,6 +52,30 @@ def over_budget(cluster: Cluster, programs: list[DeviceProgram]) -> list[Over]:
         if wires > dies[low].wires:
             out.append(Over(device, dies[low].name, SLL_WIRES, wires, dies[low].wires))
     return out
+
+
+def with_deep_fifos(
+    p: Problem, options: Sequence[tuple[Option, ...]], assembly: Assembly, depths: Depths
+) -> list[tuple[Option, ...]]:
+    """Options that carry the deep FIFOs before their layer, as the last netlist had them: another seat takes them
+    along. Those of ways that wait for whole frames are too large to be kept back wherever the layer may come."""
+    largest = [max(b[r] for b in p.budgets) for r in range(len(TYPES))]
+    more: dict[str, Resources] = {}
+    for net in assembly.nets:
+        seen: dict[str, int] = {}
+        for w in net.wires:
+            k = seen.get(w.owner, 0)
+            seen[w.owner] = k + 1
+            depth, memory = depths.words[w.owner][k], depths.memory[w.owner][k]
+            takes = fifo_resources(w.port.width_bits, depth, memory, p.dies[0].family)
+            shares = [getattr(takes, t) * DEEP > have for t, have in zip(TYPES, largest, strict=True)]
+            if any(shares):
+                more[w.owner] = more.get(w.owner, Resources()) + takes
+    more = {k: r for k, r in more.items() if all(getattr(r, t) <= m for t, m in zip(TYPES, largest, strict=True))}
+    return [
+        tuple(replace(o, resources=o.resources + more[name]) for o in own) if name in more else own
+        for name, own in zip(p.names, options, strict=True)
+    ]
 
 
 def left(p: Problem, held: list[list[int]]) -> list[list[int]]:

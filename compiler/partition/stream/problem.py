@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from compiler.ir.graph import Graph, Node
@@ -106,31 +107,33 @@ def make_problem(
     outside = external if options.memory != "external" else frozenset(layer_of(n) for n in graph.nodes)
     outside = outside if banks else frozenset()
     cycle = max(cycle_ps(d.clock_khz) for d in dies)
+    kinds = _kinds(banks)
     every: list[tuple[Option, ...]] = []
-    known: dict[object, tuple[Option, ...]] = {}
+    best: list[tuple[Option, ...]] = []
+    known: dict[object, tuple[tuple[Option, ...], tuple[Option, ...]]] = {}
     given = {f[0]: f for f in options.folds}
     for n in graph.nodes:
         if n.name in given:
             asked = _given(graph, n, given[n.name], family, uram, options.measured, devices)
-            every.append(tuple(_read(graph, n, o, banks, cycle) for o in asked))
+            every.append(tuple(_read(graph, n, o, kinds, cycle) for o in asked))
+            best.append(undominated(every[-1]))
             continue
         own = graph if home is None else home(n)
         free = layer_of(n) in outside
         alike = (signature(own, n), free) if isinstance(n, Part) else None
         if alike not in known or alike is None:
             measured = tuple(m for m in options.measured if m[0] == n.name)
-            known[alike] = priced(own, n, family, uram, measured, devices, free)
-        whole = known[alike]
-        if free:
-            whole = tuple(sorted((_read(own, n, o, banks, cycle) for o in whole), key=lambda o: o.cycles))
-        every.append(in_memory(whole, options.memory))
+            reads = (kinds, cycle) if free else None
+            known[alike] = _on_offer(own, n, family, uram, measured, devices, reads, options.memory)
+        every.append(known[alike][0])
+        best.append(known[alike][1])
     number = {n.name: k for k, n in enumerate(graph.nodes)}
     edges = edges_of(graph, graph.nodes)
     cuts = [(number[a], number[b]) for a, b in options.forbidden_cuts if a in number and b in number]
     anchors = _anchors(graph, cluster, options, refs)
     starts = [c * len(graph.nodes) for c in range(copies)]
     return Problem(
-        graph, graph.nodes * copies, every * copies, [undominated(own) for own in every] * copies,
+        graph, graph.nodes * copies, every * copies, best * copies,
         [d.name for d in cluster.devices[:devices]], refs, dies, budgets,
         [d.wires for d in dies], [(s + a, s + b, bits) for s in starts for a, b, bits in edges],
         {s + n: here for s in starts for n, here in anchors.items()}, [(s + a, s + b) for s in starts for a, b in cuts],
@@ -160,6 +163,25 @@ def in_memory(options: tuple[Option, ...], wish: str) -> tuple[Option, ...]:
     """Those whose weights stand as --memory asks (shallow ones in LUTRAM at any rate); all where none do."""
     wanted = WISHES.get(wish, ())
     return tuple(o for o in options if o.fold.memory in wanted) or options
+
+
+@lru_cache(maxsize=1024)
+def _on_offer(
+    graph: Graph, node: Node, family: str, uram: bool, measured: tuple[tuple[Any, ...], ...], devices: int,
+    reads: tuple[tuple[FabricBank, ...], int] | None, memory: str,
+) -> tuple[tuple[Option, ...], tuple[Option, ...]]:  # fmt: skip
+    """The options of a layer, and those that none beats. reads: banks, if its weights may stand there, and a cycle;
+    memory: that of --memory."""
+    whole = priced(graph, node, family, uram, measured, devices, reads is not None)
+    if reads is not None:
+        whole = tuple(sorted((_read(graph, node, o, *reads) for o in whole), key=lambda o: o.cycles))
+    asked = in_memory(whole, memory)
+    return asked, undominated(asked)
+
+
+def _kinds(banks: Sequence[FabricBank]) -> tuple[FabricBank, ...]:
+    """One of each kind of banks: no other one reads quicker."""
+    return tuple({(b.bytes_per_second, b.port_bits): b for b in reversed(banks)}.values())
 
 
 def _read(graph: Graph, node: Node, option: Option, banks: Sequence[FabricBank], cycle: int) -> Option:
