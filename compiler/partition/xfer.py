@@ -120,7 +120,7 @@ def hops_of(engines: Sequence[str], route: Route) -> list[Hop]:
         depth = {owner: 0}
         while len(depth) < len(engines):
             *_, a, b = min(
-                (len(way[(a, b)]), depth[a], max(carried.get(x, 0) for x in way[(a, b)]), i, j, a, b)
+                (len(way[(a, b)]), depth[a], max((carried.get(x, 0) for x in way[(a, b)]), default=0), i, j, a, b)
                 for i, a in enumerate(engines)
                 if a in depth
                 for j, b in enumerate(engines)

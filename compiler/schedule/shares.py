@@ -71,7 +71,7 @@ def _group(
     depth: dict[tuple[int, str], int] = {(k, slices[t].engine): 0 for k, t in enumerate(group.tasks)}
     for hop in group.hops:
         depth[(hop.share, hop.target)] = depth[(hop.share, hop.source)] + 1
-    own_place = min(s.order for s in layer.slices)
+    own_place = min(s.order for s in layer.slices if s.replica == flow.replica)
     early = None if group.inputs else _before(group, flow)  # inputs are not there before the layer begins
     out: list[ShareMessage] = []
     for b, (*_, grain, size) in enumerate(blocks):

@@ -413,3 +413,18 @@ def test_it_belongs_to_latency_plans() -> None:
     assert caught.value.code == "FVC201"
     with pytest.raises(FvcError, match="xfer"):
         PartitionOptions(xfer="maybe").validate()
+
+
+@pytest.mark.parametrize("factor", ["Pr", "Pm"])
+def test_cores_of_one_die_share_without_a_link(factor: str) -> None:
+    plan = planned("zcu102", (factor, 2), cores=2)
+    assert {h.route for layer in plan.layers for x in layer.xfer for h in x.hops} == {()}
+    assert_runs(programs_of(plan, "zcu102"))
+
+
+def test_copies_on_unlike_boards_share_each_by_itself() -> None:
+    """Their tasks lie between one another in the global order, and not in the same way."""
+    plan = planned("u250+u50", replicas=2)
+    shared = [{s.replica for s in layer.slices if s.task in x.tasks} for layer in plan.layers for x in layer.xfer]
+    assert {0} in shared
+    assert_runs(programs_of(plan, "u250+u50"))

@@ -14,6 +14,7 @@ Between = Callable[[str, str], tuple[str, ...]]
 
 def check_xfer(plan: Plan, graph: Graph, between: Between, found: Findings) -> None:
     """FVC220: groups, hops, routes and bits of every layer. between: the links from one engine to another."""
+    places = _places(plan) if any(layer.xfer for layer in plan.layers) else []
     for layer, node in zip(plan.layers, graph.nodes, strict=True):
         named: list[str] = []
         for k, x in enumerate(layer.xfer):
@@ -27,11 +28,24 @@ def check_xfer(plan: Plan, graph: Graph, between: Between, found: Findings) -> N
             found.add("FVC220", f"not in one group each: {', '.join(odd[:5])}", f"layers {layer.name} xfer")
         if len({x.inputs for x in layer.xfer}) > 1:
             found.add("FVC220", "a layer shares its weights or its inputs, not both", f"layers {layer.name} xfer")
-        if layer.xfer:
-            orders = sorted(s.order for s in layer.slices)
-            if orders != list(range(orders[0], orders[0] + len(orders))) or any(s.stage for s in layer.slices):
-                text = "tasks that share stand together in the order, at stage 0, with those of their layer"
-                found.add("FVC220", text, f"layers {layer.name} xfer")
+        apart = any(s.stage for s in layer.slices) or not all(_together(layer, own) for own in places)
+        if layer.xfer and apart:
+            text = "tasks that share stand together in the order, at stage 0, with those of their layer"
+            found.add("FVC220", text, f"layers {layer.name} xfer")
+
+
+def _places(plan: Plan) -> list[dict[str, int]]:
+    """Of each replica: its slices' places in its own order, beside the host's segments."""
+    hosts = [(h.order, h.name) for h in plan.host_segments]
+    slices = [s for layer in plan.layers for s in layer.slices]
+    own = [sorted([*hosts, *((s.order, s.task) for s in slices if s.replica == r)]) for r in range(plan.replicas)]
+    return [{name: k for k, (_, name) in enumerate(x)} for x in own]
+
+
+def _together(layer: LayerPlan, places: dict[str, int]) -> bool:
+    """The layer's slices of a replica follow one another."""
+    own = [places[s.task] for s in layer.slices if s.task in places]
+    return not own or max(own) - min(own) == len(own) - 1
 
 
 def _group(

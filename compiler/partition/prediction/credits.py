@@ -57,7 +57,7 @@ def credits_ps(
     and tensor the box that its buffer holds; together: tasks whose weights pass the same channels, share by share."""
     held: dict[tuple[str, str], int] = {}
     for g in together:
-        for hop in g.hops:
+        for hop in (h for h in g.hops if h.route):
             latency_ps, rate = 1000 * sum(links[k][1] for k in hop.route), min(links[k][0] for k in hop.route)
             pair = (hop.source, hop.target)
             for size, grain in zip(g.sizes, g.grains, strict=True):

@@ -8,18 +8,19 @@ takes of its bank what its loads and stores need on average, and is slower itsel
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from compiler.partition.prediction.blocks import Blocks
 from compiler.partition.prediction.fluid import Flow
 from compiler.partition.prediction.messages import HOST, Key
 from compiler.partition.prediction.passing import Share, shares_of
-from compiler.partition.prediction.recurrence import Core, Result, Steps
-from compiler.partition.prediction.traffic import Message, Traffic, Way
+from compiler.partition.prediction.recurrence import Core, Steps
+from compiler.partition.prediction.sharing import Sharing
+from compiler.partition.prediction.traffic import Message, Traffic
 from compiler.partition.prediction.usage import ALONE, Others, Span, during
+from compiler.partition.prediction.workers import Worker
 from cost_models.primitives import DMA_SETUP_CYCLES, cycles_ps, ps_cycles
 from device_db.errors import FvcError
 
@@ -31,8 +32,6 @@ HOST_FRAMES = 2  # of a tensor, that the host keeps between a segment that makes
 ITERATIONS_AHEAD = 2  # the scheduler's: how far queues run ahead of the end of the body
 UNPLAYABLE = "FVC212"
 LEVERS = ("another --objective, or --xfer never, orders messages otherwise", "drop --force-split", "use fewer devices")
-OWN = -1  # in place of the first byte, of all that a task loads of its own share
-Part = tuple[int, int, int, int, int, str]  # group, frame, block, owner, first byte, engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,49 +45,6 @@ class Times:
     engine_busy_ps: dict[str, int]
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
-    """A task with shared weights or inputs, of one frame: its blocks, and how many of their kind came before on their
-    engine. free: of weights, blocks whose place has been computed with; of inputs, those whose own part is there."""
-
-    group: int
-    frame: int
-    blocks: Blocks
-    number: int
-    told: list[int] = field(default_factory=lambda: [0, 0, 0])  # loads, free slots and reading that are events already
-    free: set[int] = field(default_factory=set)
-    begun: bool = False  # its data is there
-
-    @property
-    def inputs(self) -> bool:
-        return self.blocks.inputs
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """An engine: its tasks by iteration, the next of them, and what is known of that."""
-
-    name: str
-    core: Core
-    steps: list[tuple[int, Event]] = field(default_factory=list)
-    at: int = 0
-    after: Core | None = None  # the queues behind the task under way, as it looks
-    result: Result = (0, 0, 0)
-    given: tuple[int, int, int] = (0, 0, 0)  # when its core turned to it, data there, slot free
-    seen: int = -1  # the task that has been looked at
-    bank: Flow | None = None
-    last_stores: Span | None = None  # of the task before, in cycles
-    first_load: Span | None = None  # of the task after
-    turn: Turn | None = None  # the task under way
-    coming: Turn | None = None  # the one after that
-    left: dict[int, int] = field(default_factory=dict)  # of each iteration: tasks and messages still to be done
-    ended: int = 0  # iterations
-    blocks: list[int] = field(default_factory=lambda: [0, 0])  # of shared weights, of shared inputs so far
-    numbers: dict[tuple[int, int], int] = field(default_factory=dict)  # of the first block, by group and frame
-    # Of each block (of inputs or not, number): the cycle at which it was passed on.
-    sent_at: dict[tuple[bool, int], int] = field(default_factory=dict)
-
-
 class Meeting:
     """The state of one play."""
 
@@ -96,14 +52,12 @@ class Meeting:
         self.m, self.frames = machine, frames
         self.traffic = Traffic(machine, self)
         self.workers = {e: Worker(e, Core(khz)) for e, khz in machine.clock.items()}
+        self.sharing = Sharing(machine, frames, self.traffic, self.workers, self._done, self._task)
         self.of: dict[Key, list[Message]] = {}
         self.sent: dict[Key, int] = {}
         self.arrived: dict[Key, int] = {}
         self.unread: dict[Key, int] = {}  # readers that have not loaded it
         self.read: set[Key] = set()
-        self.parts: dict[Part, list[Message]] = {}  # of shares, that wait for their part to be there
-        self.missing: dict[tuple[int, int, int, str], int] = {}  # messages, by group, frame, block and receiver
-        self.unsent: dict[tuple[int, int, int, str], int] = {}
         self.host_ps = 0
         self.lacking: dict[tuple[int, int, int], int] = {}  # inputs, of events that are no engine's, by frame
         self.followers: dict[tuple[int, int], list[Event]] = {}  # on the host, by order and replica
@@ -128,7 +82,6 @@ class Meeting:
         order += [((*(m.place[i][:1]), 1, m.place[i][1], 0), i) for i in m.place]
         order += [((s.place[0], 0, *s.place[1:]), s) for s in shares_of(m.groups)]
         order.sort(key=lambda x: x[0])
-        hops: dict[tuple[str, str], Way] = {}
         listed: list[tuple[int, int, int | Share]] = []  # iteration, frame, what
         for frame in range(self.frames):
             for _, what in order:
@@ -137,17 +90,7 @@ class Meeting:
         listed.sort(key=lambda x: x[0])
         for iteration, frame, what in listed:
             if isinstance(what, Share):
-                pair = (what.source, what.target)
-                if pair not in hops:
-                    hops[pair] = self.traffic.hop(what)
-                message = Message(hops[pair], iteration, frame, what.hi - what.lo, True, share=what)
-                first = what.source == m.groups[what.group].engines[what.owner]
-                part = (what.group, frame, what.block, what.owner, OWN if first else what.lo, what.source)
-                self.parts.setdefault(part, []).append(message)
-                for ends, engine in ((self.unsent, what.source), (self.missing, what.target)):
-                    key = (what.group, frame, what.block, engine)
-                    ends[key] = ends.get(key, 0) + 1
-                self._enqueue(message)
+                self._enqueue(self.sharing.message(what, iteration, frame))
                 continue
             c, number = plan.channels[what], m.message_counts[what]
             size = -(-c.bits_per_frame // 8)
@@ -232,12 +175,7 @@ class Meeting:
         if engine is None:
             return True
         if m.share is not None:
-            w = self.workers[engine]
-            for turn in (w.turn, w.coming):
-                if turn is not None and (turn.group, turn.frame) == (m.share.group, m.frame):
-                    before = -1 if turn.inputs else turn.number + m.share.block - 2
-                    return m.share.block in turn.free and (before < 0 or (False, before) in w.sent_at)
-            return False
+            return self.sharing.room(engine, m.share, m.frame)
         c = self.m.plan.channels[m.channel]
         before = m.frame - max(2, c.target_stage - c.source_stage + 1)
         return before < 0 or (m.channel, before) in self.read
@@ -245,7 +183,7 @@ class Meeting:
     def left(self, m: Message) -> None:
         """A message has left its sender."""
         if m.share is not None:
-            self._passed_on(m.share, m.frame)
+            self.sharing.left(m.share, m.frame)
         elif m.last:
             self.sent[m.channel, m.frame] = self.traffic.now
             if m.channel in self.makers:
@@ -256,7 +194,7 @@ class Meeting:
     def taken(self, m: Message) -> None:
         """A message has arrived."""
         if m.share is not None:
-            self._share_there(m.share, m.frame)
+            self.sharing.taken(m.share, m.frame)
         elif m.last:
             self.arrived[m.channel, m.frame] = self.traffic.now
             if m.way.pair[1] == HOST:
@@ -324,7 +262,7 @@ class Meeting:
                 continue
             shared = self.m.group_of.get(e.task.task)
             if shared is not None and w.turn is None:
-                self._turn(w)
+                self.sharing.turn(w)
             keys = [(i, frame) for i in e.inputs if i in self.m.place]
             slots = [(i, frame - 2) for i in e.sends if frame >= 2]
             if any(k not in self.arrived for k in keys) or any(k not in self.sent for k in slots):
@@ -343,7 +281,7 @@ class Meeting:
                 if not w.turn.begun:
                     w.turn.begun = True
                     w.turn.blocks.start(ready, slot)
-                    self._tell(w, w.turn)
+                    self.sharing.tell(w, w.turn)
                 return
             self._begin(w, steps, ALONE)
             self.traffic.at(cycles_ps(w.result[0], khz), self._has_read, e, frame)
@@ -364,7 +302,7 @@ class Meeting:
                 self._begin(w, steps, others)
                 return
         self.traffic.at(cycles_ps(end, khz), self._done, w, w.at)
-        self._turn(w)
+        self.sharing.turn(w)
 
     def _takes(self, w: Worker, cycles: float, share: float) -> Flow | None:
         """The engine takes a share of its bank from now on, for so many cycles if nothing else moves there."""
@@ -421,7 +359,7 @@ class Meeting:
         w.turn, w.coming = w.coming, None
         if w.turn is not None:
             w.turn.blocks.follow(w.core)
-            self._tell(w, w.turn)
+            self.sharing.tell(w, w.turn)
         w.at += 1
         self._made(e, frame)
         self.counted(w.name, iteration)
@@ -471,117 +409,3 @@ class Meeting:
         ]
         behind = bisect_right(received, max(late), key=itemgetter(0)) if late else 0
         return self.arrived.get(received[behind - 1][1]) if behind else 0
-
-    # -- shared weights and inputs ---------------------------------------------------------------------------------
-
-    def _turn(self, w: Worker) -> None:
-        """The loads of the next task begin as soon as those of the one before are done, if it shares anything."""
-        under_way = w.after is not None or w.turn is not None
-        at = w.at + under_way
-        if at >= len(w.steps) or w.coming is not None:
-            return
-        iteration, e = w.steps[at]
-        assert e.task is not None
-        shared = self.m.group_of.get(e.task.task)
-        if shared is None or not 0 <= iteration - e.stage < self.frames:
-            return
-        if not under_way:
-            ahead: tuple[int, int] | None = (w.core.ld, w.core.closed)
-        elif w.turn is not None:
-            ahead = w.turn.blocks.ahead
-        else:
-            assert w.after is not None
-            ahead = (w.after.ld, w.after.closed)
-        if ahead is None:
-            return
-        inputs = self.m.groups[shared].inputs
-        frame, number = iteration - e.stage, w.blocks[inputs]
-        starts = self.m.groups[shared].starts[self.m.groups[shared].tasks.index(e.task.task)]
-        # Of inputs all must be sent that the task before had: its slots lay elsewhere.
-        behind = (-1, -1) if inputs else (-2, -1)
-        sent = [0 if number + k < 0 else w.sent_at.get((inputs, number + k)) for k in behind] + [
-            None if (shared, frame, b, w.name) in self.unsent else 0 for b in range(len(starts))
-        ]
-        blocks = Blocks(self.m.steps[e.task.task], starts, *ahead, sent, inputs=inputs)
-        for b in range(len(starts)):
-            if (shared, frame, b, w.name) not in self.unsent:
-                w.sent_at[inputs, number + b] = 0
-            if (shared, frame, b, w.name) not in self.missing:
-                blocks.there[b] = 0
-        w.blocks[inputs] += len(starts)
-        w.numbers[shared, frame] = number
-        turn = Turn(shared, frame, blocks, number)
-        if under_way:
-            w.coming = turn
-            blocks.advance()
-        else:
-            w.turn = turn
-            blocks.follow(w.core)
-        self._tell(w, turn)
-
-    def _tell(self, w: Worker, turn: Turn) -> None:
-        """Makes events of what is newly known of a task with shared weights or inputs."""
-        khz, blocks = w.core.clock_khz, turn.blocks
-        for b in range(turn.told[0], len(blocks.loaded)):
-            self.traffic.at(cycles_ps(blocks.loaded[b], khz), self._loaded, w, turn, b)
-        free = [] if blocks.inputs else [*blocks.groups[:2], *blocks.done]
-        for b in range(turn.told[1], min(len(free), len(blocks.there))):
-            self.traffic.at(cycles_ps(free[b], khz), self._freed, w, turn, b)
-        turn.told[:2] = len(blocks.loaded), len(free)
-        if turn is w.turn and blocks.over and not turn.told[2]:
-            turn.told[2] = 1
-            w.result = blocks.result()
-            w.after = blocks.finish()
-            self.traffic.at(cycles_ps(w.result[1], khz), self._done, w, w.at)
-        if turn is w.turn:
-            self._turn(w)
-
-    def _loaded(self, w: Worker, turn: Turn, block: int) -> None:
-        """The task's own share of a block is there; of inputs the others may come behind it."""
-        self._on((turn.group, turn.frame, block, self.m.groups[turn.group].engines.index(w.name), OWN, w.name))
-        if turn.inputs:
-            self._freed(w, turn, block)
-
-    def _on(self, part: Part) -> None:
-        """A part of a share is at an engine, which may send it on."""
-        for m in self.parts.get(part, ()):
-            m.ready = True
-        self.traffic.send(self.traffic.tx_of(part[-1]))
-
-    def _freed(self, w: Worker, turn: Turn, block: int) -> None:
-        """What was in the ring in a block's place has been computed with."""
-        turn.free.add(block)
-        self.traffic.receive(self.traffic.rx.get((w.name, "")))
-
-    def _passed_on(self, share: Share, frame: int) -> None:
-        """A message of weights or inputs has left its sender."""
-        key = (share.group, frame, share.block, share.source)
-        self.unsent[key] -= 1
-        if self.unsent[key]:
-            return
-        w = self.workers[share.source]
-        inputs, number = self.m.groups[share.group].inputs, w.numbers[share.group, frame] + share.block
-        at = w.sent_at[inputs, number] = ps_cycles(self.traffic.now, w.core.clock_khz)
-        for turn in (w.turn, w.coming):
-            if turn is not None and turn.inputs == inputs:
-                block = number - turn.number
-                if inputs and block == -1:
-                    turn.blocks.sent(-2, at)
-                if (-1 if inputs else -2) <= block < len(turn.blocks.there):
-                    turn.blocks.sent(block, at)
-                    self._tell(w, turn)
-        self.traffic.receive(self.traffic.rx.get((w.name, "")))
-        if inputs:
-            self._task(w)
-
-    def _share_there(self, share: Share, frame: int) -> None:
-        """A message of weights or inputs has arrived."""
-        key = (share.group, frame, share.block, share.target)
-        self.missing[key] -= 1
-        w = self.workers[share.target]
-        if not self.missing[key]:
-            for turn in (w.turn, w.coming):
-                if turn is not None and (turn.group, turn.frame) == (share.group, frame):
-                    turn.blocks.arrived(share.block, ps_cycles(self.traffic.now, w.core.clock_khz))
-                    self._tell(w, turn)
-        self._on((share.group, frame, share.block, share.owner, share.lo, share.target))

@@ -1,7 +1,7 @@
 """Tasks that share weights or inputs (XFER): who passes which share of a block to whom, in the order of the queues.
 
 Needs a plan and its graph; gives the groups of tasks and, of each, its messages with their places in the one global
-order. They are counted by credits.py and played by meeting.py.
+order. They are counted by credits.py and played by sharing.py.
 """
 
 from __future__ import annotations
