@@ -12,7 +12,8 @@ from compiler.floorplan.check import crossing_bits
 from compiler.floorplan.ladder import Ladder
 from compiler.floorplan.line_model import LineModel
 from compiler.floorplan.problem import JointCase
-from compiler.floorplan.repair import MOST_KERNELS, Placement
+from compiler.floorplan.repair import MOST_KERNELS
+from compiler.floorplan.versions import Placement
 
 FLAT_MOST = 2000  # kernels x slots up to which all slots are freed at once, to begin with
 FLAT_SHARE = 0.4  # of the seconds

@@ -13,9 +13,9 @@ from compiler.floorplan.budget import Clock
 from compiler.floorplan.ladder import Ladder
 from compiler.floorplan.line_model import PARTS, LineModel
 from compiler.floorplan.problem import JointCase
+from compiler.floorplan.versions import Placement, used
 from compiler.partition.constraints.rows import link_bits
 
-Placement = tuple[tuple[int, int], ...]
 MOST_KERNELS = 90
 NEAR = 3  # slots to either side that one wave of rounds takes its partners from
 STALE = 40  # rounds in a row that gain nothing: given up
@@ -28,10 +28,7 @@ def beyond(amount: int, bound: int) -> int:
 
 def overflow(case: JointCase, placement: Placement) -> list[int]:
     """How much each slot is over, in ten-thousandths of its capacity, summed over the resource types."""
-    use = [[0] * len(case.resources) for _ in case.slots]
-    for v, (s, k) in enumerate(placement):
-        for r, amount in enumerate(case.versions[v][k]):
-            use[s][r] += amount
+    use = used(case, placement)
     return [sum(beyond(u, c) for u, c in zip(use[s], case.capacity[s], strict=True)) for s in case.slots]
 
 
@@ -90,10 +87,7 @@ def repair(
 
 def room(case: JointCase, placement: Placement) -> list[float]:
     """Free share of each slot's scarcest resource type."""
-    use = [[0] * len(case.resources) for _ in case.slots]
-    for v, (s, k) in enumerate(placement):
-        for r, amount in enumerate(case.versions[v][k]):
-            use[s][r] += amount
+    use = used(case, placement)
     return [
         min(1 - u / max(1, c) for u, c in zip(use[s], case.capacity[s], strict=True) if c or u)
         if any(case.capacity[s])
