@@ -139,6 +139,8 @@ def test_anchors_that_name_nothing() -> None:
         with pytest.raises(FvcError) as caught:
             partition(digits(), load_cluster("u280"), PartitionOptions(style="streaming", anchors=(anchor,)))
         assert caught.value.code == "FVC206"
+        (lever,) = caught.value.help
+        assert "/conv1" in lever if anchor[0] == "/conv9" else lever == "one of u280-0/SLR0, u280-0/SLR1, u280-0/SLR2"
 
 
 def test_a_net_that_does_not_fit_says_what_is_short() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -237,10 +238,12 @@ def _anchors(graph: Graph, cluster: Cluster, options: PartitionOptions, refs: li
         slices.setdefault(layer_of(n), []).append(k)
     for layer, place in options.anchors:
         if layer not in slices:
-            raise FvcError("FVC206", f"--anchor names no layer: '{layer}'", help=("fvc explain DIR lists them",))
+            near = get_close_matches(layer, slices, 3, 0.0)
+            raise FvcError("FVC206", f"--anchor names no layer: '{layer}'", help=(f"nearest are {', '.join(near)}",))
         here = dies_at(cluster, refs, place)
         if not here:
-            raise FvcError("FVC206", f"--anchor names no die of the cluster: '{place}'", help=("like u280-0/SLR1",))
+            known = ", ".join(dict.fromkeys(cluster.die_name(r) for r in refs))
+            raise FvcError("FVC206", f"--anchor names no die of the cluster: '{place}'", help=(f"one of {known}",))
         out |= dict.fromkeys(slices[layer], here)
     return out
 
