@@ -30,15 +30,17 @@ def polish(case: JointCase, options: Ladder, plan: Placement, clock: Clock, seco
     width = min(2, len(case.slots))
     stale = 0
     while cost and clock.left > end and width <= 3:
+        tried = False
         for first in range(len(case.slots) - width + 1):
             chosen = set(range(first, first + width))
             members = sum(s in chosen for s, _ in plan)
             if clock.left <= end or members > width * MOST_KERNELS or members == 0:
                 continue
+            tried = True
             before = cost
             plan, cost, _ = _round(case, options, plan, cost, chosen, clock, min(1.5, clock.left - end))
             stale = stale + 1 if cost == before else 0
-        if stale >= len(case.slots) - width + 1:
+        if stale >= len(case.slots) - width + 1 or not tried:  # too many kernels everywhere
             width, stale = width + 1, 0
             if width > len(case.slots):
                 break
