@@ -187,6 +187,26 @@ def _in_order(p: Problem, budgets: Budgets, options: list[list[Option]]) -> list
     return out
 
 
+def in_order(p: Problem, budgets: Budgets, floor_ps: int, bound_ps: int) -> Placement | None:
+    """Layers in the graph's order, die after die, at the least T not below `floor_ps` at which they fit so; None where
+    they never do. Few streams cross, so this often becomes a netlist where seats that are spread do not."""
+    ladder_ps = sorted({max(floor_ps, bound_ps, o.cycles * p.cycle()) for layer in p.options for o in layer})
+    found: tuple[int, dict[str, Seat]] | None = None
+    lo, hi = 0, len(ladder_ps) - 1
+    while lo <= hi:
+        mid = (lo + hi) // 2
+        offers = offered(p, ladder_ps[mid])
+        options = None if offers is None else [_few(o, budgets) for o in offers]
+        seats = None if options is None else _in_order(p, budgets, options)
+        if options is None or seats is None:
+            lo = mid + 1
+            continue
+        hi = mid - 1
+        named = {p.names[n]: Seat(p.refs[d], options[n][k].fold) for n, (d, k) in enumerate(seats)}
+        found = (ladder_ps[mid], named)
+    return None if found is None else Placement(found[1], found[0], bound_ps, found[0] == bound_ps)
+
+
 def place(p: Problem, budgets: Budgets, floor_ps: int) -> Placement | None:
     """The best seats found within the budgets, T not below `floor_ps`; None where there are none."""
     ladder_ps = sorted({max(floor_ps, o.cycles * p.cycle()) for layer in p.options for o in layer})

@@ -13,10 +13,11 @@ from compiler.floorplan.budget import Clock, Settings
 from compiler.floorplan.joint import Search, start
 from compiler.floorplan.problem import Boundary, JointCase
 from compiler.ops.stream.netlists import Seat
-from compiler.partition.stream.flat import place
+from compiler.partition.stream.flat import in_order, place
 from compiler.partition.stream.problem import TYPES, Budgets, Placement, Problem, amounts
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 
+FLAT_SEATS = 300  # layers x dies; larger models of everything take minutes where this search has found nothing
 PLAN_SHARE = 0.4  # of the time limit, a search for a plan
 OPEN = 1 << 50  # wires that never bind
 
@@ -66,7 +67,8 @@ def choose(p: Problem, budgets: Budgets, floor_ps: int) -> Placement | None:
     if found is None:
         return None
     if found.plan is None or found.best is None:
-        return place(p, budgets, floor_ps)
+        small = len(p.names) * len(p.refs) <= FLAT_SEATS
+        return place(p, budgets, floor_ps) if small else in_order(p, budgets, floor_ps, found.merged * p.cycle())
     seats = {
         name: Seat(p.refs[s], layer[k].fold) for name, layer, (s, k) in zip(p.names, p.options, found.plan, strict=True)
     }
