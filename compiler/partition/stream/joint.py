@@ -67,8 +67,9 @@ def choose(p: Problem, budgets: Budgets, floor_ps: int) -> Placement | None:
     if found is None:
         return None
     if found.plan is None or found.best is None:
-        small = len(p.names) * len(p.refs) <= FLAT_SEATS
-        return place(p, budgets, floor_ps) if small else in_order(p, budgets, floor_ps, found.merged * p.cycle())
+        if p.anchors or len(p.names) * len(p.refs) <= FLAT_SEATS:  # layers in order know no anchors
+            return place(p, budgets, floor_ps)
+        return in_order(p, budgets, floor_ps, found.merged * p.cycle())
     seats = {
         name: Seat(p.refs[s], layer[k].fold) for name, layer, (s, k) in zip(p.names, p.options, found.plan, strict=True)
     }
