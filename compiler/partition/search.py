@@ -18,13 +18,13 @@ from compiler.partition.infeasible import no_engine, no_layer_fit, no_placement
 from compiler.partition.kinds import Candidate
 from compiler.partition.layout import Place
 from compiler.partition.options import PartitionOptions, host_time_ns
-from compiler.partition.options_table import Option
 from compiler.partition.pieces import Decision, Piece, Slot
 from compiler.partition.problem import Allocation, Problem, load_of
 from compiler.partition.sharing import Sharing
 from compiler.partition.solve.anneal import anneal, settle
 from compiler.partition.solve.contiguous import contiguous
 from compiler.partition.solve.flat import Budget, balance, exact, profile
+from compiler.partition.solve.held import keep_weights
 from compiler.partition.solve.priced import priced
 from compiler.partition.tabulate import Tabulator, placement_problem
 from compiler.partition.uniform import uniform_engines
@@ -256,25 +256,6 @@ def calmer(
         steps = int(options.time_limit_s * STEPS_PER_SECOND) // 4
         best = anneal(problem, best, placed.interval, steps, options.seed + seed, locality)
     return decision_of(graph, placed.slots, problem, keep_weights(problem, best), book)
-
-
-def keep_weights(problem: Problem, allocation: Allocation) -> Allocation:
-    """Whole layers whose weights stay on chip: on each engine those that save most time a byte, while there is room."""
-    room = list(problem.resident_bytes)
-    offers: list[tuple[float, int, Option]] = []
-    for x, shares in allocation.items():
-        if len(shares) == 1 and shares[0].split == "":
-            kept = problem.table.resident(x, problem.kind_of[shares[0].slot])
-            if kept is not None and kept.ticks < shares[0].option.ticks:
-                offers.append((-(shares[0].option.ticks - kept.ticks) / kept.resident_bytes, x, kept))
-    out = dict(allocation)
-    for _, x, kept in sorted(offers, key=lambda o: o[:2]):
-        share = allocation[x][0]
-        size = -(-kept.resident_bytes // 64) * 64
-        if size <= room[share.slot]:
-            room[share.slot] -= size
-            out[x] = (replace(share, option=kept),)
-    return out
 
 
 def decision_of(

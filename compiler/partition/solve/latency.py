@@ -18,6 +18,7 @@ from compiler.partition.pairwise.problem import Costs
 from compiler.partition.problem import Allocation, Problem, Share
 from compiler.partition.solve.clock import MOST_KEPT, Clock
 from compiler.partition.solve.contiguous import forced_slices, on_slots
+from compiler.partition.solve.held import held
 from compiler.partition.solve.latency_bound import longest_path, message_bound
 from compiler.partition.solve.strategies import Strategies, Strategy
 
@@ -29,6 +30,7 @@ WIDEST, WIDEST_PERCENT = 6, 150  # whole families over all engines that are give
 GIVEN_WORK = 5000  # others that are nearly as good are given for as much work (of the prediction)
 MESSAGE_PERCENT = (100, 75, 50)  # of the additive model's costs of messages, at which a search begins
 WORTH_PERMILLE = 990  # of the additive optimum so far: more options must promise that
+HELD, HELD_PART = 2, 10  # allocations with layers made whole for weights on chip, each for such a part of the limit
 SUITED = 6  # strategies tried of a layer that suit its neighbours
 BOUND_CELLS, MODEL_CELLS = 1200, 600  # of a layer's strategies, up to which messages are in the bound, in the model
 
@@ -91,9 +93,13 @@ def fastest(
     for value, allocation in sorted(widest, key=lambda x: x[0])[:WIDEST]:
         if value * 100 < min(found) * WIDEST_PERCENT:
             found.setdefault(value, allocation)
+    listed_by_time = [found[value] for value in sorted(found)]
+    for allocation in listed_by_time[:HELD]:
+        _, whole = held(problem, clock, allocation, choices, clock.work + limit // HELD_PART)
+        if whole not in listed_by_time:
+            listed_by_time.append(whole)
     count = sum(len(own) for own in choices.values())
     slices = f"slices: whole layers and even grids over runs of neighbouring engines, {count} strategies in all"
-    listed_by_time = [found[value] for value in sorted(found)]
     return Fastest(listed_by_time, bound, proved, (slices, messages), guide.notes, guide.additive)
 
 
