@@ -7,6 +7,8 @@ layers made quicker (`quicken`) and is told as a plan (`told`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from compiler.ir.graph import Graph
 from compiler.isa.stream.network import Work, cycle_ps
 from compiler.ops.stream.assemble import assemble
@@ -49,40 +51,6 @@ def work_of(graph: Graph, options: PartitionOptions) -> list[Work]:
     ]
 
 
-def plan_of(
-    whole: tuple[Graph, Cuts],
-    cluster: Cluster,
-    options: PartitionOptions,
-    devices: int,
-    copies: int,
-    any_ps: int | None,
-    external: frozenset[str],
-) -> Plan:
-    """The plan of so many copies. whole: the graph with the layers that are cut. any_ps: where the number of copies was
-    free, what bounds the interval with any number.
-
-    Where the latency comes first, or is over its limit, longer intervals are tried as well: they leave more room."""
-    job = Job(whole, cluster, options, devices, copies, any_ps, external)
-    best = job.plan(None)
-    pace_ps = int(best.predicted["pace_ps"])
-    for permille in SLOWER_PERMILLE:
-        if options.objective != "latency" and in_time(best, options):
-            break
-        floor_ps = pace_ps * permille // 1000
-        if options.target_fps is not None and floor_ps * options.target_fps > copies * PS_PER_SECOND:
-            break
-        try:
-            other = job.plan(floor_ps)
-        except FvcError as error:
-            if error.exit_code != 1:
-                raise
-            break
-        slow = options.target_fps is not None and other.predicted["fps"] < options.target_fps
-        if not slow and other.predicted["latency_ns"] < best.predicted["latency_ns"]:
-            best = other
-    return best
-
-
 def in_time(plan: Plan, options: PartitionOptions) -> bool:
     return options.max_latency_ms is None or float(plan.predicted["latency_ms"]) <= options.max_latency_ms
 
@@ -94,28 +62,35 @@ def better(plan: Plan, best: Plan, options: PartitionOptions) -> bool:
     return bool(a < b)
 
 
+@dataclass(slots=True)
 class Job:
-    """Plans of one number of copies, at the least interval and at longer ones; what is proved of the first holds."""
+    """Plans of one number of copies, at the least interval and at longer ones; what is proved of the first holds.
 
-    def __init__(
-        self,
-        whole: tuple[Graph, Cuts],
-        cluster: Cluster,
-        options: PartitionOptions,
-        devices: int,
-        copies: int,
-        any_ps: int | None,
-        external: frozenset[str],
-    ) -> None:
-        self.whole, self.cluster, self.options = whole, cluster, options
-        self.devices, self.copies, self.any_ps, self.external = devices, copies, any_ps, external
-        self.graph = expand(*whole)
+    whole: the graph with the layers that are cut. any_ps: where the number of copies was free, what bounds the interval
+    with any number. external: layers whose weights may stand in DRAM."""
+
+    whole: tuple[Graph, Cuts]
+    cluster: Cluster
+    options: PartitionOptions
+    devices: int
+    copies: int
+    any_ps: int | None
+    external: frozenset[str]
+    graph: Graph = field(init=False)
+    work: list[Work] = field(init=False)
+    host_ps: int = field(init=False)
+    reading_ps: int = field(init=False)
+    floor_ps: int = field(init=False)
+    proved: Bound | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        cluster, options, copies = self.cluster, self.options, self.copies
+        self.graph = expand(*self.whole)
         self.work = work_of(self.graph, options)
         self.host_ps = copies * sum(w.time_ps for w in self.work)
-        slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[:devices] for d in dev.board.dies)
-        self.reading_ps = copies * reading_ps(self.graph, cluster, options, devices)
+        slowest = max(cycle_ps(d.clock_khz) for dev in cluster.devices[: self.devices] for d in dev.board.dies)
+        self.reading_ps = copies * reading_ps(self.graph, cluster, options, self.devices)
         self.floor_ps = max(self.host_ps, copies * (options.interval or 0) * slowest, self.reading_ps, 1)
-        self.proved: Bound | None = None
 
     def plan(self, floor_ps: int | None) -> Plan:
         """The plan of the least interval found; floor_ps: no shorter one is looked for. Raises FVC203."""
@@ -209,3 +184,27 @@ class Job:
         return told(
             self.whole, self.graph, self.cluster, self.options, built, self.work, self.proved, self.any_ps, styles
         )
+
+
+def plan_of(job: Job) -> Plan:
+    """The plan of a job. Where the latency comes first, or is over its limit, longer intervals are tried as well: they
+    leave more room."""
+    options = job.options
+    best = job.plan(None)
+    pace_ps = int(best.predicted["pace_ps"])
+    for permille in SLOWER_PERMILLE:
+        if options.objective != "latency" and in_time(best, options):
+            break
+        floor_ps = pace_ps * permille // 1000
+        if options.target_fps is not None and floor_ps * options.target_fps > job.copies * PS_PER_SECOND:
+            break
+        try:
+            other = job.plan(floor_ps)
+        except FvcError as error:
+            if error.exit_code != 1:
+                raise
+            break
+        slow = options.target_fps is not None and other.predicted["fps"] < options.target_fps
+        if not slow and other.predicted["latency_ns"] < best.predicted["latency_ns"]:
+            best = other
+    return best

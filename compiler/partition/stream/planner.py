@@ -18,7 +18,7 @@ from compiler.partition.prediction.predict import number
 from compiler.partition.stream.copies import MOST_COPIES, most_first, rates
 from compiler.partition.stream.external import EXTERNAL, Order, external_told
 from compiler.partition.stream.forced import forced
-from compiler.partition.stream.job import better, plan_of, work_of
+from compiler.partition.stream.job import Job, better, plan_of, work_of
 from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.problem import make_problem
 from compiler.partition.stream.refusal import does_not_fit
@@ -192,7 +192,7 @@ def _best(
         ranked.sort(key=lambda r: r.copies)
     bounds = {r.copies: r.frame_ps for r in offered}
     if options.replicas:
-        plan = plan_of((base, cuts), cluster, options, devices, options.replicas, None, external)
+        plan = plan_of(Job((base, cuts), cluster, options, devices, options.replicas, None, external))
         auto = ranked[0].copies if ranked else 1
         fps = float(plan.predicted["fps"])
         if auto != plan.replicas and plan.replicas in bounds:  # a bound scaled by what this plan really gives
@@ -215,7 +215,7 @@ def _best(
         if r.copies >= least:  # what joins layers is in no bound: where so many did not fit, more will not
             continue
         try:
-            plan = plan_of((base, cuts), cluster, options, devices, r.copies, ranked[0].frame_ps, external)
+            plan = plan_of(Job((base, cuts), cluster, options, devices, r.copies, ranked[0].frame_ps, external))
         except FvcError as error:
             if error.exit_code != 1:
                 raise
