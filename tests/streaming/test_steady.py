@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.isa.program import DeviceProgram
-from compiler.isa.stream.flow import Network, Stuck
+from compiler.isa.stream.flow import Actor, Input, Network, Output, Stuck
 from compiler.isa.stream.network import build
 from compiler.isa.stream.steady import Steady, broken, busiest_ps, steady
 from tests.streaming.helpers import SPREAD, plan_of, programs
@@ -61,6 +61,36 @@ def test_the_short_branch_of_a_fork_gets_what_it_must_hold() -> None:
     found = steady(net, 8)
     assert found is not None and found.needs[2] >= 8
     promised(net, found, 4)
+
+
+def buffers(collected: int) -> Network:
+    """source -> a buffer of two frames, and another behind so many actors that collect whole frames -> a writer that
+    begins when both frames are there and gives both back at its end (BUF with two inputs)."""
+    net, words = Network(), 8
+    every, cost = np.arange(1, words + 1), np.ones(words, np.int64)
+    whole, last = np.full(words, words), np.full(words, words - 1)
+    long, short = net.stream("long", words, None), net.stream("short", words, None)
+    net.actor(Actor("source", 0, cost, 0, [], [Output(s, every, every - 1) for s in (long, short)]))
+    for k in range(collected):
+        behind = net.stream(f"collected {k}", words, None)
+        net.actor(Actor(f"collect {k}", 1 + k, cost, 0, [Input(long, whole, last)], [Output(behind, every, every - 1)]))
+        long = behind
+    lines = [net.stream(f"line{k}", words, 2 * words, line=True) for k in range(2)]
+    for k, stream in enumerate((long, short)):
+        net.actor(Actor(f"fill {k}", 9, cost, 1, [Input(stream, every, every - 1)],
+                        [Output(lines[k], every, every - 1)]))  # fmt: skip
+    net.actor(Actor("write", 9, cost, 2, [Input(line, whole, last) for line in lines], [], paced=True))
+    return net
+
+
+@pytest.mark.parametrize("collected", [0, 1, 3, 6])
+def test_a_buffer_filled_periods_before_its_neighbour_makes_its_frames_wait_outside(collected: int) -> None:
+    """Two frames find room in the buffer itself; each actor that collects a frame puts the other input a period off."""
+    net = buffers(collected)
+    found = steady(net, 9)
+    assert found is not None and found.needs[1] >= 8 * (collected - 2)
+    assert all(found.needs[k] <= 16 for k, s in enumerate(net.streams) if s.line)
+    promised(net, found, collected + 4)
 
 
 def test_depths_that_are_given_are_kept_or_there_is_no_schedule() -> None:

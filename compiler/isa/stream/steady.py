@@ -191,12 +191,32 @@ class _Pacer:
         for k in self.order:
             if k in self.feeds or self.net.actors[k].prefetches:
                 continue
-            if not (self._paced(k) if k in self.chain else self._early(k, None)):
+            if not (self._paced(k) if k in self.chain else self._early(k, None)) or not self._in_turn(k):
                 return None
         if not all(self._just_in_time(k) for k in ahead):
             return None
         early = min((int(self.starts[k][0]) for k in ahead), default=0)
         return self.starts if early >= 0 else [x - early for x in self.starts]  # nothing is there before time 0
+
+    def _in_turn(self, k: int) -> bool:
+        """What fills one of several buffers of an actor waits with its frame for room there: the frames that the other
+        buffers are filled with may come a few periods later."""
+        lines = [i.stream for i in self.net.actors[k].inputs if self.net.streams[i.stream].line]
+        if len(lines) < 2:
+            return True
+        for stream in lines:
+            s = self.net.streams[stream]
+            if s.depth is None or _places(self.net, stream, self.starts, self.period) <= s.depth:
+                continue
+            for i in self.net.actors[s.producer].inputs:
+                self.there[i.stream] = _written(self.net, i.stream, self.starts)
+            if not self._early(s.producer, self._room(stream, self.starts[k])):
+                return False
+            late = self.there.pop(stream)
+            need = next(i.need for i in self.net.actors[k].inputs if i.stream == stream)
+            if (np.where(need > 0, late[need - 1], LONG_AGO) > self.starts[k]).any():
+                return False
+        return True
 
     def _just_in_time(self, k: int) -> bool:
         """What waits for nothing but room, as late as its reader allows; it may begin before all else."""
@@ -263,9 +283,9 @@ class _Pacer:
         ahead = chain[window + 1 :] if window is not None else []
         floors: dict[int, Ints] = {}
         for n, c in enumerate(ahead):
-            below = chain[window + n] if window is not None else k
-            reader = late[window] if window is not None and n == 0 else floors[below]
-            floors[c] = np.minimum(self._room(c, below, reader), late[len(chain) - len(ahead) + n])
+            reader = late[window] if window is not None and n == 0 else floors[ahead[n - 1]]
+            room = self._room(self.net.actors[c].outputs[0].stream, reader)
+            floors[c] = np.minimum(room, late[len(chain) - len(ahead) + n])
         for c in reversed(ahead):
             if not self._early(c, floors[c]):
                 return False
@@ -280,12 +300,13 @@ class _Pacer:
         stream = self.net.actors[k].inputs[0].stream if self.net.actors[k].inputs else -1
         return stream if stream >= 0 and self.net.streams[stream].line else None
 
-    def _room(self, k: int, below: int, reader: Ints) -> Ints:
-        """When each firing of a feeder has room if its reader fires at `reader`: in the line buffer, or a FIFO that
-        costs nothing."""
-        a, b = self.net.actors[k], self.net.actors[below]
-        o, i = a.outputs[0], b.inputs[0]
-        s = self.net.streams[o.stream]
+    def _room(self, stream: int, reader: Ints) -> Ints:
+        """When each firing of a stream's writer has room if its reader fires at `reader`: in the line buffer, or a FIFO
+        that costs nothing."""
+        s = self.net.streams[stream]
+        a, b = self.net.actors[s.producer], self.net.actors[s.consumer]
+        o = next(o for o in a.outputs if o.stream == stream)
+        i = next(i for i in b.inputs if i.stream == stream)
         depth = s.depth if s.depth is not None and s.line else FREE_DEPTH
         freed = (reader + b.cost_ps)[i.freer] + s.delay_ps
         word = o.made - 1 - depth
