@@ -3,8 +3,8 @@
 Python delivers KeyboardInterrupt only between its own instructions. A watcher thread gives the main thread a moment
 to end cleanly and otherwise ends the process with 130. That is safe: files are written to a temporary folder and
 renamed, and the writing itself is Python code, which the exception does reach. Code that takes any error of a library
-for an answer may take the interrupt for one (an import makes another error of it): it is remembered and raised at the
-end.
+for an answer may take the interrupt for one: it is remembered and raised at the end. Libraries that start up call
+Python and end the process where that raises, so an import is never interrupted, only what follows it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from types import FrameType
 
 GRACE_SECONDS = 1.0
+AGAIN_SECONDS = 0.02  # between two tries to interrupt a thread that imports
 
 
 @contextlib.contextmanager
@@ -27,31 +31,61 @@ def leave_on_interrupt() -> Iterator[None]:
         return
     watch, wake = socket.socketpair()
     wake.setblocking(False)
-    done, came = threading.Event(), threading.Event()
+    done, came, refused = threading.Event(), threading.Event(), threading.Event()
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if _imports(frame):
+            refused.set()
+        else:
+            signal.default_int_handler(number, frame)
 
     def watcher() -> None:
-        while True:
+        while not came.is_set():
             data = watch.recv(64)
             if not data:
                 return
-            if signal.SIGINT not in data:
-                continue
-            came.set()
-            if not done.wait(GRACE_SECONDS):
-                with contextlib.suppress(OSError):
-                    os.write(2, b"interrupted: nothing is half-written\n")
-                os._exit(130)
+            if signal.SIGINT in data:
+                came.set()
+        end = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < end:
+            if done.wait(AGAIN_SECONDS):
+                return
+            if refused.is_set():
+                refused.clear()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        with contextlib.suppress(OSError):
+            os.write(2, b"interrupted: nothing is half-written\n")
+        os._exit(130)
 
+    def unheard(ignored: sys.UnraisableHookArgs) -> None:
+        if ignored.exc_type is KeyboardInterrupt:  # it met a callback, which can't raise
+            refused.set()
+        else:
+            told(ignored)
+
+    told, sys.unraisablehook = sys.unraisablehook, unheard
     before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    handled = signal.signal(signal.SIGINT, handler)
     thread = threading.Thread(target=watcher, daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
+        signal.signal(signal.SIGINT, handled)
         signal.set_wakeup_fd(before)
+        sys.unraisablehook = told
         wake.close()
         thread.join(timeout=1)
         watch.close()
         if came.is_set():
             raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether the code that a signal met is part of an import."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False

@@ -47,12 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _judged(words: list[str]) -> int:
     """One command; whatever it raises but an interrupt becomes an exit code and an error block."""
     from cli.interrupt import leave_on_interrupt
-    from cli.show import output
-    from device_db.errors import FvcError
 
     try:
-        with leave_on_interrupt():
+        with leave_on_interrupt():  # no import within it is interrupted
+            from cli.show import output
+            from device_db.errors import FvcError
+
             return _run(words)
+    except KeyboardInterrupt:
+        raise
     except FvcError as problem:
         output.error(problem, as_json=_wants_json(words))
         return problem.exit_code

@@ -270,6 +270,40 @@ def test_closed_streams_are_no_defect(closed: str) -> None:
         assert (found.returncode, "Traceback" in found.stderr) == (code, False)
 
 
+def test_an_import_is_never_interrupted_but_what_follows_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that call Python while they start end the process where that raises."""
+    from cli.interrupt import leave_on_interrupt
+
+    (tmp_path / "a_library.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhole = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    imported = False
+    with pytest.raises(KeyboardInterrupt), leave_on_interrupt():
+        import a_library  # type: ignore[import-not-found]
+
+        imported = a_library.whole
+        time.sleep(0.5)
+        raise AssertionError("not interrupted")
+    assert imported
+
+
+def test_an_interrupt_of_what_cannot_raise_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cli.interrupt import leave_on_interrupt
+
+    told: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", told.append)
+
+    class Ended:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    with pytest.raises(KeyboardInterrupt), leave_on_interrupt():
+        Ended()
+        time.sleep(0.5)
+        raise AssertionError("not interrupted")
+    assert told == []
+
+
 def test_an_interrupt_that_is_taken_for_an_answer_is_not_forgotten() -> None:
     """`except Exception` around a library may meet an interrupt that an import made another error of."""
     from cli.interrupt import leave_on_interrupt
