@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 
 from compiler.frontend import ImportOptions, load_model
+from compiler.isa.stream.table import MEMORIES
 from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
+from compiler.partition.stream.depths import fifo_memory
 from compiler.plan.io import parse_plan, write_plan
 from device_db import load_cluster
 from device_db.errors import FvcError
@@ -165,3 +167,9 @@ def test_weights_that_do_not_stand_where_they_were_asked_are_told() -> None:
     assert f"weights of {len(weighed)} of {len(weighed)} layers" in told and weighed[0].name in told
     free = partition(digits(), load_cluster("pynq-z2"), replace(options, memory="auto"))
     assert not any(f.startswith("--memory") for f in free.fallbacks)
+
+
+def test_large_fifos_stand_in_uram_only_where_there_is_some() -> None:
+    shallow, deep = 256, 20_000  # words of 32 bits
+    assert MEMORIES[fifo_memory(shallow, 32, True)] == "lutram"
+    assert MEMORIES[fifo_memory(deep, 32, True)] == "uram" and MEMORIES[fifo_memory(deep, 32, False)] == "bram"

@@ -38,11 +38,11 @@ class Depths:
     steady: bool = True
 
 
-def fifo_memory(depth: int, width_bits: int) -> int:
-    """Where a FIFO stands: LUTRAM while it is shallow, URAM where it is large."""
+def fifo_memory(depth: int, width_bits: int, has_uram: bool) -> int:
+    """Where a FIFO stands: LUTRAM while it is shallow, URAM where it is large and the board has some."""
     if depth <= LUTRAM_WORDS:
         return LUTRAM
-    return URAM if depth * width_bits >= URAM_BITS else BRAM
+    return URAM if has_uram and depth * width_bits >= URAM_BITS else BRAM
 
 
 def play(timed: Timed, most: int = MOST_FRAMES) -> int:
@@ -89,7 +89,7 @@ def derive(graph: Graph, cluster: Cluster, assembly: Assembly, target_ps: int, w
     for p, i, w in wires:
         most = timed.network.occupancy(timed.streams[(p, i)])
         given[(p, i)] = max(LEAST_DEPTH, most + 1) if w.joins else least_depth(w, min(depth, max(LEAST_DEPTH, most)))
-    return replace(_collect(wires, given, interval), steady=False)
+    return replace(_collect(wires, given, interval, _urams(cluster, assembly)), steady=False)
 
 
 def _steady(
@@ -110,7 +110,7 @@ def _steady(
     given = {
         (p, i): max(LEAST_DEPTH, found.needs[timed.streams[(p, i)]] - held(units[p][w.source[0]])) for p, i, w in wires
     }
-    return _collect(wires, given, found.period_ps)
+    return _collect(wires, given, found.period_ps, _urams(cluster, assembly))
 
 
 def least_depth(wire: Wire, depth: int) -> int:
@@ -118,12 +118,19 @@ def least_depth(wire: Wire, depth: int) -> int:
     return depth + (2 * wire.hops * CROSSING_CYCLES + 2 if wire.hops else 0)
 
 
-def _collect(wires: list[tuple[int, int, Wire]], given: dict[tuple[int, int], int], interval_ps: int) -> Depths:
+def _urams(cluster: Cluster, assembly: Assembly) -> list[bool]:
+    """Of each netlist: whether its board has URAM."""
+    return [any(die.raw.uram > 0 for die in cluster.devices[net.device].board.dies) for net in assembly.nets]
+
+
+def _collect(
+    wires: list[tuple[int, int, Wire]], given: dict[tuple[int, int], int], interval_ps: int, urams: Sequence[bool]
+) -> Depths:
     words: dict[str, list[int]] = {}
     memory: dict[str, list[int]] = {}
     for p, i, w in wires:
         words.setdefault(w.owner, []).append(given[(p, i)])
-        memory.setdefault(w.owner, []).append(fifo_memory(given[(p, i)], w.port.width_bits))
+        memory.setdefault(w.owner, []).append(fifo_memory(given[(p, i)], w.port.width_bits, urams[p]))
     return Depths(words, memory, interval_ps)
 
 
@@ -135,5 +142,5 @@ def _programs(
     wires: list[tuple[int, int, Wire]],
     given: dict[tuple[int, int], int],
 ) -> list:  # type: ignore[type-arg]
-    d = _collect(wires, given, 0)
+    d = _collect(wires, given, 0, _urams(cluster, assembly))
     return programs_of(graph, cluster, assembly, interval_ps, d.words, d.memory)
