@@ -13,10 +13,10 @@ from itertools import pairwise
 
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.banks import frame_bytes, readers
+from compiler.isa.stream.counts import Ints
 from compiler.isa.stream.flow import Actor, Network, Stuck
 from compiler.isa.stream.network import Timed, Work, build
 from compiler.isa.stream.program import UnitRow
-from compiler.isa.stream.rates import Ints
 from compiler.isa.stream.steady import Steady, broken, busiest_ps, steady
 from compiler.isa.table import HOST_RANK
 from compiler.simulator.host import HostTask, root_names, root_of

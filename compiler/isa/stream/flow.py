@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from compiler.isa.stream.rates import Ints
+from compiler.isa.stream.counts import Ints
 
 LONG_AGO = np.iinfo(np.int64).min // 4
 ROUNDS = 8  # of an actor and who brings it words ahead around one another
@@ -42,6 +42,7 @@ class Input:
     stream: int
     need: Ints
     freer: Ints
+    each: bool = False  # a word a firing: need is 1…n, freer 0…n−1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +50,7 @@ class Output:
     stream: int
     made: Ints
     maker: Ints
+    each: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -177,11 +179,13 @@ class Network:
             if ahead is None and maker >= 0 and self.actors[maker].prefetches:
                 ahead = i
             else:
-                last = min(last, int(np.searchsorted(i.need, self.streams[i.stream].there, side="right")))
+                there = self.streams[i.stream].there
+                last = min(last, there if i.each else int(i.need.searchsorted(there, side="right")))
         for o in a.outputs:
             s = self.streams[o.stream]
             if s.depth is not None:
-                last = min(last, int(np.searchsorted(o.made, s.free + s.depth, side="right")))
+                room = s.free + s.depth
+                last = min(last, room if o.each else int(o.made.searchsorted(room, side="right")))
         if last <= first:
             return []
         ends: Ints | None = None
@@ -200,14 +204,15 @@ class Network:
             s = self.streams[o.stream]
             upto = int(o.made[last - 1])
             if upto > s.there:
-                s.written[f][s.there : upto] = ends[o.maker[s.there : upto] - first] + (a.latency_ps + s.delay_ps)
+                own = ends if o.each else ends[o.maker[s.there : upto] - first]
+                s.written[f][s.there : upto] = own + (a.latency_ps + s.delay_ps)
                 s.there = upto
                 woken.append(s.consumer)
         for i in a.inputs:
             s = self.streams[i.stream]
-            upto = int(np.searchsorted(i.freer, last, side="left"))
+            upto = last if i.each else int(i.freer.searchsorted(last, side="left"))
             if upto > s.free:
-                s.freed[f][s.free : upto] = ends[i.freer[s.free : upto] - first] + s.delay_ps
+                s.freed[f][s.free : upto] = (ends if i.each else ends[i.freer[s.free : upto] - first]) + s.delay_ps
                 s.free = upto
                 if s.depth is not None and s.depth < s.words:
                     woken.append(s.producer)
@@ -241,14 +246,17 @@ class Network:
         """Starts of the firings first..last-1; gives their ends."""
         cost = a.cost_ps[first:last]
         starts = a.starts[f]
-        earliest = np.full(last - first, LONG_AGO, np.int64)
+        earliest = np.empty(last - first, np.int64)
+        earliest.fill(LONG_AGO)
         if first:
             earliest[0] = starts[first - 1] + a.cost_ps[first - 1]
         else:
             earliest[0] = max(a.end_ps, 0 if a.period_ps is None else a.period_ps * f)
         for i in a.inputs:
             when, need = self.streams[i.stream].written[f], i.need[first:last]
-            if need[0] > 0:
+            if i.each:
+                np.maximum(earliest, when[first:last], out=earliest)
+            elif need[0] > 0:
                 np.maximum(earliest, when[need - 1], out=earliest)
             elif need[-1] > 0:
                 some = int(np.searchsorted(need, 0, side="right"))
@@ -256,8 +264,12 @@ class Network:
         for o in a.outputs:
             s = self.streams[o.stream]
             if s.depth is not None:
-                np.maximum(earliest, self._room(s, o.made[first:last], f), out=earliest)
-        ends = np.cumsum(cost)
+                if o.each and first >= s.depth:
+                    room = s.freed[f][first - s.depth : last - s.depth]
+                else:
+                    room = self._room(s, o.made[first:last], f)
+                np.maximum(earliest, room, out=earliest)
+        ends = cost.cumsum()
         done = ends - cost
         late = np.maximum.accumulate(earliest - done)
         starts[first:last] = done + late

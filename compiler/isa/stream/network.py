@@ -14,9 +14,10 @@ import numpy as np
 
 from compiler.isa.program import Channel, DeviceProgram, Instruction
 from compiler.isa.stream.banks import word_times
+from compiler.isa.stream.counts import count, index, same, times
 from compiler.isa.stream.flow import Actor, Input, Network, Output
 from compiler.isa.stream.ports import container_bytes, ports
-from compiler.isa.stream.rates import LATENCY_CYCLES, MOVE_CYCLES, Behaviour, Ints, Process, behaviour
+from compiler.isa.stream.rates import LATENCY_CYCLES, MOVE_CYCLES, Behaviour, Process, behaviour
 from compiler.isa.stream.table import BRIDGES
 from compiler.isa.table import HOST_RANK
 from cost_models.primitives import PS_PER_SECOND, ceil_div
@@ -52,10 +53,6 @@ class Timed:
 def cycle_ps(clock_khz: int) -> int:
     """Picoseconds of one cycle, rounded up."""
     return ceil_div(1_000_000_000, clock_khz)
-
-
-def _count(n: int) -> Ints:
-    return np.arange(1, n + 1, dtype=np.int64)
 
 
 class _Builder:
@@ -129,7 +126,7 @@ class _Builder:
                 actor.feeds = ins.op in FEEDERS
                 if ins.op == "MEM":
                     actor.prefetches, actor.period_ps = True, 0
-                    actor.cost_ps = np.full(len(process.cost), reading[number], np.int64)
+                    actor.cost_ps = same(len(process.cost), reading[number])
                 actors.append(net.actor(actor))
             self.out.units[(p, number)] = actors
 
@@ -152,10 +149,10 @@ class _Builder:
         return Actor(
             label,
             unit,
-            process.cost * clock_ps,
+            times(process.cost, clock_ps),
             process.latency_cycles * clock_ps,
-            [Input(find(r.stream), r.need, r.freer) for r in process.reads],
-            [Output(find(w.stream), w.made, w.maker) for w in process.writes],
+            [Input(find(r.stream), r.need, r.freer, r.each) for r in process.reads],
+            [Output(find(w.stream), w.made, w.maker, w.each) for w in process.writes],
         )
 
     def _channels(self) -> None:
@@ -188,30 +185,31 @@ class _Builder:
                 default=1,
             )
             delay = sum(self.links[k].latency_ns for k in c.links) * 1000
-            every = _count(words)
+            every, turn = count(words), index(words)
             inputs, outputs = [], []
             tensor, copy = self.host_tensor.get(c.id, ""), self.copy.get(c.id, 0)
             if off_host:
                 if tensor in made:
                     stream = net.stream(f"host: {tensor}", words, 2 * words)
                     from_host.setdefault((copy, tensor), []).append((stream, words))
-                    inputs.append(Input(stream, every, every - 1))
+                    inputs.append(Input(stream, every, turn, True))
             else:
                 assert stream_in is not None
-                inputs.append(Input(stream_in, every, every - 1))
+                inputs.append(Input(stream_in, every, turn, True))
             if to_host:
                 stream = net.stream(f"to host: {tensor}", words, None, delay)
                 into_host.setdefault((copy, tensor), []).append((stream, words))
-                outputs.append(Output(stream, every, every - 1))
+                outputs.append(Output(stream, every, turn, True))
             else:
                 stream = self.ends[(c.id, "SRC")][0]
                 theirs = net.streams[stream].words
                 net.streams[stream].delay_ps = delay
                 net.streams[stream].depth = c.capacity * theirs
                 made_words = every * theirs // words
-                outputs.append(Output(stream, made_words, np.searchsorted(made_words, _count(theirs))))
+                makers = np.searchsorted(made_words, count(theirs))
+                outputs.append(Output(stream, made_words, makers, theirs == words))
             period = self.period_ps if off_host and tensor not in made else None
-            actor = Actor(f"channel {c.id}", -1, np.full(words, cost, np.int64), 0, inputs, outputs, period)
+            actor = Actor(f"channel {c.id}", -1, same(words, cost), 0, inputs, outputs, period)
             self.out.channels[c.id] = net.actor(actor)
             if to_host and tensor not in read:
                 end = net.actor(Actor(f"host takes {tensor}", -1, np.zeros(1, np.int64), 0,

@@ -11,13 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compiler.isa.program import Instruction
+from compiler.isa.stream.counts import Ints, count, firsts, index, is_count, same
 from compiler.isa.stream.ports import operand, ports
 from compiler.isa.stream.table import BRIDGES, DRAM
-
-Ints = NDArray[np.int64]
 
 # Pipeline depths in cycles from the last operand to the result. Assumptions of this project, to be calibrated by
 # synthesis: FINN's HLS units take about ten cycles, moving units two.
@@ -34,6 +32,7 @@ class Reads:
     stream: str  # "in0", "line0", …
     need: Ints
     freer: Ints
+    each: bool = False  # a word a firing: need is 1…n, freer 0…n−1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +43,7 @@ class Writes:
     stream: str  # "out0", "line0", …
     made: Ints
     maker: Ints
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,21 +74,20 @@ class Behaviour:
 
 def _reads(stream: str, need: Ints, freed: Ints | None = None) -> Reads:
     """freed: words given back when firing k has ended; as many as were needed unless said otherwise."""
-    after = need if freed is None else freed
-    return Reads(stream, need, np.searchsorted(after, np.arange(1, int(after[-1]) + 1)))
+    if freed is None and is_count(need):
+        return Reads(stream, count(len(need)), index(len(need)), True)
+    return Reads(stream, need, firsts(need if freed is None else freed))
 
 
 def _writes(stream: str, made: Ints) -> Writes:
-    return Writes(stream, made, np.searchsorted(made, np.arange(1, int(made[-1]) + 1)))
+    if is_count(made):
+        return Writes(stream, count(len(made)), index(len(made)), True)
+    return Writes(stream, made, firsts(made))
 
 
 def _one(op: str, firings: int, reads: list[Reads], writes: list[Writes], cost: Ints | None = None) -> Behaviour:
-    every = np.ones(firings, np.int64) if cost is None else cost
+    every = same(firings, 1) if cost is None else cost
     return Behaviour((Process(every, LATENCY_CYCLES.get(op, MOVE_CYCLES), tuple(reads), tuple(writes)),), {})
-
-
-def _count(n: int) -> Ints:
-    return np.arange(1, n + 1, dtype=np.int64)
 
 
 def _buffered(words_in: int, index: Ints, depth: int) -> Behaviour:
@@ -98,13 +97,9 @@ def _buffered(words_in: int, index: Ints, depth: int) -> Behaviour:
     need = np.maximum.accumulate(last + 1)
     later = np.minimum.accumulate(first[::-1])[::-1]
     freed = np.concatenate([later[1:], [words_in]])
-    reader = Process(
-        np.ones(words_in, np.int64), 1, (_reads("in0", _count(words_in)),), (_writes("line0", _count(words_in)),)
-    )
-    count = len(need)
-    writer = Process(
-        np.ones(count, np.int64), MOVE_CYCLES, (_reads("line0", need, freed),), (_writes("out0", _count(count)),)
-    )
+    reader = Process(same(words_in, 1), 1, (_reads("in0", count(words_in)),), (_writes("line0", count(words_in)),))
+    n = len(need)
+    writer = Process(same(n, 1), MOVE_CYCLES, (_reads("line0", need, freed),), (_writes("out0", count(n)),))
     return Behaviour((reader, writer), {"line0": depth})
 
 
@@ -159,14 +154,14 @@ def _streamed(f: dict[str, int], vectors: int, rows: int, columns: int) -> Behav
     k = np.arange(rows * columns, dtype=np.int64)
     v = np.arange(vectors, dtype=np.int64)[:, None]
     reads = [_reads("in0", (v * columns + np.minimum(k + 1, columns)).reshape(-1)),
-             _reads("in1", _count(vectors * rows * columns))]  # fmt: skip
+             _reads("in1", count(vectors * rows * columns))]  # fmt: skip
     writes = _writes("out0", (v * rows + (k + 1) // columns).reshape(-1))
     return _one("MVAU", vectors * rows * columns, reads, [writes])
 
 
 def _reduce(op: str, words_in: int, per_result: int, inputs: int = 1) -> Behaviour:
     """Every `per_result` words of each input make one output word."""
-    k = _count(words_in)
+    k = count(words_in)
     reads = [_reads(f"in{p}", k) for p in range(inputs)]
     return _one(op, words_in, reads, [_writes("out0", k // per_result)])
 
@@ -177,12 +172,12 @@ def _pad(f: dict[str, int]) -> Behaviour:
     inside = np.zeros((tall, wide, folds), np.int64)
     inside[f["top"] : f["top"] + f["in_h"], f["left"] : f["left"] + f["in_w"]] = 1
     need = np.cumsum(inside.reshape(-1))
-    return _one("PAD", len(need), [_reads("in0", need)], [_writes("out0", _count(len(need)))])
+    return _one("PAD", len(need), [_reads("in0", need)], [_writes("out0", count(len(need)))])
 
 
 def _sum(f: dict[str, int]) -> Behaviour:
     folds = f["channels"] // f["pe"]
-    k = _count(f["pixels"] * folds)
+    k = count(f["pixels"] * folds)
     made = np.maximum(k - (f["pixels"] - 1) * folds, 0)
     return _one("SUM", len(k), [_reads("in0", k)], [_writes("out0", made)])
 
@@ -229,7 +224,7 @@ def _crop(f: dict[str, int]) -> Behaviour:
     first = f["first"] // f["pe"]
     stays[np.ix_(rows, columns, np.arange(first, first + f["kept"] // f["pe"]))] = 1
     made = np.cumsum(stays.reshape(-1))
-    return _one("CROP", len(made), [_reads("in0", _count(len(made)))], [_writes("out0", made)])
+    return _one("CROP", len(made), [_reads("in0", count(len(made)))], [_writes("out0", made)])
 
 
 def _ups(f: dict[str, int]) -> Behaviour:
@@ -246,23 +241,23 @@ def _buf(f: dict[str, int]) -> Behaviour:
     out = f["elements"] // f["pe"]
     processes, reads, lines = [], [], {}
     for p, size in enumerate(sizes):
-        every = _count(size)
-        processes.append(Process(np.ones(size, np.int64), 1, (_reads(f"in{p}", every),), (_writes(f"line{p}", every),)))
+        every = count(size)
+        processes.append(Process(same(size, 1), 1, (_reads(f"in{p}", every),), (_writes(f"line{p}", every),)))
         freed = np.zeros(out, np.int64)
         freed[-1] = size
-        reads.append(_reads(f"line{p}", np.full(out, size, np.int64), freed))
+        reads.append(_reads(f"line{p}", same(out, size), freed))
         lines[f"line{p}"] = 2 * size
-    processes.append(Process(np.ones(out, np.int64), MOVE_CYCLES, tuple(reads), (_writes("out0", _count(out)),)))
+    processes.append(Process(same(out, 1), MOVE_CYCLES, tuple(reads), (_writes("out0", count(out)),)))
     return Behaviour(tuple(processes), lines)
 
 
 def _bridge(op: str, words: int) -> Behaviour:
     """The side of the stream: it begins when the frame is whole and gives its slot back at the end (BRI), or has it
     whole at the end (BRO). "link" counts frames."""
-    every, whole = _count(words), np.zeros(words, np.int64)
+    every, whole = count(words), np.zeros(words, np.int64)
     whole[-1] = 1
     if op == "BRI":
-        return _one(op, words, [_reads("link", np.ones(words, np.int64), whole)], [_writes("out0", every)])
+        return _one(op, words, [_reads("link", same(words, 1), whole)], [_writes("out0", every)])
     return _one(op, words, [_reads("in0", every)], [_writes("link", whole)])
 
 
@@ -289,7 +284,7 @@ def behaviour(ins: Instruction) -> Behaviour:
     words = (p.inputs or p.outputs)[0].words
     if op in BRIDGES:
         return _bridge(op, words)
-    k = _count(words)
+    k = count(words)
     reads = [_reads("link", k)] if op == "SRC" else [_reads(f"in{q}", k) for q in range(len(p.inputs))]
     writes = [_writes("link", k)] if op == "SNK" else [_writes(f"out{q}", k) for q in range(len(p.outputs))]
     return _one(op, words, reads, writes)

@@ -16,8 +16,8 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.isa.stream.flow import Actor, Network, Output
-from compiler.isa.stream.rates import Ints
+from compiler.isa.stream.counts import Ints
+from compiler.isa.stream.flow import Actor, Input, Network, Output
 from cost_models.primitives import ceil_div
 
 FREE_DEPTH = 32  # words of a shift register LUT: what a FIFO may hold for nothing
@@ -84,8 +84,7 @@ def broken(net: Network, found: Steady) -> list[str]:
             s = net.streams[i.stream]
             if s.producer < 0:
                 continue
-            there, needed = _written(net, i.stream, found.starts), i.need > 0
-            if (start[needed] < there[i.need[needed] - 1]).any():
+            if (start < _needed(i, _written(net, i.stream, found.starts))).any():
                 out.append(f"{a.name}: reads {s.name} before it is written")
         for o in a.outputs:
             s = net.streams[o.stream]
@@ -105,7 +104,7 @@ def _written(net: Network, stream: int, starts: list[Ints]) -> Ints:
 
 
 def _there(end: Ints, a: Actor, o: Output, delay_ps: int) -> Ints:
-    when: Ints = end[o.maker] + (a.latency_ps + delay_ps)
+    when: Ints = (end if o.each else end[o.maker]) + (a.latency_ps + delay_ps)
     return when
 
 
@@ -114,8 +113,16 @@ def _freed(net: Network, stream: int, starts: list[Ints]) -> Ints:
     s = net.streams[stream]
     a = net.actors[s.consumer]
     i = next(i for i in a.inputs if i.stream == stream)
-    when: Ints = (starts[s.consumer] + a.cost_ps)[i.freer] + s.delay_ps
+    end = starts[s.consumer] + a.cost_ps
+    when: Ints = (end if i.each else end[i.freer]) + s.delay_ps
     return when
+
+
+def _needed(i: Input, there: Ints) -> Ints:
+    """When what each firing needs of a stream is there."""
+    if i.each:
+        return there
+    return there[i.need - 1] if i.need[0] > 0 else np.where(i.need > 0, there[i.need - 1], LONG_AGO)
 
 
 def _places(net: Network, stream: int, starts: list[Ints], period_ps: int) -> int:
@@ -213,8 +220,8 @@ class _Pacer:
             if not self._early(s.producer, self._room(stream, self.starts[k])):
                 return False
             late = self.there.pop(stream)
-            need = next(i.need for i in self.net.actors[k].inputs if i.stream == stream)
-            if (np.where(need > 0, late[need - 1], LONG_AGO) > self.starts[k]).any():
+            reads = next(i for i in self.net.actors[k].inputs if i.stream == stream)
+            if (_needed(reads, late) > self.starts[k]).any():
                 return False
         return True
 
@@ -247,7 +254,7 @@ class _Pacer:
         when = np.full(len(a.cost_ps), LONG_AGO, np.int64)
         for i in a.inputs:
             if i.stream in self.there:
-                np.maximum(when, np.where(i.need > 0, self.there[i.stream][i.need - 1], LONG_AGO), out=when)
+                np.maximum(when, _needed(i, self.there[i.stream]), out=when)
         if a.period_ps is not None or when[0] == LONG_AGO:
             when[0] = max(int(when[0]), 0)
         return when
@@ -342,6 +349,8 @@ class _Pacer:
         """The latest start of each firing for what the next actor needs; NEVER where it writes nothing."""
         o, i = a.outputs[0], below.inputs[0]
         delay = a.latency_ps + self.net.streams[o.stream].delay_ps
+        if o.each and i.each:
+            return starts - delay - a.cost_ps
         if o.stream not in self.known:
             first = np.concatenate([[0], o.made[:-1]])  # the first word that a firing writes
             reader = np.searchsorted(i.need, np.minimum(first, len(i.freer) - 1) + 1, side="left")
@@ -370,7 +379,7 @@ def _spread(cost_ps: Ints, period_ps: int) -> Ints:
     """Starts from 0 with the idle time of a period spread evenly over the work."""
     done = np.cumsum(cost_ps) - cost_ps
     step = 0
-    for c in np.unique(cost_ps):
+    for c in np.unique(cost_ps[:1] if cost_ps.strides == (0,) else cost_ps):
         step = gcd(step, int(c))
     if step == 0:
         return done

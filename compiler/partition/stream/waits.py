@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler.isa.program import DeviceProgram
+from compiler.isa.stream.counts import Ints
 from compiler.isa.stream.flow import Network
 from compiler.isa.stream.network import Work, boundless, build
-from compiler.isa.stream.rates import Ints
 from compiler.ops.stream.netlists import Assembly
 
 MOST_RUNS = 200_000  # of one chain that are followed
