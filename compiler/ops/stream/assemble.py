@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 from compiler.ir.graph import Conv, Graph, HostSegment, Node
@@ -27,7 +27,7 @@ from compiler.ops.stream.joins import steps
 from compiler.ops.stream.lower import excess, lower
 from compiler.ops.stream.memory import Stored, banks_of, store
 from compiler.ops.stream.netlists import HOST, Assembly, Bridging, Link, Net, Seat, engine_id, own_name
-from compiler.ops.stream.parts import Draft, element, stream_inputs, view
+from compiler.ops.stream.parts import Draft, element, fewest_lanes, stream_inputs, view
 from compiler.ops.stream.sliced import Join, Part, layer_of, task_of
 from device_db.model import Cluster, DieRef
 from device_db.topology import route
@@ -102,7 +102,7 @@ class _Assembler:
         cycles = max(unit_cycles(draft.instruction()) for draft in engine.units)
         for k, tensor in enumerate(reads):
             if (net.device, tensor) not in self.ends:
-                self._receive(net, owner, name, tensor, wanted[k].pe, host_made)
+                self._receive(net, owner, name, tensor, wanted[k].pe, cycles, host_made)
         sources = [self.ends[(net.device, tensor)].pop(0) for tensor in reads]
         for k, source in enumerate(sources):
             sources[k] = self._adapt(net, seat.ref.die, owner, name, reads[k], source, wanted[k].pe, cycles)
@@ -143,31 +143,44 @@ class _Assembler:
         """Streams of a tensor that layers on a device read."""
         return sum(1 for layer, _ in self.readers.get(tensor, ()) if self._seat(layer).ref.device == device)
 
-    def _receive(self, net: Net, owner: str, engine: str, tensor: str, pe: int, host_made: set[str]) -> None:
-        """The receiver of a tensor that comes from the host (from another device its sender made the link)."""
+    def _receive(
+        self, net: Net, owner: str, engine: str, tensor: str, pe: int, cycles: int, host_made: set[str]
+    ) -> None:
+        """The receiver of a tensor that comes from the host (from another device its sender made the link). It stands
+        where the port is; a reader on another die gets no wider words there than it takes in `cycles`."""
         link = next((x for x in self.links if (x.tensor, x.target, x.copy) == (tensor, net.device, self.copy)), None)
         if link is None:
             assert tensor in host_made, tensor
             link = self._link(tensor, HOST, net.device, "", owner)
         # A reader of whole windows may take words that are no part of a position: it converts.
         lanes = gcd(pe, view(self.graph, tensor)[1])
+        port = self._port_die(net, "SRC", link)
+        here = [self._seat(layer).ref for layer, _ in self.readers[tensor]]
+        if any(ref.die != port for ref in here if ref.device == net.device):
+            lanes = fewest_lanes(lanes, prod(view(self.graph, tensor)), cycles)
         unit = self._port(net, "SRC", link, lanes, owner, engine)
         net.waiting.append(((unit, 0), (unit, 0), ""))
         self._fan(net, owner, engine, tensor, (unit, 0), [], self._local(net.device, tensor))
 
-    def _port(self, net: Net, op: str, link: Link, pe: int, owner: str, engine: str) -> int:
-        """The unit at one end of a link, on the die that has the port, or where the bridges stand."""
+    def _port_die(self, net: Net, op: str, link: Link) -> int:
+        """The die of the unit at one end of a link: the one that has the port, or where the bridges stand."""
         if self.bridging is not None:
-            t = self.graph.tensors[link.tensor]
-            out = op == "SNK"
-            unit = net.add(self._bridge(link.tensor, pe, out, self.bridging), self.bridging.die, owner, engine, "")
-            net.rows[unit] = UnitRow(engine, owner, "boundary", t.name, t.dtype.value, t.shape)
-            return unit
+            return self.bridging.die
         board = self.cluster.devices[net.device].board
         other = link.source if op == "SRC" else link.target
         die = board.pcie_die if other == HOST else board.network_die
         assert die is not None
-        return net.add(self._boundary(op, link, pe), die, owner, engine, "boundary")
+        return die
+
+    def _port(self, net: Net, op: str, link: Link, pe: int, owner: str, engine: str) -> int:
+        """The unit at one end of a link."""
+        die = self._port_die(net, op, link)
+        if self.bridging is None:
+            return net.add(self._boundary(op, link, pe), die, owner, engine, "boundary")
+        t = self.graph.tensors[link.tensor]
+        unit = net.add(self._bridge(link.tensor, pe, op == "SNK", self.bridging), die, owner, engine, "")
+        net.rows[unit] = UnitRow(engine, owner, "boundary", t.name, t.dtype.value, t.shape)
+        return unit
 
     def _bridge(self, tensor: str, pe: int, out: bool, b: Bridging) -> Draft:
         n, c, h, w = view(self.graph, tensor)

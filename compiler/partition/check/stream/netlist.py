@@ -15,7 +15,7 @@ from compiler.ir.graph import Conv
 from compiler.isa.stream.table import BRAM, LUTRAM, MEMORIES, URAM
 from compiler.partition.check.stream import matrix, simple
 from compiler.partition.check.stream.pieces import Model, Piece
-from compiler.partition.check.stream.words import Engine, Fold, Illegal, Word, converter, divides, typed
+from compiler.partition.check.stream.words import Engine, Fold, Illegal, Word, converter, divides, fewest_lanes, typed
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 from device_db.model import Cluster, DieRef, MemoryBank
 from device_db.topology import route
@@ -188,7 +188,7 @@ class _Builder:
         device = seat.ref.device
         for k, tensor in enumerate(p.reads):
             if (device, tensor) not in self.free:
-                self._receive(tensor, device, owner, engine.wants[k][2].lanes)
+                self._receive(tensor, device, owner, engine, k)
         ends = [self.free[(device, tensor)].pop(0) for tensor in p.reads]
         ends = [self._converted(end, engine, k, seat.ref, owner, p.reads[k]) for k, end in enumerate(ends)]
         base = len(self.out.units)
@@ -222,14 +222,20 @@ class _Builder:
             end = End(unit, 0, made)
         return end
 
-    def _receive(self, tensor: str, device: int, owner: Own, lanes: int) -> None:
-        """The receiver of a tensor that is not made on this device, for all that read it here."""
+    def _receive(self, tensor: str, device: int, owner: Own, engine: Engine, k: int) -> None:
+        """The receiver of a tensor that is not made on this device, for all that read it here; engine: the first that
+        does, as its input k. Words that go on to another die are as narrow as keep up with it."""
         number = self.coming.get((device, tensor))
         if number is None:
             number = self._message(tensor, None, owner, None, device)
-        word = Word(gcd(lanes, self.model.view(tensor)[1]), self.model.element(tensor), self.model.elements(tensor))
+        made, near = self.model.elements(tensor), self._near(tensor, device)
+        lanes = gcd(engine.wants[k][2].lanes, self.model.view(tensor)[1])
+        stands = self._port_at(number, "SRC", device)
+        if {self.seats[(self.copy, p.key)].ref for p in near} != {stands}:
+            lanes = fewest_lanes(lanes, made, engine.cycles)
+        word = Word(lanes, self.model.element(tensor), made)
         end = End(self._port("SRC", number, word, device, owner), 0, word)
-        self.free[(device, tensor)] = self._spread(tensor, end, owner, len(self._near(tensor, device)))
+        self.free[(device, tensor)] = self._spread(tensor, end, owner, len(near))
 
     def _hand_on(self, p: Piece, owner: Own, end: End) -> None:
         """To the readers on this device, to each other device that has some, and to what is outside."""
@@ -288,12 +294,19 @@ class _Builder:
         n, c, h, w = self.model.view(m.tensor)
         e = self.model.element(m.tensor)
         f = {"pe": word.lanes, "bits": e.bits, "signed": int(e.signed), "pixels": n * h * w, "channels": c}
-        other = m.source_device if op == "SRC" else m.target_device
-        ref = self._gate(device, other)
-        assert ref is not None
+        ref = self._port_at(number, op, device)
         unit = self._unit(op, f | {"bytes": m.bytes, "channel": number}, word.count, ref, owner)
         self.out.ports[unit] = number
         return unit
+
+    def _port_at(self, number: int, op: str, device: int) -> DieRef:
+        """The die of a message's port, or of the bridges of a region."""
+        if self.boundary is not None:
+            return self.boundary.ref
+        m = self.out.messages[number]
+        ref = self._gate(device, m.source_device if op == "SRC" else m.target_device)
+        assert ref is not None
+        return ref
 
     def _bridge(self, tensor: str, out: bool, word: Word, b: Boundary, owner: Own) -> int:
         n, c, h, w = self.model.view(tensor)
