@@ -16,6 +16,7 @@ from typing import Any
 
 from compiler.ir.graph import Conv, Graph, Node
 from compiler.isa.program import Instruction
+from compiler.isa.stream.ports import images
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import FINN_STYLES, finn_node, type_name
 from compiler.isa.stream.table import DRAM, MEMORIES, URAM, VARIANTS
@@ -282,7 +283,7 @@ def _estimate(kind: str, ins: Instruction) -> dict[str, int]:
     peer = finn_node(ins)
     if peer is not None and peer[0].startswith(kind):
         e = estimate(*peer, model="finn")
-        return {"cycles": e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
+        return {"cycles": images(ins.fields) * e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
     f = ins.fields
     if ins.op == "VVAU":  # a pool there, which takes its taps one by one
         return {"cycles": f["channels"] // f["pe"] * f["taps"] * f["pixels"]}
@@ -299,7 +300,7 @@ def _whole_window(graph: Graph, node: Conv, lanes: int) -> dict[str, int]:
         "parallel_window": 0, "ram_style": "distributed", "M": 1,
     }  # fmt: skip
     e = estimate("ConvolutionInputGenerator_rtl", attributes, model="finn")
-    return {"cycles": e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
+    return {"cycles": node.x_shape[0] * e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
 
 
 def _front(graph: Graph, cycles: int, reader: str) -> tuple[int, int]:

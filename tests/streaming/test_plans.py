@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from compiler.frontend import ImportOptions, load_model
 from compiler.isa.stream.table import MEMORIES
 from compiler.partition import partition
 from compiler.partition.check import check_plan
@@ -17,7 +16,7 @@ from compiler.partition.stream.depths import fifo_memory
 from compiler.plan.io import parse_plan, write_plan
 from device_db import load_cluster
 from device_db.errors import FvcError
-from tests.bundles import EXAMPLES, digits
+from tests.bundles import digits
 from tests.streaming.helpers import FAST_HOST, SPREAD, plan_of
 
 
@@ -126,14 +125,6 @@ def test_what_streaming_engines_do_not_do_is_refused_with_a_reason(options: dict
         partition(digits(), load_cluster("u280"), PartitionOptions(style="streaming", **options))
     assert (caught.value.code, caught.value.exit_code) == ("FVC201", 2)
     assert caught.value.help
-
-
-def test_a_batch_is_refused_with_what_does_as_well() -> None:
-    graph = load_model(EXAMPLES / "digits.onnx", ImportOptions(batch=2))
-    with pytest.raises(FvcError) as caught:
-        partition(graph, load_cluster("u280"), PartitionOptions(style="streaming"))
-    assert (caught.value.code, caught.value.exit_code) == ("FVC214", 1)
-    assert "without --batch" in caught.value.help[0]
 
 
 def test_anchors_that_name_nothing() -> None:

@@ -46,9 +46,14 @@ def kernel(ins: Instruction, slots: dict[int, bytes]) -> Kernel:
     return _KERNELS[ins.op](ins.fields, slots)
 
 
+def _images(f: dict[str, int]) -> int:
+    """Images that a frame has, one after the other."""
+    return 1 + f.get("more", 0)
+
+
 def _pad(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
-    edge = ((f["top"], f["bottom"]), (f["left"], f["right"]), (0, 0))
-    shape = (f["in_h"], f["in_w"], f["channels"])
+    edge = ((0, 0), (f["top"], f["bottom"]), (f["left"], f["right"]), (0, 0))
+    shape = (_images(f), f["in_h"], f["in_w"], f["channels"])
     return lambda x: [np.pad(x[0].reshape(shape), edge, constant_values=f["fill"]).reshape(-1)]
 
 
@@ -57,12 +62,12 @@ def _win(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
     rows, columns = (f["oh"] - 1) * f["sh"] + 1, (f["ow"] - 1) * f["sw"] + 1
 
     def run(x: list[Array]) -> list[Array]:
-        image = x[0].reshape(f["in_h"], f["in_w"], blocks, block)
-        out = np.empty((f["oh"], f["ow"], blocks, f["kh"], f["kw"], block), image.dtype)
+        image = x[0].reshape(_images(f), f["in_h"], f["in_w"], blocks, block)
+        out = np.empty((len(image), f["oh"], f["ow"], blocks, f["kh"], f["kw"], block), image.dtype)
         for i in range(f["kh"]):
             for j in range(f["kw"]):
                 top, left = i * f["dh"], j * f["dw"]
-                out[:, :, :, i, j] = image[top : top + rows : f["sh"], left : left + columns : f["sw"]]
+                out[:, :, :, :, i, j] = image[:, top : top + rows : f["sh"], left : left + columns : f["sw"]]
         return [out.reshape(-1)]
 
     return run
@@ -214,11 +219,11 @@ def _tab(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
 
 
 def _pool(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
-    shape = (f["pixels"], f["channels"] // f["pe"], f["taps"], f["pe"])
+    shape = (_images(f) * f["pixels"], f["channels"] // f["pe"], f["taps"], f["pe"])
     if not f["kind"]:
         return lambda x: [np.clip(x[0].reshape(shape).max(axis=2), f["lo"], f["hi"]).reshape(-1)]
     entry = np.frombuffer(slots[0], VPOOL_ENTRY)[0]
-    divisor = np.frombuffer(slots[1], "<u2").astype(np.float32).reshape(-1, 1, 1)
+    divisor = np.tile(np.frombuffer(slots[1], "<u2").astype(np.float32), _images(f)).reshape(-1, 1, 1)
     xs, ys = entry["xs"], entry["ys"]
     if not (np.isfinite(xs) and np.isfinite(ys) and ys > 0) or not divisor.all():
         raise Fault(ILLEGAL, f"has the scales {xs} and {ys}, or divides by zero taps")
@@ -238,8 +243,8 @@ def _sum(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
     start = np.frombuffer(slots[0], "<i4").astype(I64) if f["bias"] else np.zeros(f["channels"], I64)
 
     def run(x: list[Array]) -> list[Array]:
-        total = x[0].reshape(f["pixels"], f["channels"]).astype(I64).sum(axis=0) + start
-        return [wrap(total, f["y_bits"], bool(f["y_signed"]))]
+        total = x[0].reshape(_images(f), f["pixels"], f["channels"]).astype(I64).sum(axis=1) + start
+        return [wrap(total, f["y_bits"], bool(f["y_signed"])).reshape(-1)]
 
     return run
 
@@ -255,8 +260,8 @@ def _bin(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
         streams = iter(x)
         sides = []
         for side in "ab":
-            raw = kept[side] if side in kept else (next(streams) & 0xFF).reshape(operand(f, side))
-            sides.append(np.broadcast_to(raw.astype(np.uint16), (f["pixels"], f["channels"])))
+            raw = kept[side] if side in kept else (next(streams) & 0xFF).reshape(-1, *operand(f, side))
+            sides.append(np.broadcast_to(raw.astype(np.uint16), (_images(f), f["pixels"], f["channels"])))
         y = table[(sides[0] << 8) | sides[1]]
         return [(y.view(np.int8) if f["y_signed"] else y).astype(I64).reshape(-1)]
 
@@ -283,13 +288,13 @@ def _crop(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
     rows = slice(f["top"], f["top"] + (f["oh"] - 1) * f["sh"] + 1, f["sh"])
     columns = slice(f["left"], f["left"] + (f["ow"] - 1) * f["sw"] + 1, f["sw"])
     channels = slice(f["first"], f["first"] + f["kept"])
-    shape = (f["in_h"], f["in_w"], f["channels"])
-    return lambda x: [np.ascontiguousarray(x[0].reshape(shape)[rows, columns, channels]).reshape(-1)]
+    shape = (_images(f), f["in_h"], f["in_w"], f["channels"])
+    return lambda x: [np.ascontiguousarray(x[0].reshape(shape)[:, rows, columns, channels]).reshape(-1)]
 
 
 def _ups(f: dict[str, int], _: dict[int, bytes]) -> Kernel:
-    shape = (f["in_h"], f["in_w"], f["channels"])
-    return lambda x: [x[0].reshape(shape).repeat(f["fh"], axis=0).repeat(f["fw"], axis=1).reshape(-1)]
+    shape = (_images(f), f["in_h"], f["in_w"], f["channels"])
+    return lambda x: [x[0].reshape(shape).repeat(f["fh"], axis=1).repeat(f["fw"], axis=2).reshape(-1)]
 
 
 def _buf(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
@@ -325,14 +330,18 @@ def _buf(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
         m, ch, hh, ww = shape.tolist()
         return values.reshape(m, hh, ww, ch).transpose(0, 3, 1, 2).reshape(-1)
 
-    def run(x: list[Array]) -> list[Array]:
+    def one(x: list[Array]) -> Array:
         pool = np.concatenate([stored(v, s) for v, s in zip(x, shapes[:-1], strict=True)]).astype(I64)
         out = np.where(index >= 0, pool[np.maximum(index, 0)], f["fill"])
         for t in np.unique(table_of[table_of >= 0]):
             where = table_of == t
             mapped = tables[t][out[where] & 0xFF]
             out[where] = mapped.view(np.int8) if f["x_signed"] else mapped
-        return [np.ascontiguousarray(out.reshape(n, c, h, w).transpose(0, 2, 3, 1)).reshape(-1)]
+        return np.ascontiguousarray(out.reshape(n, c, h, w).transpose(0, 2, 3, 1)).reshape(-1)
+
+    def run(x: list[Array]) -> list[Array]:
+        each = zip(*(np.split(v, _images(f)) for v in x), strict=True)
+        return [np.concatenate([one(list(image)) for image in each])]
 
     return run
 

@@ -82,11 +82,16 @@ def _y(f: dict[str, int], pe: int, words: int) -> Port:
     return Port(pe, f["y_bits"], bool(f["y_signed"]), words)
 
 
+def images(f: dict[str, int]) -> int:
+    """Images of a frame, of each of which a unit's fields speak; one where it knows none."""
+    return f.get("more", 0) + 1
+
+
 def _folded(f: dict[str, int]) -> int:
-    """Words of a frame of pixels x channels."""
+    """Words of a frame of images x pixels x channels."""
     _divides(f["pe"], f["channels"], "the channels")
     _need(f["pixels"] > 0, "no position")
-    return f["pixels"] * f["channels"] // f["pe"]
+    return images(f) * f["pixels"] * f["channels"] // f["pe"]
 
 
 def _boundary(f: dict[str, int], out: bool) -> Ports:
@@ -121,7 +126,7 @@ def frame_memory(f: dict[str, int], has_uram: bool) -> int:
 def _pad(f: dict[str, int]) -> Ports:
     _divides(f["pe"], f["channels"], "the channels")
     _need(min(f["in_h"], f["in_w"]) > 0, "an empty image")
-    folds = f["channels"] // f["pe"]
+    folds = images(f) * f["channels"] // f["pe"]
     tall, wide = f["in_h"] + f["top"] + f["bottom"], f["in_w"] + f["left"] + f["right"]
     return Ports((_x(f, f["pe"], f["in_h"] * f["in_w"] * folds),), (_x(f, f["pe"], tall * wide * folds),), {})
 
@@ -136,8 +141,8 @@ def _win(f: dict[str, int]) -> Ports:
     taps = f["kh"] * f["kw"]
     whole = f["pe"] == f["block"] and f["pe_out"] == f["block"] * taps
     _need(f["pe_out"] == f["pe"] or whole, "an output word is neither one input word nor a whole window")
-    words_in = f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
-    words_out = f["oh"] * f["ow"] * taps * f["channels"] // f["pe_out"]
+    words_in = images(f) * f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
+    words_out = images(f) * f["oh"] * f["ow"] * taps * f["channels"] // f["pe_out"]
     return Ports((_x(f, f["pe"], words_in),), (_x(f, f["pe_out"], words_out),), {})
 
 
@@ -235,7 +240,7 @@ def _sum(f: dict[str, int]) -> Ports:
 
 
 def operand(f: dict[str, int], side: str) -> tuple[int, int]:
-    """(positions, channels) of BIN's operand a or b."""
+    """(positions, channels) of BIN's operand a or b, of an image; a constant is that of every image."""
     shape = f[f"{side}_shape"]
     return 1 if shape & ONE_POSITION else f["pixels"], 1 if shape & ONE_CHANNEL else f["channels"]
 
@@ -254,7 +259,7 @@ def _bin(f: dict[str, int]) -> Ports:
         if f[f"{side}_shape"] & CONSTANT:
             slots[k + 1] = (pixels * channels, True)
         else:
-            inputs.append(Port(pe, f["x_bits"], signed, pixels * channels // pe))
+            inputs.append(Port(pe, f["x_bits"], signed, images(f) * pixels * channels // pe))
     _need(f["x_bits"] == 8 and f["y_bits"] <= 8, "operands are not bytes")
     return Ports(tuple(inputs), (_y(f, f["pe"], words),), slots)
 
@@ -302,13 +307,14 @@ def _crop(f: dict[str, int]) -> Ports:
         _need(f[out] > 0 and f[stride] > 0, "an empty result")
         inside = inside and f[start] + (f[out] - 1) * f[stride] < f[size]
     _need(inside, "what stays is not inside the image")
-    words_in = f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
-    return Ports((_x(f, f["pe"], words_in),), (_x(f, f["pe"], f["oh"] * f["ow"] * f["kept"] // f["pe"]),), {})
+    words_in = images(f) * f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
+    words_out = images(f) * f["oh"] * f["ow"] * f["kept"] // f["pe"]
+    return Ports((_x(f, f["pe"], words_in),), (_x(f, f["pe"], words_out),), {})
 
 
 def _ups(f: dict[str, int]) -> Ports:
     _divides(f["pe"], f["channels"], "the channels")
-    words = f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
+    words = images(f) * f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
     _need(words > 0 and f["fh"] > 0 and f["fw"] > 0, "an empty image or a factor of zero")
     return Ports((_x(f, f["pe"], words),), (_x(f, f["pe"], words * f["fh"] * f["fw"]),), {})
 
@@ -318,9 +324,9 @@ def _buf(f: dict[str, int]) -> Ports:
     for size in (*sizes, f["elements"]):
         _divides(f["pe"], size, "the elements")
     _need(f["copies"] > 0, "it copies nothing")
-    inputs = tuple(_x(f, f["pe"], s // f["pe"]) for s in sizes)
+    inputs = tuple(_x(f, f["pe"], images(f) * s // f["pe"]) for s in sizes)
     slots = {0: (8 * (4 * (len(sizes) + 1) + COPY_WORDS * f["copies"]), True), 1: (0, False)}
-    return Ports(inputs, (_x(f, f["pe"], f["elements"] // f["pe"]),), slots)
+    return Ports(inputs, (_x(f, f["pe"], images(f) * f["elements"] // f["pe"]),), slots)
 
 
 def _arg(f: dict[str, int]) -> Ports:
@@ -335,5 +341,6 @@ _RULES = {
     "ADD": _add, "MEM": _mem,
 }  # fmt: skip
 __all__ = [
-    "Illegal", "Port", "Ports", "container_bytes", "frame_elements", "frame_memory", "operand", "ports", "value_range",
+    "Illegal", "Port", "Ports", "container_bytes", "frame_elements", "frame_memory", "images", "operand", "ports",
+    "value_range",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from compiler.isa.program import Instruction
 from compiler.isa.stream.counts import Ints, count, firsts, index, is_count, same
-from compiler.isa.stream.ports import operand, ports
+from compiler.isa.stream.ports import images, operand, ports
 from compiler.isa.stream.table import BRIDGES, DRAM
 
 # Pipeline depths in cycles from the last operand to the result. Assumptions of this project, to be calibrated by
@@ -128,9 +128,17 @@ def least_buffer(f: dict[str, int]) -> int:
     return int((need - before).max())
 
 
+def _each(words: int, index: Ints, times: int) -> Ints:
+    """The words that each output word is made of, (2, output words), image after image of `words` input words."""
+    if times == 1:
+        return index
+    start = np.arange(times, dtype=np.int64)[:, None] * words
+    return (index[:, None, :] + start).reshape(len(index), -1)
+
+
 def _win(f: dict[str, int]) -> Behaviour:
-    words_in = f["in_h"] * f["in_w"] * f["channels"] // f["pe"]
-    return _buffered(words_in, window_index(f), f["depth"])
+    words_in, n = f["in_h"] * f["in_w"] * f["channels"] // f["pe"], images(f)
+    return _buffered(n * words_in, _each(words_in, window_index(f), n), f["depth"])
 
 
 def _mvau(f: dict[str, int]) -> Behaviour:
@@ -171,28 +179,30 @@ def _pad(f: dict[str, int]) -> Behaviour:
     tall, wide = f["in_h"] + f["top"] + f["bottom"], f["in_w"] + f["left"] + f["right"]
     inside = np.zeros((tall, wide, folds), np.int64)
     inside[f["top"] : f["top"] + f["in_h"], f["left"] : f["left"] + f["in_w"]] = 1
-    need = np.cumsum(inside.reshape(-1))
+    need = np.cumsum(np.tile(inside.reshape(-1), images(f)))
     return _one("PAD", len(need), [_reads("in0", need)], [_writes("out0", count(len(need)))])
 
 
 def _sum(f: dict[str, int]) -> Behaviour:
     folds = f["channels"] // f["pe"]
-    k = count(f["pixels"] * folds)
-    made = np.maximum(k - (f["pixels"] - 1) * folds, 0)
+    k = count(images(f) * f["pixels"] * folds)
+    image, inside = np.divmod(k - 1, f["pixels"] * folds)
+    made = image * folds + np.maximum(inside + 1 - (f["pixels"] - 1) * folds, 0)
     return _one("SUM", len(k), [_reads("in0", k)], [_writes("out0", made)])
 
 
 def _bin(f: dict[str, int], inputs: int) -> Behaviour:
     folds = f["channels"] // f["pe"]
-    k = np.arange(f["pixels"] * folds, dtype=np.int64)
+    k = np.arange(images(f) * f["pixels"] * folds, dtype=np.int64)
+    image, inside = np.divmod(k, f["pixels"] * folds)
     reads: list[Reads] = []
     for side in "ab":
         if f[f"{side}_shape"] & 4:
             continue
         pixels, channels = operand(f, side)
-        position = k // folds if pixels > 1 else np.zeros_like(k)
-        need = position + 1 if channels == 1 else np.minimum(k + 1, pixels * folds)
-        reads.append(_reads(f"in{len(reads)}", need))
+        words = pixels if channels == 1 else pixels * folds  # of an image
+        word = inside // folds if channels == 1 else inside
+        reads.append(_reads(f"in{len(reads)}", image * words + np.minimum(word + 1, words)))
     return _one("BIN", len(k), reads, [_writes("out0", k + 1)])
 
 
@@ -223,7 +233,7 @@ def _crop(f: dict[str, int]) -> Behaviour:
     columns = f["left"] + np.arange(f["ow"]) * f["sw"]
     first = f["first"] // f["pe"]
     stays[np.ix_(rows, columns, np.arange(first, first + f["kept"] // f["pe"]))] = 1
-    made = np.cumsum(stays.reshape(-1))
+    made = np.cumsum(np.tile(stays.reshape(-1), images(f)))
     return _one("CROP", len(made), [_reads("in0", count(len(made)))], [_writes("out0", made)])
 
 
@@ -232,22 +242,23 @@ def _ups(f: dict[str, int]) -> Behaviour:
     y = (np.arange(f["in_h"] * f["fh"]) // f["fh"])[:, None, None]
     x = (np.arange(f["in_w"] * f["fw"]) // f["fw"])[None, :, None]
     index = ((y * f["in_w"] + x) * folds + np.arange(folds)).reshape(-1)
-    return _buffered(f["in_h"] * f["in_w"] * folds, np.stack([index, index]), 2 * f["in_w"] * folds)
+    words_in, n = f["in_h"] * f["in_w"] * folds, images(f)
+    return _buffered(n * words_in, _each(words_in, np.stack([index, index]), n), 2 * f["in_w"] * folds)
 
 
 def _buf(f: dict[str, int]) -> Behaviour:
-    """Two frames of every input: one is filled while the other is read."""
+    """Two images of every input: one is filled while the other is read."""
     sizes = [f[f"n{k}"] // f["pe"] for k in range(f["inputs"])]
-    out = f["elements"] // f["pe"]
+    out, n = f["elements"] // f["pe"], images(f)
+    done = count(n * out) // out  # images that have been read
     processes, reads, lines = [], [], {}
     for p, size in enumerate(sizes):
-        every = count(size)
-        processes.append(Process(same(size, 1), 1, (_reads(f"in{p}", every),), (_writes(f"line{p}", every),)))
-        freed = np.zeros(out, np.int64)
-        freed[-1] = size
-        reads.append(_reads(f"line{p}", same(out, size), freed))
+        every = count(n * size)
+        processes.append(Process(same(n * size, 1), 1, (_reads(f"in{p}", every),), (_writes(f"line{p}", every),)))
+        need = same(out, size) if n == 1 else (index(n * out) // out + 1) * size
+        reads.append(_reads(f"line{p}", need, done * size))
         lines[f"line{p}"] = 2 * size
-    processes.append(Process(same(out, 1), MOVE_CYCLES, tuple(reads), (_writes("out0", count(out)),)))
+    processes.append(Process(same(n * out, 1), MOVE_CYCLES, tuple(reads), (_writes("out0", count(n * out)),)))
     return Behaviour(tuple(processes), lines)
 
 

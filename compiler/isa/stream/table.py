@@ -19,6 +19,7 @@ _PIXELS = Field("pixels", 32, doc="positions of a frame")
 _CHANNELS = Field("channels", 32, doc="elements of a position")
 _ALIKE = (_DIE, _PE, *_X, *_Y, _PIXELS, _CHANNELS)
 _IMAGE = (Field("in_h", 16), Field("in_w", 16))
+_MORE = Field("more", 16, doc="images of a frame after the first: all that is said is of one image")
 _RESULT = (Field("oh", 16), Field("ow", 16))
 _BOUNDARY = (
     _DIE,
@@ -70,6 +71,7 @@ OPS: tuple[Op, ...] = (
             Field("bottom", 16),
             Field("right", 16),
             Field("fill", 32, True, doc="value of the padding"),
+            _MORE,
         ),
         "a border around every image",
     ),
@@ -94,6 +96,7 @@ OPS: tuple[Op, ...] = (
             *_RESULT,
             Field("depth", 32, doc="words of the line buffer"),
             Field("memory", 3, doc="line buffer in 0 LUTRAM, 1 BRAM, 2 URAM"),
+            _MORE,
         ),
         "the windows of a convolution, one after the other",
     ),
@@ -172,11 +175,12 @@ OPS: tuple[Op, ...] = (
             Field("kind", 2, doc="0 max, 1 average"),
             Field("lo", 16, True),
             Field("hi", 16, True),
+            _MORE,
         ),
         "over the taps of windows in the order [channels/pe][taps][pe]; average: slot 0 a VPOOL entry, slot 1 uint16 "
-        "divisors, one a position",
+        "divisors, one a position of an image",
     ),
-    Op(0x4A, "SUM", NET, (*_ALIKE, Field("bias", 1)), "sums of each channel over all positions, one word row a frame"),
+    Op(0x4A, "SUM", NET, (*_ALIKE, Field("bias", 1), _MORE), "sums of each channel over all positions of an image"),
     Op(
         0x4B,
         "BIN",
@@ -189,6 +193,7 @@ OPS: tuple[Op, ...] = (
             Field("b_signed", 1),
             Field("lo", 16, True),
             Field("hi", 16, True),
+            _MORE,
         ),
         "add or multiply: preload slot 0 holds one VBIN entry (machine.md)",
     ),
@@ -231,6 +236,7 @@ OPS: tuple[Op, ...] = (
             Field("sw", 16),
             Field("first", 32, doc="first channel that stays"),
             Field("kept", 32, doc="channels that stay"),
+            _MORE,
         ),
         "rows, columns and channels that stay; the others are dropped",
     ),
@@ -238,7 +244,7 @@ OPS: tuple[Op, ...] = (
         0x50,
         "UPS",
         NET,
-        (_DIE, _PE, *_X, _CHANNELS, *_IMAGE, Field("fh", 16), Field("fw", 16)),
+        (_DIE, _PE, *_X, _CHANNELS, *_IMAGE, Field("fh", 16), Field("fw", 16), _MORE),
         "every row fh times and every column fw times (nearest neighbour)",
     ),
     Op(
@@ -255,8 +261,9 @@ OPS: tuple[Op, ...] = (
             Field("copies", 32, doc="rows of slot 0"),
             Field("fill", 32, True),
             Field("memory", 3),
+            _MORE,
         ),
-        "two frame buffers and an address generator: slot 0 holds the copies, slot 1 their tables of 256 bytes",
+        "two image buffers and an address generator: slot 0 holds the copies, slot 1 their tables of 256 bytes",
     ),
     Op(
         0x52,

@@ -20,7 +20,7 @@ def crop_lanes(node: Part, lanes: int, cycles: int) -> int:
 def take(engine: Engine, at: End | None, node: Part, x: Element, through: int, lanes: int) -> End:
     """A part's own channels of x, read `through` at once and given `lanes` a word."""
     n, kept, h, w = node.x_shape
-    f = {"pe": through, **x_fields(x), "channels": node.of, "in_h": n * h, "in_w": w, "oh": n * h, "ow": w}
-    f |= {"sh": 1, "sw": 1, "first": node.first, "kept": kept}
+    f = {"pe": through, **x_fields(x), "channels": node.of, "in_h": h, "in_w": w, "oh": h, "ow": w}
+    f |= {"sh": 1, "sw": 1, "first": node.first, "kept": kept, "more": n - 1}
     at = engine.after(engine.unit("CROP", f), at)
     return narrow(engine, at, through, lanes, n * h * w * kept, x)

@@ -30,8 +30,6 @@ from compiler.ops.stream.parts import (
     element,
     fewest_lanes,
     narrow,
-    refuse,
-    refuse_batch,
     signed_bits,
     view,
     x_fields,
@@ -135,23 +133,19 @@ def lower(graph: Graph, node: Conv, fold: Fold) -> Engine:
         at = narrow(engine, at, lanes, through, graph.tensors[node.x].elements, x)
     if part is not None and crops:
         at = take(engine, at, part, x, through, wanted)
-    if node.axes == DEFAULT_AXES and node.x_shape[0] != 1:
-        raise refuse_batch(node.name, node.op, node.x_shape[0])
     if spatial and not dense_input(node):
-        if node.x_shape[0] != 1:
-            raise refuse(node.name, node.op, "its windows run over an axis of another order")
-        image = (height, width)
+        image, more = (height, width), node.x_shape[0] - 1
         if any(node.pads):
-            at = pad(engine, at, channels, image, node.pads, node.x_zero_point, x, pe_in)
+            at = pad(engine, at, channels, image, node.pads, node.x_zero_point, x, pe_in, more)
             image = (height + node.pads[0] + node.pads[2], width + node.pads[1] + node.pads[3])
         if (kh, kw) == (1, 1):
-            at = crop(engine, at, channels, image, node.y_shape[2:], node.strides, x, pe_in)
+            at = crop(engine, at, channels, image, node.y_shape[2:], node.strides, x, pe_in, more)
         else:
             block = pe_in if dw else n
             whole = fold.simd == kh * kw if dw else fold.simd > n
             out = pe_in * kh * kw if whole else pe_in
             at = window(engine, at, channels, block, image, (kh, kw), node.strides, node.dilations,
-                        node.y_shape[2:], x, pe_in, out)  # fmt: skip
+                        node.y_shape[2:], x, pe_in, out, more)  # fmt: skip
     at = _matrix(graph, node, fold, engine, at, x, pixels)
     at = activation(graph, node, fold, engine, at, pixels)
     if node.axes != DEFAULT_AXES or part is not None:
@@ -175,27 +169,29 @@ def restore(graph: Graph, node: Conv, engine: Engine, at: End) -> End:
 
 def pad(
     engine: Engine, at: End | None, channels: int, image: tuple[int, int], pads: tuple[int, ...], fill: int,
-    x: Element, pe: int,
+    x: Element, pe: int, more: int,
 ) -> End:  # fmt: skip
-    """A border of `fill` around every image; pads top, left, bottom, right."""
+    """A border of `fill` around every image; pads top, left, bottom, right; more: images beside the first."""
     f = {"pe": pe, **x_fields(x), "channels": channels, "in_h": image[0], "in_w": image[1], "fill": fill}
+    f["more"] = more
     f |= dict(zip(("top", "left", "bottom", "right"), pads, strict=True))
     return engine.after(engine.unit("PAD", f), at)
 
 
 def crop(
     engine: Engine, at: End | None, channels: int, image: tuple[int, int], out: tuple[int, int],
-    strides: tuple[int, int], x: Element, pe: int,
+    strides: tuple[int, int], x: Element, pe: int, more: int,
 ) -> End:  # fmt: skip
-    """Every strides-th row and column."""
+    """Every strides-th row and column of every image."""
     f = {"pe": pe, **x_fields(x), "channels": channels, "in_h": image[0], "in_w": image[1], "oh": out[0], "ow": out[1]}
-    f |= {"sh": strides[0], "sw": strides[1], "kept": channels}
+    f |= {"sh": strides[0], "sw": strides[1], "kept": channels, "more": more}
     return engine.after(engine.unit("CROP", f), at)
 
 
 def window(
     engine: Engine, at: End | None, channels: int, block: int, image: tuple[int, int], kernel: tuple[int, int],
     strides: tuple[int, int], dilations: tuple[int, int], out: tuple[int, int], x: Element, pe: int, pe_out: int,
+    more: int,
 ) -> End:  # fmt: skip
     """Sliding windows with a line buffer that lets reading run ahead to the next window."""
     f = {"pe": pe, "pe_out": pe_out, **x_fields(x), "channels": channels, "block": block}
@@ -208,7 +204,7 @@ def window(
     ahead = (reach + strides[1] + strides[0] * image[1]) * pixel
     # A window as high as the image lets go of nothing until it ends: the next frame needs a buffer of its own.
     f["depth"] = _least(tuple(sorted(f.items()))) + (image[0] * image[1] * pixel if out[0] == 1 else ahead)
-    f["memory"] = LUTRAM if f["depth"] * pe * x.bits <= LINE_LUTRAM_BITS else BRAM
+    f |= {"memory": LUTRAM if f["depth"] * pe * x.bits <= LINE_LUTRAM_BITS else BRAM, "more": more}
     return engine.after(engine.unit("WIN", f), at)
 
 

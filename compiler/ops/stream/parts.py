@@ -97,20 +97,14 @@ def stream_inputs(graph: Graph, node: Node) -> list[str]:
     return [name for name in node.inputs if name not in graph.constants]
 
 
-def refuse(node_name: str, op: str, why: str, *help: str) -> FvcError:
-    """A layer that no streaming engine has; help: what relieves it beside another style."""
+def refuse(node_name: str, op: str, why: str) -> FvcError:
+    """A layer that no streaming engine has."""
     return FvcError(
         "FVC214",
         f"no streaming engine for layer '{node_name}' ({op}): {why}",
-        help=(*help, "use --style auto, which leaves such layers to tiled engines", "use --style tiled"),
+        help=("use --style auto, which leaves such layers to tiled engines", "use --style tiled"),
         exit_code=1,
     )
-
-
-def refuse_batch(node_name: str, op: str, batch: int) -> FvcError:
-    """A layer whose samples would have to be kept apart: as frames they come one after another anyway."""
-    alone = "without --batch, or with a model of one sample, samples stream one after another, as many a second"
-    return refuse(node_name, op, f"it has a batch of {batch}", alone)
 
 
 def divisors(n: int) -> list[int]:

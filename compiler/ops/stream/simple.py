@@ -15,6 +15,7 @@ from compiler.isa.stream.table import CONSTANT, MAX_DIMS, MAX_INPUTS, ONE_CHANNE
 from compiler.ops import binary, global_average
 from compiler.ops.stream.buffer import frame_buffer
 from compiler.ops.stream.conv import input_range, pad, window
+from compiler.ops.stream.images import by_image
 from compiler.ops.stream.parts import (
     Constant,
     Element,
@@ -25,7 +26,6 @@ from compiler.ops.stream.parts import (
     fewest_lanes,
     narrow,
     refuse,
-    refuse_batch,
     signed_bits,
     view,
     x_fields,
@@ -52,23 +52,21 @@ def lower_pool(graph: Graph, node: Pool, fold: Fold) -> Engine:
     engine = Engine()
     x = element(graph.tensors[node.x])
     n, channels, height, width = node.x_shape
-    if n != 1:
-        raise refuse_batch(node.name, node.op, n)
     average = node.kind == "average"
     fill = node.x_zero_point if average else input_range(graph, node.x)[0]
     at: End | None = None
     image = (height, width)
     if any(node.pads):
-        at = pad(engine, at, channels, image, node.pads, fill, x, fold.pe)
+        at = pad(engine, at, channels, image, node.pads, fill, x, fold.pe, n - 1)
         image = (height + node.pads[0] + node.pads[2], width + node.pads[1] + node.pads[3])
     out, taps = (node.y_shape[2], node.y_shape[3]), node.kernel[0] * node.kernel[1]
     if taps > 1 or node.strides != (1, 1):
         at = window(engine, at, channels, fold.pe, image, node.kernel, node.strides, node.dilations, out, x, fold.pe,
-                    fold.pe)  # fmt: skip
+                    fold.pe, n - 1)  # fmt: skip
     f = _alike(graph, node.x, node.y, fold.pe, out[0] * out[1], channels) | {"taps": taps, "kind": int(average)}
     y = element(graph.tensors[node.y])
     low, high = value_range(y.bits, y.signed)
-    f |= {"lo": low, "hi": high}
+    f |= {"lo": low, "hi": high, "more": n - 1}
     slots: dict[int, tuple[str, Constant]] = {}
     if average:
         slots = {
@@ -99,22 +97,20 @@ def lower_global(graph: Graph, node: GlobalAverage, fold: Fold) -> Engine:
     """Sums of each channel, then the proved requantiser."""
     engine = Engine()
     low, high = input_range(graph, node.x)
-    if node.x_shape[0] != 1:
-        raise refuse_batch(node.name, node.op, node.x_shape[0])
-    pixels, channels = node.x_shape[2] * node.x_shape[3], node.x_shape[1]
+    n, channels, pixels = node.x_shape[0], node.x_shape[1], node.x_shape[2] * node.x_shape[3]
     clamp = _clamp(graph, node.y)
     lo, hi = (0, 255) if graph.tensors[node.y].dtype == DType.U8 else (-128, 127)
     x_lo, x_hi = (0, 255) if graph.tensors[node.x].dtype == DType.U8 else (-128, 127)
     acc = Element(signed_bits(pixels * (low - node.x_zero_point), pixels * (high - node.x_zero_point)), True)
     f = {"pe": fold.pe, **x_fields(element(graph.tensors[node.x])), **y_fields(acc)}
-    f |= {"pixels": pixels, "channels": channels, "bias": int(node.x_zero_point != 0)}
+    f |= {"pixels": pixels, "channels": channels, "bias": int(node.x_zero_point != 0), "more": n - 1}
     bias = np.full(channels, -node.x_zero_point * pixels, "<i4")
     slots: dict[int, tuple[str, Constant]] = {0: (f"{node.name}.bias", lambda: bias.tobytes())} if f["bias"] else {}
     at = engine.after(engine.unit("SUM", f, slots), None)
     lanes = fewest_lanes(fold.pe, channels, pixels * channels // fold.pe)
-    at = narrow(engine, at, fold.pe, lanes, channels, acc)
+    at = narrow(engine, at, fold.pe, lanes, n * channels, acc)
     g = {"pe": lanes, "x_bits": acc.bits, "x_signed": 1, **y_fields(element(graph.tensors[node.y]))}
-    g |= {"pixels": 1, "channels": channels, "zero_point": node.y_zero_point, **clamp}
+    g |= {"pixels": n, "channels": channels, "zero_point": node.y_zero_point, **clamp}
 
     def entries() -> bytes:
         return pack_vreq(global_average.requant_plan(node, x_lo, x_hi, lo, hi)) * channels
@@ -124,16 +120,24 @@ def lower_global(graph: Graph, node: GlobalAverage, fold: Fold) -> Engine:
     return engine
 
 
-def operand_shape(node: Binary, shape: Shape4) -> int:
-    """How an operand is spread over the output: bits of BIN's a_shape."""
-    y = node.y_shape
-    positions, channels = shape[0] * shape[2] * shape[3], shape[1]
+def images_apart(graph: Graph, node: Binary) -> bool:
+    """Whether each image has operands of its own, or constants that are those of all; else a frame is one image."""
+    y, sides = node.y_shape, ((node.a, node.a_shape), (node.b, node.b_shape))
+    own = all(s[0] == (1 if name in graph.constants else y[0]) for name, s in sides)
+    return own and all(s[2:] in (y[2:], (1, 1)) for _, s in sides)
+
+
+def operand_shape(node: Binary, shape: Shape4, apart: bool) -> int:
+    """How an operand is spread over the output, over each image of it if they are `apart`: bits of BIN's a_shape."""
+    y = node.y_shape if not apart else (1, *node.y_shape[1:])
+    own = shape if not apart else (1, *shape[1:])
+    positions, channels = own[0] * own[2] * own[3], own[1]
     out = 0
     if channels == 1 and y[1] > 1:
         out |= ONE_CHANNEL
     if positions == 1 and y[0] * y[2] * y[3] > 1:
         out |= ONE_POSITION
-    elif shape[0] != y[0] or shape[2:] != y[2:]:
+    elif own[0] != y[0] or own[2:] != y[2:]:
         raise refuse(node.name, node.op, f"an operand of shape {list(shape)} is spread over rows or columns alone")
     return out
 
@@ -148,8 +152,10 @@ def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
     """One unit; a constant operand stands in its memory."""
     engine = Engine()
     y = node.y_shape
-    f = _alike(graph, node.a, node.y, fold.pe, y[0] * y[2] * y[3], y[1]) | _clamp(graph, node.y)
-    f |= {"kind": int(node.kind == "mul"), "x_bits": 8}
+    apart = images_apart(graph, node)
+    n = y[0] if apart else 1
+    f = _alike(graph, node.a, node.y, fold.pe, y[0] * y[2] * y[3] // n, y[1]) | _clamp(graph, node.y)
+    f |= {"kind": int(node.kind == "mul"), "x_bits": 8, "more": n - 1}
     f["b_signed"] = int(graph.tensors[node.b].dtype == DType.S8)
     f["x_signed"] = int(graph.tensors[node.a].dtype == DType.S8)
     slots: dict[int, tuple[str, Constant]] = {0: (f"{node.name}.entry", lambda: binary.entry(graph, node).data)}
@@ -157,7 +163,7 @@ def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
     streams = []
     for k, (name, shape) in enumerate(((node.a, node.a_shape), (node.b, node.b_shape))):
         side = "ab"[k]
-        f[f"{side}_shape"] = operand_shape(node, shape)
+        f[f"{side}_shape"] = operand_shape(node, shape, apart)
         if name in graph.constants:
             f[f"{side}_shape"] |= CONSTANT
             slots[k + 1] = (name, partial(stream_order, graph.constants[name], shape))
@@ -181,12 +187,14 @@ def lower_table(graph: Graph, node: Table, fold: Fold) -> Engine:
 
 
 def channel_concat(graph: Graph, node: Move) -> list[tuple[int, NDArray[np.generic] | None]] | None:
-    """[(source, table)] by channel if the copies are a concatenation of whole inputs along the channels."""
-    out = view(graph, node.y)
+    """[(source, table)] by channel if the copies are a concatenation of whole inputs along the channels, image by
+    image."""
+    whole_shapes = [view(graph, name) for name in node.xs]
+    _, shapes, out, copies = by_image(whole_shapes, view(graph, node.y), node.copies)
     parts: list[tuple[int, int, NDArray[np.generic] | None]] = []
     plane = out[2] * out[3]
-    for c in node.copies:
-        shape = view(graph, node.xs[c.source])
+    for c in copies:
+        shape = shapes[c.source]
         size = int(np.prod(shape))
         if shape[0] != 1 or out[0] != 1 or shape[2:] != out[2:] or c.src_offset or c.dst_offset % plane:
             return None
@@ -204,7 +212,7 @@ def channel_concat(graph: Graph, node: Move) -> list[tuple[int, NDArray[np.gener
     sizes = [view(graph, node.xs[s])[1] for _, s, _ in parts]
     starts = [sum(sizes[:k]) for k in range(len(sizes))]
     whole = [p[0] for p in parts] == starts and sum(sizes) == out[1] and len({p[1] for p in parts}) == len(node.xs)
-    return [(s, t) for _, s, t in parts] if whole and len(parts) <= MAX_INPUTS else None
+    return [(s, t) for _, s, t in parts] if whole and len(parts) == len(node.xs) <= MAX_INPUTS else None
 
 
 def move_granule(graph: Graph, node: Move) -> int:
@@ -226,7 +234,8 @@ def lower_move(graph: Graph, node: Move, fold: Fold) -> Engine:
     if parts is not None and len(node.xs) > 1:
         ports: dict[int, End] = {}
         y = element(graph.tensors[node.y])
-        f = {"pe": fold.pe, **x_fields(y), "pixels": out[2] * out[3], "inputs": len(parts)}
+        pixels = out[0] * out[2] * out[3]
+        f = {"pe": fold.pe, **x_fields(y), "pixels": pixels, "inputs": len(parts)}
         f |= {f"c{k}": view(graph, node.xs[s])[1] for k, (s, _) in enumerate(parts)}
         cat = engine.unit("CAT", f)
         for k, (source, table) in enumerate(parts):
@@ -234,7 +243,7 @@ def lower_move(graph: Graph, node: Move, fold: Fold) -> Engine:
             if table is not None:
                 channels = view(graph, node.xs[source])[1]
                 raw = Element(8, graph.tensors[node.y].dtype == DType.S8)
-                g = {"pe": fold.pe, **x_fields(raw), **y_fields(y), "pixels": out[2] * out[3], "channels": channels}
+                g = {"pe": fold.pe, **x_fields(raw), **y_fields(y), "pixels": pixels, "channels": channels}
                 data = partial(bytes, np.ascontiguousarray(table).tobytes())
                 unit = engine.unit("TAB", g | {"tables": 1}, {0: (f"{node.name}.table{k}", data)})
                 engine.streams.append(((unit, 0), (cat, k)))
@@ -257,7 +266,7 @@ def lower_argmax(graph: Graph, node: ArgMax, fold: Fold) -> Engine:
     outer, axis, inner = node.dims
     if axis != shape[1] or outer != shape[0] or inner != shape[2] * shape[3]:
         raise refuse(node.name, node.op, "it does not run along the channels")
-    if outer * inner > 1 and out[1] != 1:
+    if out[1] != 1 and out[2] * out[3] != 1:
         raise refuse(node.name, node.op, "its result has another order than the stream")
     f = {"pe": fold.pe, **x_fields(element(graph.tensors[node.x])), "pixels": outer * inner, "channels": axis}
     engine.output = engine.after(engine.unit("ARG", f | {"last": int(node.select_last)}), None)

@@ -137,8 +137,6 @@ def build(model: Model, p: Piece, fold: Fold) -> Engine:
     b, part = block_of(node, p.rows, p.columns), p.kind == PART
     images, channels, height, width = node.x_shape[0], p.columns[1] - p.columns[0], *node.x_shape[2:]
     moves = (b.kernel != (1, 1) or node.strides != (1, 1) or any(node.pads)) and not whole_image(node, b)
-    if images != 1 and (moves or node.axes == STORED):
-        raise Illegal(f"a batch of {images}")
     x, of = model.element(node.x), node.x_shape[1]
     pixels = images * node.y_shape[2] * node.y_shape[3]
     lanes = fold.pe if b.depthwise else min(fold.simd, b.depth) if moves else fold.simd
@@ -149,11 +147,11 @@ def build(model: Model, p: Piece, fold: Fold) -> Engine:
     at: Flow | Want = Want(0, Word(through, x, model.elements(node.x)))
     if node.axes != STORED:
         own = gcd(through, model.view(node.x)[1])
-        at = _reorder(e, Want(0, Word(own, x, model.elements(node.x))))
+        at = _reorder(e, Want(0, Word(own, x, model.elements(node.x))), node)
         at = e.convert(at, through)
     if crops:
-        f = {"pe": through, **typed("x", x), "channels": of, "in_h": images * height, "in_w": width}
-        f |= {"oh": images * height, "ow": width, "sh": 1, "sw": 1, "first": p.columns[0], "kept": channels}
+        f = {"pe": through, **typed("x", x), "channels": of, "in_h": height, "in_w": width, "more": images - 1}
+        f |= {"oh": height, "ow": width, "sh": 1, "sw": 1, "first": p.columns[0], "kept": channels}
         at = e.put("CROP", f, Word(through, x, images * height * width * channels), at)
         at = e.convert(at, lanes)
     if moves:
@@ -175,16 +173,17 @@ def _through(first: int, channels: int, of: int, lanes: int, positions: int, mac
     return next((d for d in fits if 4 * (positions * of // d) <= 3 * cycles), fits[-1])
 
 
-def _reorder(e: Engine, at: Flow | Want) -> Flow:
-    """A frame buffer that gives all elements in another order."""
-    word = at.word
-    return e.put("BUF", frame_fields([word.elements], word.elements, 1, word.lanes, word.element), word, at)
+def _reorder(e: Engine, at: Flow | Want, node: Conv) -> Flow:
+    """A buffer that gives all elements of a frame in another order, image by image where that keeps images apart."""
+    word, images = at.word, node.x_shape[0] if node.axes[0] == 0 else 1
+    return e.put("BUF", frame_fields([word.elements], word.elements, 1, word.lanes, word.element, images), word, at)
 
 
-def frame_fields(sizes: list[int], out: int, copies: int, lanes: int, x: Element) -> dict[str, int]:
-    """BUF: two frames of every input."""
-    f = {"pe": lanes, **typed("x", x), "inputs": len(sizes), "elements": out, "copies": copies}
-    f |= {f"n{k}": size for k, size in enumerate(sizes)}
+def frame_fields(sizes: list[int], out: int, copies: int, lanes: int, x: Element, images: int) -> dict[str, int]:
+    """BUF: two images of every input; a frame has so many of them."""
+    sizes = [size // images for size in sizes]
+    f = {"pe": lanes, **typed("x", x), "inputs": len(sizes), "elements": out // images, "copies": copies}
+    f |= {f"n{k}": size for k, size in enumerate(sizes)} | {"more": images - 1}
     bits = 2 * sum(sizes) * x.bits
     return f | {"memory": LUTRAM if bits <= FRAME_LUTRAM_BITS else BRAM if bits < FRAME_URAM_BITS else URAM}
 
@@ -192,33 +191,34 @@ def frame_fields(sizes: list[int], out: int, copies: int, lanes: int, x: Element
 def _windows(e: Engine, at: Flow | Want, node: Conv, channels: int, b: Block, fold: Fold) -> Flow | Want:
     """Padding, then sliding windows; for a kernel of one tap the rows and columns that a stride leaves."""
     kernel, image, out = b.kernel, (node.x_shape[2], node.x_shape[3]), (node.y_shape[2], node.y_shape[3])
+    images = node.x_shape[0]
     lanes, x = at.word.lanes, at.word.element
     if any(node.pads):
-        at, image = pad(e, at, channels, image, node.pads)
+        at, image = pad(e, at, images, channels, image, node.pads)
     if kernel == (1, 1):
         f = {"pe": lanes, **typed("x", x), "channels": channels, "in_h": image[0], "in_w": image[1]}
         f |= {"oh": out[0], "ow": out[1], "sh": node.strides[0], "sw": node.strides[1], "kept": channels}
-        return e.put("CROP", f, Word(lanes, x, prod(out) * channels), at)
+        return e.put("CROP", f | {"more": images - 1}, Word(lanes, x, images * prod(out) * channels), at)
     at_once = fold.simd == b.taps if b.depthwise else fold.simd > b.depth
     group = lanes if b.depthwise else b.depth
     wide = lanes * prod(kernel) if at_once else lanes
-    return window(e, at, channels, group, image, kernel, node.strides, node.dilations, out, wide)
+    return window(e, at, images, channels, group, image, kernel, node.strides, node.dilations, out, wide)
 
 
 def pad(
-    e: Engine, at: Flow | Want, channels: int, image: tuple[int, int], pads: tuple[int, int, int, int]
+    e: Engine, at: Flow | Want, images: int, channels: int, image: tuple[int, int], pads: tuple[int, int, int, int]
 ) -> tuple[Flow, tuple[int, int]]:
     """A border; pads top, left, bottom, right. Gives the image's new size."""
     lanes, x = at.word.lanes, at.word.element
     tall, wide = image[0] + pads[0] + pads[2], image[1] + pads[1] + pads[3]
     f = {"pe": lanes, **typed("x", x), "channels": channels, "in_h": image[0], "in_w": image[1]}
-    f |= dict(zip(("top", "left", "bottom", "right"), pads, strict=True))
-    return e.put("PAD", f, Word(lanes, x, tall * wide * channels), at), (tall, wide)
+    f |= {**dict(zip(("top", "left", "bottom", "right"), pads, strict=True)), "more": images - 1}
+    return e.put("PAD", f, Word(lanes, x, images * tall * wide * channels), at), (tall, wide)
 
 
 def window(
-    e: Engine, at: Flow | Want, channels: int, block: int, image: tuple[int, int], kernel: tuple[int, int],
-    strides: tuple[int, int], dilations: tuple[int, int], out: tuple[int, int], lanes_out: int,
+    e: Engine, at: Flow | Want, images: int, channels: int, block: int, image: tuple[int, int],
+    kernel: tuple[int, int], strides: tuple[int, int], dilations: tuple[int, int], out: tuple[int, int], lanes_out: int,
 ) -> Flow:  # fmt: skip
     """Windows in the order [channels/block][kh][kw][block], a line buffer between its two sides."""
     lanes, x = at.word.lanes, at.word.element
@@ -231,8 +231,8 @@ def window(
     f = {"pe": lanes, "pe_out": lanes_out, **typed("x", x), "channels": channels, "block": block, "depth": depth}
     f |= {"in_h": image[0], "in_w": image[1], "oh": out[0], "ow": out[1]}
     f |= {"kh": kernel[0], "kw": kernel[1], "sh": strides[0], "sw": strides[1], "dh": dilations[0], "dw": dilations[1]}
-    f["memory"] = LUTRAM if depth * lanes * x.bits <= LINE_LUTRAM_BITS else BRAM
-    return e.put("WIN", f, Word(lanes_out, x, prod(out) * prod(kernel) * channels), at)
+    f |= {"memory": LUTRAM if depth * lanes * x.bits <= LINE_LUTRAM_BITS else BRAM, "more": images - 1}
+    return e.put("WIN", f, Word(lanes_out, x, images * prod(out) * prod(kernel) * channels), at)
 
 
 @lru_cache(maxsize=4096)
@@ -295,7 +295,8 @@ def _activation(model: Model, e: Engine, at: Flow | Want, p: Piece, pixels: int,
 
 def _restore(model: Model, e: Engine, at: Flow | Want, p: Piece) -> Flow:
     """The order of the tensor, from that of the operator."""
-    return _reorder(e, e.convert(at, gcd(at.word.lanes, model.view(p.makes)[1])))
+    assert isinstance(p.node, Conv)
+    return _reorder(e, e.convert(at, gcd(at.word.lanes, model.view(p.makes)[1])), p.node)
 
 
 def _join(model: Model, p: Piece, fold: Fold) -> Engine:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import gcd, prod
 
+import numpy as np
+
 from compiler.ir.graph import ArgMax, Binary, Copy, DType, GlobalAverage, Move, Pool, Shape4, Table, storage4
 from compiler.isa.stream.table import CONSTANT, MAX_DIMS, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION
 from compiler.partition.check.stream.matrix import frame_fields, pad, window
@@ -61,43 +63,49 @@ def _input(model: Model, number: int, name: str, lanes: int) -> Want:
 
 def _pool(model: Model, e: Engine, node: Pool, pe: int) -> Flow:
     images, channels, height, width = node.x_shape
-    if images != 1:
-        raise Illegal(f"a batch of {images}")
     at: Flow | Want = _input(model, 0, node.x, pe)
     image, out, taps = (height, width), (node.y_shape[2], node.y_shape[3]), prod(node.kernel)
     if any(node.pads):
-        at, image = pad(e, at, channels, image, node.pads)
+        at, image = pad(e, at, images, channels, image, node.pads)
     if taps > 1 or node.strides != (1, 1):
-        at = window(e, at, channels, pe, image, node.kernel, node.strides, node.dilations, out, pe)
+        at = window(e, at, images, channels, pe, image, node.kernel, node.strides, node.dilations, out, pe)
     x, y = model.element(node.x), model.element(node.y)
     f = {"pe": pe, **typed("x", x), **typed("y", y), "pixels": prod(out), "channels": channels, "taps": taps}
-    return e.put("POOL", f | {"kind": int(node.kind == "average")}, Word(pe, y, prod(out) * channels), at)
+    f |= {"kind": int(node.kind == "average"), "more": images - 1}
+    return e.put("POOL", f, Word(pe, y, images * prod(out) * channels), at)
 
 
 def _average(model: Model, e: Engine, node: GlobalAverage, pe: int) -> Flow:
     images, channels, height, width = node.x_shape
-    if images != 1:
-        raise Illegal(f"a batch of {images}")
     x, y, pixels = model.element(node.x), model.element(node.y), height * width
     low, high = (pixels * (v - node.x_zero_point) for v in model.values(node.x))
     acc = Element(range_bits(low, high), True)
     f = {"pe": pe, **typed("x", x), **typed("y", acc), "pixels": pixels, "channels": channels}
-    f["bias"] = int(node.x_zero_point != 0)
-    total = e.put("SUM", f, Word(pe, acc, channels), _input(model, 0, node.x, pe))
+    f |= {"bias": int(node.x_zero_point != 0), "more": images - 1}
+    total = e.put("SUM", f, Word(pe, acc, images * channels), _input(model, 0, node.x, pe))
     lanes = fewest_lanes(pe, channels, pixels * channels // pe)
-    g = {"pe": lanes, **typed("x", acc), **typed("y", y), "pixels": 1, "channels": channels}
-    return e.put("REQ", g | {"zero_point": node.y_zero_point}, Word(lanes, y, channels), e.convert(total, lanes))
+    g = {"pe": lanes, **typed("x", acc), **typed("y", y), "pixels": images, "channels": channels}
+    out = Word(lanes, y, images * channels)
+    return e.put("REQ", g | {"zero_point": node.y_zero_point}, out, e.convert(total, lanes))
 
 
 def _binary(model: Model, e: Engine, node: Binary, pe: int) -> Flow:
     images, channels, height, width = node.y_shape
     pixels, y = images * height * width, model.element(node.y)
-    f = {"pe": pe, **typed("y", y), "pixels": pixels, "channels": channels, "kind": int(node.kind == "mul")}
+    sides = (("a", node.a, node.a_shape), ("b", node.b, node.b_shape))
+    # Images are apart where each has its own of every stream, and constants are those of one.
+    one = all(
+        shape[0] == (1 if name in model.graph.constants else images) and shape[2:] in ((height, width), (1, 1))
+        for _, name, shape in sides
+    )
+    count = images if one else 1
+    f = {"pe": pe, **typed("y", y), "pixels": pixels // count, "channels": channels, "kind": int(node.kind == "mul")}
+    f["more"] = count - 1
     f |= {"x_bits": BYTE, "x_signed": int(model.graph.tensors[node.a].dtype == DType.S8)}
     f["b_signed"] = int(model.graph.tensors[node.b].dtype == DType.S8)
     streams: list[Want] = []
-    for side, name, shape in (("a", node.a, node.a_shape), ("b", node.b, node.b_shape)):
-        spread = _spread(shape, node.y_shape)
+    for side, name, shape in sides:
+        spread = _spread((1, *shape[1:]), (1, *node.y_shape[1:])) if one else _spread(shape, node.y_shape)
         if name in model.graph.constants:
             spread |= CONSTANT
         else:
@@ -131,29 +139,54 @@ def side_by_side(model: Model, node: Move) -> list[Copy] | None:
     """The copies of a movement by the result's channels, if it puts whole inputs side by side along them."""
     images, channels, *plane = model.view(node.y)
     own = sorted(node.copies, key=lambda c: c.dst_offset // prod(plane))
-    if images != 1 or len(own) > MAX_INPUTS or sorted(c.source for c in own) != list(range(len(node.xs))):
+    if len(own) > MAX_INPUTS or sorted(c.source for c in own) != list(range(len(node.xs))):
         return None
     start = 0
     for c in own:
         n, depth, *size = model.view(node.xs[c.source])
-        whole = n == 1 and size == plane and prod(c.dims) == depth * prod(plane) and c.src_offset == 0
-        if (
-            not whole
-            or c.dst_offset != start * prod(plane)
-            or not (_dense(c.dims, c.src_strides) and _dense(c.dims, c.dst_strides))
-        ):
+        block = depth * prod(plane)  # of an image
+        whole = n == images and size == plane and prod(c.dims) == n * block and c.src_offset == 0
+        dense = _runs(c.dims, c.src_strides, block, block) and _runs(
+            c.dims, c.dst_strides, block, channels * prod(plane)
+        )
+        if not whole or not dense or c.dst_offset != start * prod(plane):
             return None
         start += depth
     return own if start == channels else None
 
 
-def _dense(dims: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether the elements of a copy follow one another without gap."""
-    step = 1
-    for size, stride in zip(reversed(dims), reversed(strides), strict=True):
-        if size > 1 and stride != step:
+def _runs(dims: tuple[int, ...], strides: tuple[int, ...], block: int, apart: int) -> bool:
+    """Whether a copy's elements are whole blocks, each in its order, one every `apart` elements."""
+    at = np.zeros(1, np.int64)
+    for size, stride in zip(dims, strides, strict=True):
+        at = (at[:, None] + np.arange(size, dtype=np.int64) * stride).reshape(-1)
+    k = np.arange(len(at), dtype=np.int64)
+    return bool((at == k // block * apart + k % block).all())
+
+
+def apart(model: Model, node: Move) -> int:
+    """Images that a movement keeps apart, doing the same with each; 1 where there are none."""
+    images = model.view(node.y)[0]
+    if images == 1 or any(model.view(name)[0] != images for name in node.xs):
+        return 1
+    made = model.elements(node.y) // images
+    for c in node.copies:
+        read = model.elements(node.xs[c.source]) // images
+        if not any(_counts(c, d, images, read, made) for d in range(len(c.dims))):
+            return 1
+    return images
+
+
+def _counts(c: Copy, d: int, images: int, read: int, made: int) -> bool:
+    """Whether dimension d of a copy, or its outer part, goes from image to image, and the others stay within one."""
+    inner, rest = divmod(c.dims[d], images)
+    if rest or c.src_strides[d] * inner != read or c.dst_strides[d] * inner != made:
+        return False
+    dims = (*c.dims[:d], inner, *c.dims[d + 1 :])
+    for offset, strides, size in ((c.src_offset, c.src_strides, read), (c.dst_offset, c.dst_strides, made)):
+        reach = [(n - 1) * s for n, s in zip(dims, strides, strict=True)]
+        if offset + sum(r for r in reach if r < 0) < 0 or offset + sum(r for r in reach if r > 0) >= size:
             return False
-        step *= size
     return True
 
 
@@ -167,7 +200,8 @@ def _move(model: Model, e: Engine, node: Move, pe: int) -> Flow:
             raise Illegal(f"more than {MAX_INPUTS} inputs or {MAX_DIMS} dimensions")
         sizes = [model.elements(name) for name in node.xs]
         reads = [_input(model, k, name, pe) for k, name in enumerate(node.xs)]
-        return e.put("BUF", frame_fields(sizes, elements, len(node.copies), pe, y), Word(pe, y, elements), *reads)
+        f = frame_fields(sizes, elements, len(node.copies), pe, y, apart(model, node))
+        return e.put("BUF", f, Word(pe, y, elements), *reads)
     channels = [model.view(node.xs[c.source])[1] for c in beside]
     pixels = elements // sum(channels)
     streams: list[Flow | Want] = []
@@ -188,7 +222,8 @@ def _arg(model: Model, e: Engine, node: ArgMax, pe: int) -> Flow:
     outer, axis, inner = node.dims
     if (outer, axis, inner) != (images, channels, height * width):
         raise Illegal("it does not run along the channels")
-    if outer * inner > 1 and storage4(model.graph.tensors[node.y].shape)[1] != 1:
+    _, depth, *plane = storage4(model.graph.tensors[node.y].shape)
+    if depth > 1 and prod(plane) > 1:
         raise Illegal("its result has another order than the stream")
     f = {"pe": pe, **typed("x", model.element(node.x)), "pixels": outer * inner, "channels": channels}
     f["last"] = int(node.select_last)
