@@ -131,10 +131,12 @@ class _Builder:
 
     def _lag(self, source: _Source, engine: str) -> int:
         """The least stage of a reader on `engine`."""
-        if not self.pipelined or source.engine == engine:
+        if source.engine == engine:
             return source.stage
-        near = {HOST, *self.regions}
-        return source.stage + (1 if near & {source.engine, engine} else self.hop)
+        ends = {source.engine, engine}
+        if not self.pipelined:
+            return source.stage + (1 if ends & set(self.regions) else 0)
+        return source.stage + (1 if ends & {HOST, *self.regions} else self.hop)
 
     def _reads(self, tensor: str, box: Box) -> list[_Source]:
         return [s for s in self.sources.get(tensor, []) if intersect(s.box, box) is not None]

@@ -16,6 +16,7 @@ import pytest
 from compiler.isa.program import EngineSpec
 from compiler.partition import partition
 from compiler.partition.auto.figures import Tried, area_permille, lines, order
+from compiler.partition.auto.quickest import Quickest, waits_for
 from compiler.partition.auto.relaxed import Relaxed, least_ps, relaxation
 from compiler.partition.auto.search import Split
 from compiler.partition.check import check_plan
@@ -188,6 +189,20 @@ def test_the_search_gives_a_legal_plan_with_both_styles() -> None:
         digits(), load_cluster("u280"), offers_of(digits(), load_cluster("u280"), quick()), "auto", True
     )
     assert relaxed.bound_ps(1, 10**9) <= plan.predicted["interval_ns"] * 1000
+
+
+def test_the_search_for_a_quick_frame_gives_a_legal_plan_with_both_styles() -> None:
+    cluster, asked = load_cluster("u280"), quick(objective="latency")
+    tiled = partition(digits(), cluster, replace(asked, style="tiled"))
+    split = Split(digits(), cluster, asked, offers_of(digits(), cluster, asked), tiled, 1)
+    plan = Quickest(split).best(int(tiled.predicted["latency_ns"]) * 2000)
+    assert plan is not None and check_plan(plan, digits(), cluster) == []
+    assert {e.style for e in plan.engines} == {"tiled", "streaming"}
+
+
+def test_a_frame_waits_for_the_rows_of_a_window() -> None:
+    conv1 = next(n for n in digits().nodes if n.name == "/conv1")  # 3x3, a border of 1, on 8 x 8 pixels
+    assert waits_for(conv1) == 1 / 8
 
 
 def test_the_search_keeps_anchors() -> None:

@@ -42,26 +42,26 @@ SLOW = [("u280", MIDDLE), ("u280x2", BOARDS), ("u50", ((0, (1,), ("/conv1", "/po
 
 
 @cache
-def plan_of(devices: str, split: Split) -> Plan:
-    options = PartitionOptions(style="auto", host_ns=FAST_HOST, time_limit_s=1.0)
+def plan_of(devices: str, split: Split, objective: str = "throughput") -> Plan:
+    options = PartitionOptions(style="auto", objective=objective, host_ns=FAST_HOST, time_limit_s=1.0)
     plan = plan_split(digits(), load_cluster(devices), options, [Part(*p) for p in split])
     assert plan is not None
     return plan
 
 
 @cache
-def files(devices: str, split: Split) -> tuple[bytes, ...]:
+def files(devices: str, split: Split, objective: str = "throughput") -> tuple[bytes, ...]:
     cluster = load_cluster(devices)
-    return tuple(write_device(p) for p in schedule(digits(), plan_of(devices, split), cluster))
+    return tuple(write_device(p) for p in schedule(digits(), plan_of(devices, split, objective), cluster))
 
 
-def programs(devices: str, split: Split) -> list[DeviceProgram]:
+def programs(devices: str, split: Split, objective: str = "throughput") -> list[DeviceProgram]:
     """Fresh ones: a test may break them."""
-    return copy.deepcopy([read_device(b) for b in files(devices, split)])
+    return copy.deepcopy([read_device(b) for b in files(devices, split, objective)])
 
 
-def whole_way(devices: str, split: Split) -> None:
-    graph, plan, found = digits(), plan_of(devices, split), programs(devices, split)
+def whole_way(devices: str, split: Split, objective: str = "throughput") -> None:
+    graph, plan, found = digits(), plan_of(devices, split, objective), programs(devices, split, objective)
     assert check_plan(plan, graph, load_cluster(devices)) == []
     assert parse_plan(write_plan(plan)) == plan
     assert check_programs(found) == []
@@ -73,18 +73,20 @@ def whole_way(devices: str, split: Split) -> None:
     assert timed.settled
     assert abs(timed.interval_ps / 1000 - plan.predicted["interval_ns"]) <= 0.05 * plan.predicted["interval_ns"]
     assert abs(timed.latency_ps / 1000 - plan.predicted["latency_ns"]) <= 0.05 * plan.predicted["latency_ns"]
-    assert [write_device(p) for p in found] == list(files(devices, split))
+    assert [write_device(p) for p in found] == list(files(devices, split, objective))
 
 
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
 @pytest.mark.parametrize("case", CASES, ids=("head", "twice"))
-def test_mixed_plans_the_whole_way(case: tuple[str, Split]) -> None:
-    whole_way(*case)
+def test_mixed_plans_the_whole_way(case: tuple[str, Split], objective: str) -> None:
+    whole_way(*case, objective)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
 @pytest.mark.parametrize("case", SLOW, ids=("middle", "boards", "u50"))
-def test_more_mixed_plans_the_whole_way(case: tuple[str, Split]) -> None:
-    whole_way(*case)
+def test_more_mixed_plans_the_whole_way(case: tuple[str, Split], objective: str) -> None:
+    whole_way(*case, objective)
 
 
 def test_a_trace_shows_the_bridges() -> None:
@@ -204,6 +206,19 @@ EDITS = ("stage", "lag", "order", "pace", "latency", "rank", "die", "layers", "f
 @pytest.mark.parametrize("what", EDITS)
 def test_edited_plans_are_found(what: str) -> None:
     plan = edited(plan_of("u280", TWICE), what)
+    assert check_plan(plan, digits(), load_cluster("u280"))
+
+
+@pytest.mark.parametrize("what", ["stage", "lag", "frames", "latency", "task"])
+def test_edited_latency_plans_are_found(what: str) -> None:
+    plan = plan_of("u280", TWICE, "latency")
+    assert {s.stage for layer in plan.layers for s in layer.slices} > {0}  # behind a region
+    if what == "task":  # a stage later than its inputs are there
+        last = next(x for x in plan.layers if x.name == "/conv2")
+        later = replace(last, slices=tuple(replace(s, stage=s.stage + 1) for s in last.slices))
+        plan = replace(plan, layers=tuple(later if x.name == last.name else x for x in plan.layers))
+    else:
+        plan = edited(plan, what)
     assert check_plan(plan, digits(), load_cluster("u280"))
 
 

@@ -16,6 +16,7 @@ from compiler.partition.auto.figures import Tried, order, with_styles
 from compiler.partition.auto.relaxed import relaxation
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.joint import Bound
+from compiler.partition.stream.told import LATENCY_BY
 from compiler.plan.model import Plan, SolverPlan
 from cost_models.primitives import cycles_ps, ps_cycles
 from device_db.errors import FvcError
@@ -70,7 +71,9 @@ def mixed(
     from compiler.partition.stream.job import work_of
 
     pure = [t.plan for t in tried.values() if t.plan is not None]
-    best = min((int(p.predicted["interval_ns"]) * 1000 for p in pure), default=0)
+    first = options.objective == "latency"
+    key = "latency_ns" if first else "interval_ns"
+    best = min((int(p.predicted[key]) * 1000 for p in pure), default=0)
     tiled = tried["tiled"].plan or _without_limits(graph, cluster, options, tried["tiled"])
     why = no_streaming(options) or why_not(graph, cluster, options, tiled)
     if not why and options.min_devices and any(len({e.device for e in p.engines}) < len(cluster.devices) for p in pure):
@@ -78,7 +81,9 @@ def mixed(
     if why:
         return Tried(reason=why), None
     assert tiled is not None
-    best = best or int(tiled.predicted["interval_ns"]) * 1000
+    best = best or int(tiled.predicted[key]) * 1000
+    if first:
+        return _quickest(graph, cluster, options, tiled, best)
     ref_khz = max(d.clock_khz for dev in cluster.devices for d in dev.board.dies)
     floor = max(sum(w.time_ps for w in work_of(graph, options)), cycles_ps(options.interval or 0, ref_khz), 1)
     if floor >= best * WORTH:
@@ -94,11 +99,39 @@ def mixed(
     plan = Split(graph, cluster, options, offers, tiled, floor).best(best)
     if plan is None:
         return Tried(reason="none found that is quicker"), Bound(relaxed.bound_ps(floor, best), BY_PRICES)
-    if options.workers > 1:
-        told = f"{options.workers} workers: the plan may differ from run to run"
-        plan = replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, told)))
+    plan = with_workers(plan, options)
     reached = min(best, int(plan.predicted["interval_ns"]) * 1000)
     return judged(plan, graph, cluster, options), Bound(relaxed.bound_ps(floor, reached), BY_PRICES)
+
+
+def _quickest(
+    graph: Graph, cluster: Cluster, options: PartitionOptions, tiled: Plan, best_ps: int
+) -> tuple[Tried, Bound | None]:
+    """The plan with both styles whose frame is quickest. best_ps: the latency to beat."""
+    from compiler.partition.auto.quickest import Quickest
+    from compiler.partition.auto.search import WORTH, Split
+    from compiler.partition.mixed.part import offers_of
+    from compiler.partition.stream.job import work_of
+    from compiler.partition.stream.least import least_latency_ps
+
+    bound = Bound(least_latency_ps(graph, work_of(graph, options), cluster), LATENCY_BY)
+    if bound.interval_ps >= best_ps * WORTH:
+        return Tried(reason="none was looked for: the host and PCIe leave nothing to gain"), bound
+    offers = offers_of(graph, cluster, options)
+    if not any(offers.values()):
+        return Tried(reason="no layer has a streaming engine"), None
+    plan = Quickest(Split(graph, cluster, options, offers, tiled, 1)).best(best_ps)
+    if plan is None:
+        return Tried(reason="none found that is quicker"), bound
+    return judged(with_workers(plan, options), graph, cluster, options), bound
+
+
+def with_workers(plan: Plan, options: PartitionOptions) -> Plan:
+    """The plan with the note that several workers ask for."""
+    if options.workers < 2:
+        return plan
+    told = f"{options.workers} workers: the plan may differ from run to run"
+    return replace(plan, solver=replace(plan.solver, notes=(*plan.solver.notes, told)))
 
 
 def judged(plan: Plan, graph: Graph, cluster: Cluster, options: PartitionOptions) -> Tried:

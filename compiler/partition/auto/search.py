@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from compiler.ir.graph import Graph
 from compiler.isa.stream.network import cycle_ps
 from compiler.ops.stream.programs import fabric_dies
-from compiler.partition.auto.sides import Candidate, Run, Sides, runs
+from compiler.partition.auto.sides import Candidate, Run, Sides, runs_of
 from compiler.partition.costs import CostBook
 from compiler.partition.defaults import RealOps
 from compiler.partition.mixed.compose import plan_split
@@ -43,18 +43,18 @@ class Split:
 
     def best(self, below_ps: int) -> Plan | None:
         """The best plan found whose interval is below; None where none was."""
-        sides, fill, book = self._sides(), FILL, CostBook(self.graph, RealOps())
+        sides, fill, book = self.sides(), FILL, CostBook(self.graph, RealOps())
         tried: set[tuple[Run, tuple[int, ...]]] = set()
         best: Plan | None = None
         for _ in range(TRIES):
             limit = below_ps if best is None else int(best.predicted["interval_ns"]) * 1000
-            offered = [c for r in self._runs() if (c := sides.best(r, fill, limit * WORTH)) is not None]
+            offered = [c for r in self.runs() if (c := sides.best(r, fill, limit * WORTH)) is not None]
             offered = [c for c in offered if (c.run, c.layers) not in tried]
             if not offered:
                 break
             chosen = self._chosen(offered)
             tried.add((chosen.run, chosen.layers))
-            plan = self._plan(sides, chosen, book)
+            plan = self.plan(sides, chosen, book)
             if plan is None:
                 fill = max(LEAST_FILL, fill * LESS)
                 continue
@@ -85,7 +85,7 @@ class Split:
             ),
         )
 
-    def _plan(self, sides: Sides, chosen: Candidate, book: CostBook) -> Plan | None:
+    def plan(self, sides: Sides, chosen: Candidate, book: CostBook) -> Plan | None:
         """The candidate as a plan, if there is one: each device with a part of the layers; where that is slower than it
         was to be, layers on any die of the run. Frames are kept whole between devices, so parts are quicker to pass."""
         refs = self.cluster.dies
@@ -119,7 +119,7 @@ class Split:
                 raise
             return None
 
-    def _sides(self) -> Sides:
+    def sides(self) -> Sides:
         """Estimates by what the tiled plan's engines take."""
         refs = self.cluster.dies
         budgets, cycle = [], 1
@@ -144,12 +144,12 @@ class Split:
         ]
         return Sides(self.graph, self.offers, cycle, budgets, rates, took)
 
-    def _runs(self) -> list[Run]:
+    def runs(self) -> list[Run]:
         """Runs of dies, one of those that are alike: with the fewest devices in part."""
         refs = self.cluster.dies
         number = {n.name: k for k, n in enumerate(self.graph.nodes)}
         kept: dict[tuple[object, ...], tuple[int, Run]] = {}
-        for r in runs(len(refs)):
+        for r in runs_of(len(refs)):
             inside = [refs[k] for k in range(r.first, r.last + 1)]
             must, never = set(), set()
             for layer, place in self.options.anchors:
@@ -187,8 +187,6 @@ def _macs(plan: Plan, engine: str) -> float:
 
 def why_not(graph: Graph, cluster: Cluster, options: PartitionOptions, tiled: Plan | None) -> str:
     """Why no plan with both styles is looked for, or ""."""
-    if options.objective != "throughput":
-        return "plans with both styles are for the throughput"
     if options.replicas != 1:
         return "plans with both styles hold one copy of the net"
     if any(n > 1 for _, n in options.force_split):

@@ -193,8 +193,8 @@ class Sides:
             self._known[interval_ps] = use.cumsum(axis=1), able
         return self._known[interval_ps]
 
-    def fits(self, run: Run, fill: float, interval_ps: int) -> NDArray[np.bool_]:
-        """Windows whose layers stream on the run at the interval while the rest keeps up elsewhere."""
+    def fits(self, run: Run, fill: float, interval_ps: int, keep_up: bool = True) -> NDArray[np.bool_]:
+        """Windows whose layers stream on the run at the interval while the rest keeps up elsewhere, if it is to."""
         use, able = self.at(interval_ps)
         begin, end, crossing = self.windows
         here = np.arange(len(self.budgets))
@@ -212,7 +212,9 @@ class Sides:
             fine &= bool(able[k]) & (begin <= k) & (k < end)
         for k in run.never:
             fine &= (k < begin) | (end <= k) | (not able[k])
-        fine &= (left <= interval_ps * self.speed[~inside].sum()) & (some[end] > some[begin])
+        if keep_up:
+            fine &= left <= interval_ps * self.speed[~inside].sum()
+        fine &= some[end] > some[begin]
         fine &= some[end] - some[begin] < len(able)  # with all layers it is a streaming plan
         return np.asarray(fine, np.bool_)
 
@@ -236,6 +238,6 @@ class Sides:
         return Candidate(run, a, b, layers, high, self.crossing(set(layers)))
 
 
-def runs(dies: int) -> list[Run]:
+def runs_of(dies: int) -> list[Run]:
     """Every run of neighbouring dies but all of them."""
     return [Run(a, b) for a in range(dies) for b in range(a, dies) if b - a + 1 < dies]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from compiler.ir.graph import Graph, HostSegment, Node
 from compiler.isa.check.findings import Findings
 from compiler.ops import input_boxes, partial_name
-from compiler.ops.region import Region
+from compiler.ops.region import Region, is_region
 from compiler.partition.check.layers import common, count, whole
 from compiler.partition.check.xfer import check_xfer
 from compiler.plan.model import Box, ChannelPlan, LayerPlan, Plan, SlicePlan
@@ -97,7 +97,8 @@ def _walk(plan: Plan, graph: Graph, replica: int, flat: bool, found: Findings) -
                 _reader(flow, root, whole(graph, root), end, h.stage, h.order, f"host segment {h.name}", flat, found)
                 if root in graph.tensors:
                     flow.needed.setdefault((root, end), []).append((whole(graph, root), h.stage))
-            if h.stage < 0 or (flat and h.stage):
+            reads = [(graph.root(name), whole(graph, graph.root(name))) for name in step.inputs]
+            if h.stage < 0 or (flat and h.stage != _earliest(flow, reads, end, flat)):
                 found.add("FVC220", f"stage {h.stage}", f"host segment {h.name}")
             for name in step.outputs:
                 root = graph.root(name)
@@ -109,7 +110,7 @@ def _walk(plan: Plan, graph: Graph, replica: int, flat: bool, found: Findings) -
             _layer(flow, graph, step, own, flat, found)
     for name in dict.fromkeys(graph.root(o) for o in graph.outputs):
         if name in graph.tensors:
-            last = max((m.stage + (0 if flat or m.engine == HOST else 1) for m in flow.made.get(name, [])), default=0)
+            last = _earliest(flow, [(name, whole(graph, name))], HOST, flat)
             flow.needed.setdefault((name, HOST), []).append((whole(graph, name), last))
     return flow
 
@@ -117,8 +118,6 @@ def _walk(plan: Plan, graph: Graph, replica: int, flat: bool, found: Findings) -
 def _layer(flow: _Flow, graph: Graph, node: Node, own: list[SlicePlan], flat: bool, found: Findings) -> None:
     output: list[_Made] = []
     for k, s in enumerate(own):
-        if not 0 <= s.stage <= DEEPEST_STAGE or (flat and s.stage):
-            found.add("FVC220", f"stage {s.stage}", s.task)
         if s.role == "reduce":
             reads = [
                 (partial_name(node.name, j), c)
@@ -127,6 +126,8 @@ def _layer(flow: _Flow, graph: Graph, node: Node, own: list[SlicePlan], flat: bo
             ]
         else:
             reads = list(input_boxes(graph, node, s.role, s.box, (s.reduce_from, s.reduce_to)).items())
+        if not 0 <= s.stage <= DEEPEST_STAGE or (flat and s.stage != _earliest(flow, reads, s.engine, flat)):
+            found.add("FVC220", f"stage {s.stage}", s.task)
         for tensor, box in reads:
             _reader(flow, tensor, box, s.engine, s.stage, s.order, s.task, flat, found)
             flow.needed.setdefault((tensor, s.engine), []).append((box, s.stage))
@@ -138,14 +139,28 @@ def _layer(flow: _Flow, graph: Graph, node: Node, own: list[SlicePlan], flat: bo
     flow.made[node.y] = output
 
 
+def _least(m: _Made, engine: str, flat: bool) -> int:
+    """The least stage of a reader: of a throughput plan one more on another engine, of a latency plan (flat) one more
+    only where a region gives or takes whole frames."""
+    if m.engine == engine:
+        return m.stage
+    return m.stage + (1 if not flat or is_region(m.engine) or is_region(engine) else 0)
+
+
+def _earliest(flow: _Flow, reads: list[tuple[str, Box]], engine: str, flat: bool) -> int:
+    """The least stage at which all of these are there."""
+    made = [m for tensor, box in reads for m in flow.made.get(tensor, []) if common(m.box, box) is not None]
+    return max((_least(m, engine, flat) for m in made), default=0)
+
+
 def _reader(
     flow: _Flow, tensor: str, box: Box, engine: str, stage: int, order: int, name: str, flat: bool, found: Findings
 ) -> None:
-    """A reader comes after its producers: a later stage on another engine, else a later order of the same stage."""
+    """A reader comes after its producers: at a later stage where it must, else in a later order of the same one."""
     for m in flow.made.get(tensor, []):
         if common(m.box, box) is None:
             continue
-        least = m.stage + (0 if flat or m.engine == engine else 1)
+        least = _least(m, engine, flat)
         if stage < least:
             found.add("FVC220", f"stage {stage}, its input '{tensor}' of {m.task} allows {least} at the earliest", name)
         elif stage == m.stage and order <= m.order:

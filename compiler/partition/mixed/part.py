@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from compiler.ir.graph import Graph, Node
 from compiler.isa.program import DeviceProgram
 from compiler.ops.stream.lower import Option, priced, undominated
-from compiler.ops.stream.measure import busy_ps, latency_ps
+from compiler.ops.stream.measure import busy_ps, die_use, latency_ps
 from compiler.ops.stream.netlists import Assembly, Seat
 from compiler.ops.stream.programs import fabric_dies
 from compiler.ops.stream.regions import bridges, fabrics, groups, joined, region_view
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.depths import Depths, derive
-from compiler.partition.stream.job import ROUNDS
+from compiler.partition.stream.job import NETLISTS, ROUNDS
 from compiler.partition.stream.joint import choose
 from compiler.partition.stream.over import hold_back, left, over_budget
 from compiler.partition.stream.problem import TYPES, Problem, dies_at, edges_of, in_memory, link_rate
+from compiler.partition.stream.quicken import Bare, Quickening
 from compiler.plan.model import RegionPlan
 from cost_models.primitives import ceil_div
 from device_db.errors import FvcError
@@ -100,7 +101,7 @@ def solve(
         solved = _netlists(graph, cluster, regions, seats, reserved)
         over = over_budget(cluster, list(solved.programs))
         if not over:
-            return solved
+            return quicker(graph, cluster, problems, solved, reserved) if options.objective == "latency" else solved
         for p, h in zip(problems, held, strict=True):
             here = {p.devices[r.device] for r in p.refs}
             own = [x for x in over if x.device in here]
@@ -112,6 +113,46 @@ def solve(
                 return None
             seats |= found.seats
     return None
+
+
+def quicker(
+    graph: Graph, cluster: Cluster, problems: Sequence[Problem], solved: Solved, reserved: Mapping[tuple[int, int], int]
+) -> Solved:
+    """The same seats with quicker folds where a frame waits for them, region by region, the slowest first, for all that
+    is left of the dies; no region gets slower, alone or in the steady state."""
+    for r in sorted(solved.regions, key=lambda r: -r.latency_ps):
+        p = next(p for p in problems if r.layers[0] in p.names)
+
+        def bare(seats: Mapping[str, Seat], r: RegionPlan = r) -> Bare:
+            own = joined(graph, cluster, [r], seats)
+            return own, with_wires(cluster, fabrics(graph, cluster, own, {}, {}), reserved)
+
+        seats = {n: solved.seats[n] for n in r.layers}
+        assembly = joined(graph, cluster, [r], seats)
+        alone = fabrics(graph, cluster, assembly, solved.depths.words, solved.depths.memory)
+        most = _room(p, solved.programs, with_wires(cluster, alone, reserved))
+        steps = Quickening(cluster, p, bare, (), solved.pace_ps).steps(seats, alone, most)
+        for step in steps[:0:-1][:NETLISTS]:
+            other = _netlists(graph, cluster, solved.regions, solved.seats | step.seats, reserved)
+            unproved = solved.depths.steady and not other.depths.steady
+            if other.pace_ps <= solved.pace_ps and not unproved and not over_budget(cluster, list(other.programs)):
+                solved = other
+                break
+    return solved
+
+
+def _room(p: Problem, every: Sequence[DeviceProgram], alone: Sequence[DeviceProgram]) -> list[list[int]]:
+    """The budgets of the dies less what all netlists but one take of them."""
+    number = {(p.devices[r.device], d.name): k for k, (r, d) in enumerate(zip(p.refs, p.dies, strict=True))}
+    room = [list(b) for b in p.budgets]
+    for programs, sign in ((every, -1), (alone, 1)):
+        for program in programs:
+            assert program.fabric is not None
+            for die, used in zip(program.fabric.dies, die_use(program), strict=True):
+                if (program.name, die.name) in number:
+                    row = room[number[program.name, die.name]]
+                    row[:] = [x + sign * getattr(used, t) for x, t in zip(row, TYPES, strict=True)]
+    return room
 
 
 def regions_of(

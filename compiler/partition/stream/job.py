@@ -7,6 +7,7 @@ layers made quicker (`quicken`) and is told as a plan (`told`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from compiler.ir.graph import Graph
@@ -24,7 +25,7 @@ from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.over import Over, hold_back, left, over_budget, with_deep_fifos
 from compiler.partition.stream.problem import TYPES, Problem
-from compiler.partition.stream.quicken import Quickening, limits
+from compiler.partition.stream.quicken import Bare, Quickening, limits
 from compiler.partition.stream.refusal import does_not_fit, still_over
 from compiler.partition.stream.slicing import homes
 from compiler.partition.stream.told import Built, told
@@ -167,7 +168,12 @@ class Job:
 
     def _quicker(self, problem: Problem, built: Built, all_of_it: bool) -> Built:
         """The netlist of the quickest seats found that fit with their FIFOs."""
-        search = Quickening(self.graph, self.cluster, self.options, problem, self.work, built.pace_ps)
+
+        def bare(seats: Mapping[str, Seat]) -> Bare:
+            assembly = assemble(self.graph, self.cluster, seats, self.options.measured)
+            return assembly, programs_of(self.graph, self.cluster, assembly, built.pace_ps, {}, {})
+
+        search = Quickening(self.cluster, problem, bare, self.work, built.pace_ps)
         most = limits(problem, self.cluster, built.programs, all_of_it)
         steps = search.steps(built.seats, built.programs, most)
         for step in steps[:0:-1][:NETLISTS]:

@@ -8,19 +8,15 @@ is measured anew. What FIFOs take beyond the shortest is kept free as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compiler.ir.graph import Graph
 from compiler.isa.program import DeviceProgram
 from compiler.isa.stream.network import Work
 from compiler.isa.stream.table import DRAM
-from compiler.ops.stream.assemble import assemble
 from compiler.ops.stream.lower import Option
 from compiler.ops.stream.measure import die_use, pace_ps
 from compiler.ops.stream.netlists import Assembly, Seat
-from compiler.ops.stream.programs import programs_of
-from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.over import SLL_WIRES, over_budget
 from compiler.partition.stream.problem import TYPES, Problem, amounts
 from compiler.partition.stream.waits import waited_ps
@@ -34,6 +30,7 @@ LEAST_SHARE = 1 / 16  # of the room left that a round may spend; halved where a 
 WORTH_PERMILLE = 995  # of the latency: a step that does less ends the search
 
 Limits = list[list[int]]  # die, resource type
+Bare = tuple[Assembly, list[DeviceProgram]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +42,13 @@ class Step:
 
 
 class Quickening:
-    """Seats of one plan made quicker within limits."""
+    """Seats of one plan made quicker within limits. netlist: that of seats, without the depths of FIFOs."""
 
     def __init__(
-        self, graph: Graph, cluster: Cluster, options: PartitionOptions, p: Problem, work: Sequence[Work], pace_ps: int
-    ) -> None:
-        self.graph, self.cluster, self.options, self.p = graph, cluster, options, p
+        self, cluster: Cluster, p: Problem, netlist: Callable[[Mapping[str, Seat]], Bare], work: Sequence[Work],
+        pace_ps: int,
+    ) -> None:  # fmt: skip
+        self.cluster, self.p, self._netlist = cluster, p, netlist
         self.work, self.pace_ps = work, pace_ps
         self.die = {r: k for k, r in enumerate(p.refs)}
         self.layer = dict(zip(p.names, p.options, strict=True))
@@ -88,10 +86,6 @@ class Quickening:
                 break
         return out
 
-    def _netlist(self, seats: Mapping[str, Seat]) -> tuple[Assembly, list[DeviceProgram]]:
-        assembly = assemble(self.graph, self.cluster, seats, self.options.measured)
-        return assembly, programs_of(self.graph, self.cluster, assembly, self.pace_ps, {}, {})
-
     def _use(self, programs: list[DeviceProgram]) -> Limits:
         """What netlists take of each die of the problem."""
         out = [[0] * len(TYPES) for _ in self.p.refs]
@@ -99,7 +93,8 @@ class Quickening:
         for program in programs:
             assert program.fabric is not None
             for die, used in zip(program.fabric.dies, die_use(program), strict=True):
-                out[names[program.name, die.name]] = [getattr(used, t) for t in TYPES]
+                if (program.name, die.name) in names:  # on the others stand tiled engines
+                    out[names[program.name, die.name]] = [getattr(used, t) for t in TYPES]
         return out
 
     def _fine(self, programs: list[DeviceProgram], room: Limits) -> bool:
