@@ -38,8 +38,8 @@ def test_the_same_times_as_when_played(reach: int, depth: int) -> None:
     given, made, gone = [], [], []
     for _ in range(frames):
         played.play(1)
-        given.append(int(played.streams[into].written[-1][0]))
-        made.append(int(played.streams[out].written[-1][0]))
+        given.append(int(played.written(into)[0]))
+        made.append(int(played.written(out)[0]))
         gone.append(int(played.streams[out].freed[-1][0]))
     net, into, out = chain(reach, depth, live=True)
     live = Live(net, (into, out))

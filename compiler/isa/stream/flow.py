@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compiler.isa.stream.counts import Ints
+from compiler.isa.stream.whole import Whole
 
 LONG_AGO = np.iinfo(np.int64).min // 4
 ROUNDS = 8  # of an actor and who brings it words ahead around one another
@@ -43,6 +44,13 @@ class Input:
     need: Ints
     freer: Ints
     each: bool = False  # a word a firing: need is 1…n, freer 0…n−1
+
+    def needed(self, there: Ints) -> Ints:
+        """When what each firing needs of the stream is there, LONG_AGO where that is nothing; there: by word."""
+        if self.each:
+            return there
+        needed = there[self.need - 1]
+        return needed if self.need[0] > 0 else np.where(self.need > 0, needed, LONG_AGO)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,16 +126,35 @@ class Network:
             self.frames += 1
 
     def _frame(self) -> None:
+        f = self.frames
+        found = Whole(self, f).run()
+        if found is None:
+            self._word_by_word()
+            return
+        for a, starts in zip(self.actors, found, strict=True):
+            a.starts.append(starts)
+            a.end_ps = int(starts[-1] + a.cost_ps[-1])
+            if f:
+                a.starts[f - 1] = np.zeros(0, np.int64)
+        for s in self.streams:
+            s.written.append(np.zeros(0, np.int64))
+            s.freed.append(np.zeros(0, np.int64))
+        for a in self.actors:
+            ends = a.starts[f] + a.cost_ps
+            for i in a.inputs:
+                s = self.streams[i.stream]
+                s.freed[f] = (ends if i.each else ends[i.freer]) + s.delay_ps
+                _forget(s.freed, s)
+
+    def _word_by_word(self) -> None:
         """Each firing is solved once: an actor goes on as far as the words and places go that are known by then."""
         f = self.frames
         for s in self.streams:
             s.written.append(np.empty(s.words, np.int64))
             s.freed.append(np.empty(s.words, np.int64))
             s.there = s.free = 0
-            for kept in (s.written, s.freed):  # frames that no bound reaches back to are forgotten
-                back = 2 if s.depth is None else s.depth // max(1, s.words) + 2
-                if len(kept) > back:
-                    kept[len(kept) - back - 1] = np.zeros(0, np.int64)
+            for kept in (s.written, s.freed):
+                _forget(kept, s)
         for a in self.actors:
             a.starts.append(np.empty(len(a.cost_ps), np.int64))
             a.fired = 0
@@ -276,6 +303,18 @@ class Network:
         ends += late
         return ends
 
+    def at_first(self, a: Actor, f: int) -> Ints:
+        """When each firing of an actor may start at the earliest, as far as earlier frames say."""
+        when = np.empty(len(a.cost_ps), np.int64)
+        when.fill(LONG_AGO)
+        when[0] = max(a.end_ps, 0 if a.period_ps is None else a.period_ps * f)
+        for o in a.outputs:
+            s = self.streams[o.stream]
+            if f and s.depth is not None:
+                full = int(o.made.searchsorted(s.depth, side="right"))
+                np.maximum(when[:full], self._earlier(s, o.made[:full] - 1 - s.depth, f), out=when[:full])
+        return when
+
     def _room(self, s: Stream, made: Ints, f: int) -> Ints:
         """When the place for the last word that each firing writes is free."""
         assert s.depth is not None
@@ -285,11 +324,17 @@ class Network:
         out = np.full(len(word), LONG_AGO, np.int64)
         split = int(np.searchsorted(word, 0, side="left"))
         out[split:] = s.freed[f][word[split:]]
-        if f == 0:
+        if f:
+            out[:split] = self._earlier(s, word[:split], f)
+        return out
+
+    def _earlier(self, s: Stream, word: Ints, f: int) -> Ints:
+        """When the places of words of earlier frames are free: -1 is the last one before frame `f`."""
+        out = np.full(len(word), LONG_AGO, np.int64)
+        if not len(word):
             return out
-        earlier = word[:split]
-        back = (s.words - 1 - earlier) // s.words  # frames before this one
-        inside = earlier + back * s.words
+        back = (s.words - 1 - word) // s.words  # frames before this one
+        inside = word + back * s.words
         for frame in range(int(back[-1]), min(f, int(back[0])) + 1):
             pick = slice(*np.searchsorted(-back, [-frame, -frame + 1]))
             out[pick] = s.freed[f - frame][inside[pick]]
@@ -303,14 +348,29 @@ class Network:
                 near |= {s.producer, s.consumer}
         return [self.actors[n].name for n in sorted(near) if n >= 0]
 
+    def written(self, stream: int) -> Ints:
+        """When each word of the last frame was there."""
+        s = self.streams[stream]
+        a = self.actors[s.producer]
+        o = next(o for o in a.outputs if o.stream == stream)
+        ends = a.starts[-1] + a.cost_ps
+        return (ends if o.each else ends[o.maker]) + (a.latency_ps + s.delay_ps)
+
     def occupancy(self, stream: int) -> int:
         """The most words that were in a stream at once in the last frame: written or being written, not given back.
 
         Earlier frames count as far as the stream remembers them (two where it has no bound)."""
         s = self.streams[stream]
-        written = s.written[-1] - s.delay_ps
+        written = self.written(stream) - s.delay_ps
         inside = np.arange(1, s.words + 1) - np.searchsorted(s.freed[-1], written, side="right")
         for freed in s.freed[:-1]:
             if len(freed):
                 inside += s.words - np.searchsorted(freed, written, side="right")
         return int(inside.max())
+
+
+def _forget(kept: list[Ints], s: Stream) -> None:
+    """Frames that no bound reaches back to are forgotten."""
+    back = 2 if s.depth is None else s.depth // max(1, s.words) + 2
+    if len(kept) > back:
+        kept[len(kept) - back - 1] = np.zeros(0, np.int64)

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.isa.stream.counts import Ints
-from compiler.isa.stream.flow import Actor, Input, Network, Output
+from compiler.isa.stream.flow import LONG_AGO, Actor, Network, Output
 from cost_models.primitives import ceil_div
 
 FREE_DEPTH = 32  # words of a shift register LUT: what a FIFO may hold for nothing
 NEVER = np.iinfo(np.int64).max // 4
-LONG_AGO = -NEVER
 PERIODS_PERMILLE = (1000, 1001, 1002, 1005, 1010, 1020, 1050, 1100)  # of the period asked for, one after the other
 FEW_WORDS = 1024  # a frame: of an actor that is not spread over the period where others wait for it
 ROUNDS = 24  # of a window's reader and writer around one another; of a process around its own frame
@@ -84,7 +83,7 @@ def broken(net: Network, found: Steady) -> list[str]:
             s = net.streams[i.stream]
             if s.producer < 0:
                 continue
-            if (start < _needed(i, _written(net, i.stream, found.starts))).any():
+            if (start < i.needed(_written(net, i.stream, found.starts))).any():
                 out.append(f"{a.name}: reads {s.name} before it is written")
         for o in a.outputs:
             s = net.streams[o.stream]
@@ -116,13 +115,6 @@ def _freed(net: Network, stream: int, starts: list[Ints]) -> Ints:
     end = starts[s.consumer] + a.cost_ps
     when: Ints = (end if i.each else end[i.freer]) + s.delay_ps
     return when
-
-
-def _needed(i: Input, there: Ints) -> Ints:
-    """When what each firing needs of a stream is there."""
-    if i.each:
-        return there
-    return there[i.need - 1] if i.need[0] > 0 else np.where(i.need > 0, there[i.need - 1], LONG_AGO)
 
 
 def _places(net: Network, stream: int, starts: list[Ints], period_ps: int) -> int:
@@ -221,7 +213,7 @@ class _Pacer:
                 return False
             late = self.there.pop(stream)
             reads = next(i for i in self.net.actors[k].inputs if i.stream == stream)
-            if (_needed(reads, late) > self.starts[k]).any():
+            if (reads.needed(late) > self.starts[k]).any():
                 return False
         return True
 
@@ -254,7 +246,7 @@ class _Pacer:
         when = np.full(len(a.cost_ps), LONG_AGO, np.int64)
         for i in a.inputs:
             if i.stream in self.there:
-                np.maximum(when, _needed(i, self.there[i.stream]), out=when)
+                np.maximum(when, i.needed(self.there[i.stream]), out=when)
         if a.period_ps is not None or when[0] == LONG_AGO:
             when[0] = max(int(when[0]), 0)
         return when

@@ -65,13 +65,20 @@ def _awaited(net: Network, number: int, firing: int) -> tuple[int, int] | None:
     start = a.starts[0][firing]
     for i in a.inputs:
         s, need = net.streams[i.stream], int(i.need[firing])
-        if need and s.producer >= 0 and s.written[0][need - 1] == start:
-            output = next(o for o in net.actors[s.producer].outputs if o.stream == i.stream)
-            return s.producer, int(output.maker[need - 1])
+        if need and s.producer >= 0:
+            maker = next(o.maker for o in net.actors[s.producer].outputs if o.stream == i.stream)
+            if _end(net, s.producer, maker[need - 1]) + net.actors[s.producer].latency_ps + s.delay_ps == start:
+                return s.producer, int(maker[need - 1])
     for o in a.outputs:
         s = net.streams[o.stream]
         word = int(o.made[firing]) - 1 - s.depth if s.depth is not None else -1
-        if word >= 0 and s.consumer >= 0 and s.freed[0][word] == start:
-            reader = next(i for i in net.actors[s.consumer].inputs if i.stream == o.stream)
-            return s.consumer, int(reader.freer[word])
+        if word >= 0 and s.consumer >= 0:
+            freer = next(i.freer for i in net.actors[s.consumer].inputs if i.stream == o.stream)
+            if _end(net, s.consumer, freer[word]) + s.delay_ps == start:
+                return s.consumer, int(freer[word])
     return None
+
+
+def _end(net: Network, number: int, firing: int) -> int:
+    a = net.actors[number]
+    return int(a.starts[0][firing] + a.cost_ps[firing])
