@@ -427,6 +427,10 @@ CATALOG: dict[str, tuple[str, str]] = {
         "over bandwidth",
         "A link, a memory bank or the boundary between two dies carries more than it can in the plan's interval. The message says which; a longer interval, a board or --topology with faster links or another placement relieves it.",
     ),
+    "FVC210": (
+        "no tiled engine for a layer",
+        "Tiled engines multiply bytes. A layer with activations or weights of 9 to 16 bits has streaming engines alone: use --style streaming, or --style tiled with the model as it was, which leaves such layers to the host.",
+    ),
     "FVC211": (
         "no placement",
         "Anchors, forbidden cuts and forced slices leave some layer without an engine. Drop one of them; the message names the layer.",

@@ -125,12 +125,13 @@ def _check_plan(bundle: Bundle, programs: list[DeviceProgram]) -> list[Any]:
     from compiler.partition.check import check_plan
     from compiler.plan.io import parse_plan
     from compiler.plan.snapshot import parse_cluster
+    from compiler.widths import read_for
 
     plan = parse_plan(bundle.read("plan.json").decode("utf-8", "replace"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.int.onnx"
         path.write_bytes(bundle.read("model.int.onnx"))
-        graph = load_model(path, ImportOptions())
+        graph = read_for(plan, lambda wide: load_model(path, ImportOptions(wide=wide)))
     cluster = parse_cluster(bundle.read("cluster.json").decode("utf-8", "replace"))
     return [*check_plan(plan, graph, cluster), *_check_links(programs, cluster, bool(plan.regions))]
 

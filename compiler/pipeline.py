@@ -89,6 +89,7 @@ def compile_model(
     from compiler.partition.infeasible import check_limits
     from compiler.plan.io import read_plan
     from compiler.schedule import schedule
+    from compiler.widths import better, read_for
     from device_db import load_cluster
 
     step = _Steps(progress)
@@ -105,8 +106,14 @@ def compile_model(
 
         cluster, told_first = slowest_clock(cluster)
 
+    locked = None if options.locked is None else read_plan(options.locked)
     with step("import"):
-        graph = load_model(model, options.importing or ImportOptions())
+        reading = options.importing or ImportOptions()
+
+        def load(wide: bool) -> Graph:
+            return load_model(model, replace(reading, wide=wide))
+
+        graph = load(options.partition.style != "tiled") if locked is None else read_for(locked, load)
     accuracy = None
     if options.evaluate is not None:  # needs no plan: data that do not fit are refused before the long steps
         with step("evaluate"):
@@ -127,9 +134,15 @@ def compile_model(
         cluster = with_clocks(cluster, facts.clocks_khz)
         notes += [f"--measured: {die} runs at {khz / 1000:g} MHz" for die, khz in facts.clocks_khz.items()]
     with step("partition"):
-        locked = None if options.locked is None else same_layers(read_plan(options.locked), graph)
-        if given == asked:
-            plan = locked or partition(graph, cluster, asked)
+        if locked is not None:
+            plan = same_layers(locked, graph)
+        elif given == asked and asked.style == "auto" and graph.wide:
+            whole = load(False)
+            problem = (whole, lambda: partition(whole, cluster, asked))
+            graph, plan, told = better((graph, lambda: partition(graph, cluster, asked)), problem)
+            notes.append(told)
+        elif given == asked:
+            plan = partition(graph, cluster, asked)
         else:
             from compiler.partition.given import improved, sketched
 
@@ -138,11 +151,11 @@ def compile_model(
                 lambda: partition(graph, cluster, asked),
                 lambda: sketched(graph, cluster, given),
             )
-        told = (*graph.fallbacks, *notes, *plan.fallbacks, *([] if locked is None else overruled(locked, asked)))
+        notes = [*graph.fallbacks, *notes, *plan.fallbacks, *([] if locked is None else overruled(locked, asked))]
         identity = _identity(model, graph)
         if locked is not None and locked.model.get("integer_sha256") != identity["integer_sha256"]:
-            told = (*told, "--locked: the plan was made for a model of the same layers with other contents")
-        plan = replace(plan, model=identity, fallbacks=tuple(dict.fromkeys(told)))
+            notes.append("--locked: the plan was made for a model of the same layers with other contents")
+        plan = replace(plan, model=identity, fallbacks=tuple(dict.fromkeys(notes)))
         refuse(check_plan(plan, graph, cluster), "the plan is not legal")
         check_limits(plan, graph, cluster, asked)
         if options.export_finn:

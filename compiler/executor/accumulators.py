@@ -8,6 +8,7 @@ arithmetic is in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -28,7 +29,7 @@ class _Builder:
     def __init__(self, proto: Any) -> None:
         import onnx
 
-        self.graph = proto.graph
+        self.proto, self.graph = proto, proto.graph
         self.opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 1)
         self.constants = {t.name: t for t in self.graph.initializer}
         for n in self.graph.node:
@@ -88,12 +89,30 @@ def _matmul(b: _Builder, n: Any, base: str) -> str:
     return b.node("MatMulInteger", [x, w, b.scalar(x_zero, f"{base}/xz"), b.scalar(w_zero, f"{base}/wz")], base)
 
 
+def _wide(b: _Builder, n: Any, base: str) -> str:
+    """The model's own function of wide operands, up to its accumulators."""
+    name = f"{n.op_type}Accumulators"
+    if all(f.name != name for f in b.proto.functions):
+        made = b.proto.functions.add()
+        made.CopyFrom(next(f for f in b.proto.functions if (f.domain, f.name) == (n.domain, n.op_type)))
+        made.name, made.output[:] = name, ["acc"]
+        last = max(k for k, node in enumerate(made.node) if "acc" in node.output)
+        del made.node[last + 1 :]
+    return b.node(
+        name, list(n.input), base, domain=n.domain, **{a.name: b.helper.get_attribute_value(a) for a in n.attribute}
+    )
+
+
 def _threshold_conv(b: _Builder, n: Any, base: str) -> str:
+    if _WIDE.match(n.op_type):
+        return _wide(b, n, base)
     given = {a.name: b.helper.get_attribute_value(a) for a in n.attribute if a.name in _CONV_ATTRIBUTES}
     return b.node("ConvInteger", list(n.input[:4]), base, **given)
 
 
 def _threshold_matmul(b: _Builder, n: Any, base: str) -> str:
+    if _WIDE.match(n.op_type):
+        return _wide(b, n, base)
     return b.node("MatMulInteger", list(n.input[:4]), base)
 
 
@@ -127,11 +146,12 @@ _OPERATORS = {
     "ConvThreshold": _threshold_conv,
     "MatMulThreshold": _threshold_matmul,
 }
+_WIDE = re.compile("^Wide[0-9]+")
 
 
 def operator(op_type: str) -> str:
-    """The operator without the number at its end: a function ConvThreshold4 of the model is a ConvThreshold."""
-    plain = op_type.rstrip("0123456789")
+    """The operator without its numbers: functions ConvThreshold4 and Wide21ConvThreshold10 are a ConvThreshold."""
+    plain = _WIDE.sub("", op_type.rstrip("0123456789"))
     return plain if plain in ("ConvThreshold", "MatMulThreshold") else op_type
 
 

@@ -97,22 +97,25 @@ def run_node(node: Node, values: dict[str, Array], dtype: np.dtype[Any], element
 
 
 def accumulate(node: Conv, x: Array) -> Array:
-    """int32 accumulators (N, M, OH, OW) of a Conv, bias included; `x` is the ONNX tensor."""
+    """int32 accumulators (N, M, OH, OW) of a Conv, int64 of a wide one, bias included; `x` is the ONNX tensor."""
     stored = x.reshape(storage4(x.shape)).transpose(node.axes)
-    xc = stored.astype(np.int16) - np.int16(node.x_zero_point)
-    wc = node.weight.astype(np.int16) - np.int16(node.weight_zero_point)
+    kind: type[Any] = np.int32 if node.wide else np.int16
+    xc = stored.astype(kind) - kind(node.x_zero_point)
+    wc = node.weight.astype(kind) - kind(node.weight_zero_point)
     t, left, b, r = node.pads
     if any(node.pads):
         xc = np.pad(xc, ((0, 0), (0, 0), (t, b), (left, r)))
-    xf, wf = xc.astype(F32), wc.astype(F32)
+    real = np.float64 if node.wide else F32  # of two wide operands a product alone may leave float32
+    xf, wf = xc.astype(real), wc.astype(real)
     batch, m, oh, ow = node.y_shape
     depth = wc.shape[1] * wc.shape[2] * wc.shape[3]
     peak = int(np.abs(xc).max(initial=0)) * int(np.abs(wc).max(initial=0))
     if wc.shape[1] == 1 and node.groups > 1:
         acc = _depthwise(node, xf, wf) if peak * depth < 1 << 24 else _depthwise(node, xf.astype(np.float64), wf)
     else:
-        acc = _matmul(node, xf, wf, max(1, ((1 << 24) - 1) // max(peak, 1)))
-    return (acc.reshape(batch, m, oh, ow) + node.bias.reshape(1, m, 1, 1)).astype(np.int32)
+        acc = _matmul(node, xf, wf, max(1, ((1 << 53 if node.wide else 1 << 24) - 1) // max(peak, 1)))
+    total = acc.reshape(batch, m, oh, ow) + node.bias.reshape(1, m, 1, 1)
+    return total if node.wide else total.astype(np.int32)
 
 
 def _taps(node: Conv, x: Array, rows: slice) -> list[Array]:
@@ -143,7 +146,7 @@ def _matmul(node: Conv, x: Array, w: Array, chunk: int) -> Array:
     n, kh, kw = node.weight.shape[1:]
     depth = n * kh * kw
     weight = w.reshape(g, m // g, depth)
-    acc = np.zeros((batch, g, m // g, oh * ow), np.int64 if depth > 1 << 14 else np.int32)
+    acc = np.zeros((batch, g, m // g, oh * ow), np.int64 if depth > 1 << 14 or node.wide else np.int32)
     block = max(1, min(oh, _BLOCK_BYTES // max(1, 4 * depth * g * ow)))
     for f in range(batch):
         for top in range(0, oh, block):
@@ -179,8 +182,8 @@ def step_function(acc: Array, thresholds: Thresholds, dtype: np.dtype[Any]) -> A
 
 
 def _conv(node: Conv, x: Array, dtype: np.dtype[Any]) -> Array:
-    if dtype.itemsize == 4:
-        return np.ascontiguousarray(accumulate(node, x).transpose(np.argsort(node.axes)))
+    if dtype.itemsize >= 4:
+        return np.ascontiguousarray(accumulate(node, x).transpose(np.argsort(node.axes))).astype(dtype, copy=False)
     if node.thresholds is not None:
         y = step_function(accumulate(node, x), node.thresholds, dtype)
         return np.ascontiguousarray(y.transpose(np.argsort(node.axes)))
@@ -222,6 +225,11 @@ def pair_table(node: Binary, dtype: np.dtype[Any]) -> Array:
 def _binary(node: Binary, a: Array, b: Array, dtype: np.dtype[Any]) -> Array:
     """Small or scalar-by-tensor ones directly, the others through the table of all byte pairs."""
     left, right = a.reshape(node.a_shape), b.reshape(node.b_shape)
+    if max(a.itemsize, b.itemsize, dtype.itemsize) > 1:
+        total = left.astype(np.int64) * int(node.params["ra"]) + right.astype(np.int64) * int(node.params["rb"])
+        info = np.iinfo(dtype)
+        out: Array = np.clip(total + int(node.params["c"]), info.min, info.max).astype(dtype)
+        return out
     if min(left.size, right.size) == 1:
         order = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int32)
         scalar = np.broadcast_to(np.int32(left.item() if left.size == 1 else right.item()), (256,))
@@ -297,9 +305,10 @@ def _global_average(node: GlobalAverage, x: Array, dtype: np.dtype[Any]) -> Arra
 
 
 def _move(node: Move, xs: list[Array], elements: int, dtype: np.dtype[Any]) -> Array:
-    """Strided copies between flat byte buffers; what no copy writes holds `fill`."""
-    flat = [np.ascontiguousarray(x).view(np.uint8).reshape(-1) for x in xs]
-    out = np.full(elements, node.fill or 0, np.uint8)
+    """Strided copies between flat buffers; what no copy writes holds `fill`."""
+    raw = np.dtype(f"u{dtype.itemsize}")
+    flat = [np.ascontiguousarray(x).view(raw).reshape(-1) for x in xs]
+    out = np.full(elements, node.fill or 0, raw)
     for c in node.copies:
         source = _strided(flat[c.source], c.src_offset, c, c.src_strides)
         _strided(out, c.dst_offset, c, c.dst_strides)[...] = source if c.table is None else c.table[source]
@@ -307,8 +316,9 @@ def _move(node: Move, xs: list[Array], elements: int, dtype: np.dtype[Any]) -> A
 
 
 def _strided(flat: Array, offset: int, c: Copy, strides: tuple[int, ...]) -> Array:
-    """The view of a flat byte buffer that a copy reads or writes."""
-    return np.lib.stride_tricks.as_strided(flat[offset:], shape=c.dims, strides=strides)
+    """The view of a flat buffer that a copy reads or writes."""
+    steps = tuple(s * flat.itemsize for s in strides)
+    return np.lib.stride_tricks.as_strided(flat[offset:], shape=c.dims, strides=steps)
 
 
 def _argmax(node: ArgMax, x: Array) -> Array:

@@ -20,7 +20,8 @@ from compiler.isa.program import DeviceProgram, HostMessage
 from compiler.isa.table import HOST_RANK
 
 Array = NDArray[Any]
-_DTYPES = {"u8": "u1", "s8": "i1", "i32": "<i4", "i64": "<i8"}
+_DTYPES = {"u8": "u1", "s8": "i1", "s16": "<i2", "i32": "<i4", "i64": "<i8"}
+_ELEMENT = ELEMENT | {2: np.dtype("<u2")}  # netlists have messages of 16-bit integers too
 
 
 def session(model: bytes) -> Any:
@@ -66,14 +67,14 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def _windows(message: HostMessage, dense: Array) -> list[Array]:
     """The message's boxes as views of the dense tensor's bytes, one for each offset."""
     counts, strides, elem = message.counts, message.strides, message.elem
-    if elem not in ELEMENT or min(counts) < 1:
+    if elem not in _ELEMENT or min(counts) < 1:
         raise Fault(ILLEGAL, f"host message of {message.tensor} has counts {counts} of {elem} bytes")
     for offset in message.offsets:
         reach = [(n - 1) * s for n, s in zip(counts, strides, strict=True)]
         low, high = offset + sum(min(r, 0) for r in reach), offset + sum(max(r, 0) for r in reach) + elem
         if low < 0 or high > dense.nbytes:
             raise Fault(MESSAGE, f"host message of {message.tensor} covers bytes [{low}, {high}) of {dense.nbytes}")
-    return [np.ndarray(counts, ELEMENT[elem], dense, o, strides) for o in message.offsets]
+    return [np.ndarray(counts, _ELEMENT[elem], dense, o, strides) for o in message.offsets]
 
 
 @dataclass(slots=True)

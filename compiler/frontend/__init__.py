@@ -47,7 +47,7 @@ def _load(give: Callable[[], onnx.ModelProto], options: ImportOptions, where: st
 
     report = ImportReport()
     with blamed_on(give, where):
-        graph = read(_integers(clean(give(), options, report, where), options, report, where), report)
+        graph = read(_integers(clean(give(), options, report, where), options, report, where), report, options.wide)
         check(graph)
     return graph
 
@@ -90,7 +90,7 @@ def _integers(graph: OnnxGraph, options: ImportOptions, report: ImportReport, wh
         check_unused(graph, options, report)
     if graph.grids is not None:
         runs_once(graph, where)  # written out in standard operators, which ONNX Runtime can judge
-        lowbit.convert(graph, report)
+        lowbit.convert(graph, report, wide=options.wide)
         sizes.fits_memory(graph, where)
     else:
         if was_float:

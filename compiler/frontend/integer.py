@@ -20,11 +20,13 @@ Array = NDArray[Any]
 U8, S8 = int(TensorProto.UINT8), int(TensorProto.INT8)
 ELEM = {np.dtype(np.uint8): U8, np.dtype(np.int8): S8}
 DTYPE = {U8: np.dtype(np.uint8), S8: np.dtype(np.int8)}
+S16 = int(TensorProto.INT16)  # of tensors of 9 to 16 bits
+STORED = DTYPE | {S16: np.dtype(np.int16)}
 
 
 @dataclass(frozen=True, slots=True)
 class QP:
-    """Per-tensor quantization of an 8-bit tensor: real = scale * (q - zero); elem is UINT8 or INT8."""
+    """Per-tensor quantization of a tensor: real = scale * (q - zero); elem is UINT8, INT8 or INT16."""
 
     scale: np.float32
     zero: int
@@ -32,16 +34,16 @@ class QP:
 
     @property
     def lo(self) -> int:
-        return 0 if self.elem == U8 else -128
+        return int(np.iinfo(STORED[self.elem]).min)
 
     @property
     def hi(self) -> int:
-        return 255 if self.elem == U8 else 127
+        return int(np.iinfo(STORED[self.elem]).max)
 
     def quantize(self, x: Array | np.float32 | float) -> Array:
         """QuantizeLinear: sat(rint(x / s) + zp) in float32."""
         q = np.rint(np.asarray(x, np.float32) / self.scale).astype(np.float64) + self.zero
-        return np.asarray(np.clip(q, self.lo, self.hi).astype(DTYPE[self.elem]))
+        return np.asarray(np.clip(q, self.lo, self.hi).astype(STORED[self.elem]))
 
     def dequantize(self, q: Array) -> Array:
         return ((q.astype(np.int32) - self.zero).astype(np.float32) * self.scale).astype(np.float32)

@@ -12,7 +12,7 @@ from math import gcd
 
 import numpy as np
 
-from compiler.frontend.integer import DTYPE
+from compiler.frontend.integer import DTYPE, STORED
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from compiler.ir import graph as ir
 
@@ -30,7 +30,7 @@ def derive(graph: OnnxGraph, steps: Iterable[ir.Step], aliases: dict[str, str]) 
                 if levels is not None:
                     found[name] = levels
             continue
-        levels = _node(s, found, np.dtype(DTYPE[graph.elem(s.y)]) if graph.elem(s.y) in DTYPE else None)
+        levels = _node(s, found, np.dtype(STORED[graph.elem(s.y)]) if graph.elem(s.y) in STORED else None)
         if levels is not None:
             found[s.y] = levels
     for name, root in aliases.items():
@@ -63,7 +63,7 @@ def _node(n: ir.Node, found: dict[str, ir.Levels], dtype: np.dtype[np.generic] |
             return None
         all_ = [p for p in parts if p is not None]
         if n.fill is not None:
-            value = int(np.asarray(n.fill, np.uint8).view(dtype))
+            value = int(np.asarray(n.fill, f"u{dtype.itemsize}").view(dtype))
             all_.append(ir.Levels(value, value))
         return unite(all_)
     if isinstance(n, ir.Binary) and n.kind == "add" and _whole(n):
@@ -103,7 +103,7 @@ def unite(parts: list[ir.Levels]) -> ir.Levels:
 def _host(graph: OnnxGraph, made: dict[str, Node], name: str) -> ir.Levels | None:
     """Levels of Cast(whole numbers clipped to constants), perhaps moved by a constant; of a bipolar quantiser."""
     n = made.get(name)
-    if n is None or n.op != "Cast" or graph.elem(name) not in DTYPE:
+    if n is None or n.op != "Cast" or graph.elem(name) not in STORED:
         return None
     shift = 0
     source = made.get(n.inputs[0])
@@ -127,4 +127,5 @@ def _host(graph: OnnxGraph, made: dict[str, Node], name: str) -> ir.Levels | Non
     if clip is None or clip.op != "Clip" or not all(clip.input(k) in graph.constants for k in (1, 2)):
         return None
     lo, hi = (int(graph.constants[clip.input(k)].reshape(-1)[0]) + shift for k in (1, 2))
-    return _few(ir.Levels(lo, hi))
+    wide = graph.elem(name) not in DTYPE
+    return ir.Levels(lo, hi) if wide else _few(ir.Levels(lo, hi))

@@ -15,6 +15,8 @@ class ImportOptions:
     calibrate: NPZ file {graph input name: array with a leading samples axis}; only a float model needs it.
     activations: "u8" or "s8", the type of activations (and weights) when a float model is quantised.
     per_channel: a weight scale for every output channel instead of one for the tensor.
+    wide: whether layers with activations or weights of 9 to 16 bits become integers too (low-bit models; only streaming
+      engines have them), or run on the host.
     seed, samples: of the random calibration data used when no file is given.
     """
 
@@ -23,6 +25,7 @@ class ImportOptions:
     calibrate: Path | None = None
     activations: str = "u8"
     per_channel: bool = False
+    wide: bool = False
     seed: int = 0
     samples: int = 4
 

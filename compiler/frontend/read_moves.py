@@ -146,12 +146,12 @@ def read(r: Reading, n: Node) -> tuple[ir.Move, ...] | None:
         return None
     for name in n.outputs:
         if name:
-            r.eight(name)
+            r.held(name)
     return rule(r, n)
 
 
 def _one(r: Reading, n: Node, copies: tuple[ir.Copy, ...], fill: int | None = None) -> tuple[ir.Move, ...]:
-    x, y = r.activation(n.inputs[0]), n.outputs[0]
+    x, y = r.integers(n.inputs[0]), n.outputs[0]
     if x in r.quant:
         r.quant[y] = r.quant[x]
     return (ir.Move(n.name, n.op, (x,), y, copies, fill),)
@@ -183,7 +183,7 @@ def _slice(r: Reading, n: Node) -> tuple[ir.Move, ...]:
 
 
 def _split(r: Reading, n: Node) -> tuple[ir.Move, ...]:
-    x = r.activation(n.inputs[0])
+    x = r.integers(n.inputs[0])
     shape = r.shape(x)
     axis = n.integer("axis", 0) % len(shape)
     at, moves = 0, []
@@ -313,7 +313,7 @@ def _joined(r: Reading, n: Node, names: list[str], tables: list[NDArray[np.uint8
     copies, at = [], 0
     so = strides(out)
     for name, table in zip(names, tables, strict=True):
-        shape = r.shape(r.eight(name))
+        shape = r.shape(r.held(name))
         if r.graph.elem(name) != r.graph.elem(y):
             raise Unfit("it mixes signed and unsigned tensors")
         if name in r.graph.constants:

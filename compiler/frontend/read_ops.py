@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.frontend import functions, read_moves
-from compiler.frontend.integer import DTYPE, S8, U8, Unfit
+from compiler.frontend.integer import DTYPE, S8, S16, STORED, U8, Unfit
 from compiler.frontend.onnxgraph import MS, Node
 from compiler.frontend.windows import Window, window
 from compiler.ir import graph as ir
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from compiler.frontend.reader import Reading
 
 F32 = np.float32
+WIDE = "more than 8 bits, which only streaming engines take"
+MOST_FACTOR = 1 << 7  # of a wide addition: with 16 bits beside it below 2^24
 MATRIX_AXES = (0, 3, 1, 2)  # a matrix product of rank >= 3: channels lie on the last storage axis
 
 
@@ -27,8 +29,10 @@ def read(r: Reading, n: Node) -> tuple[ir.Node, ...]:
     rule = RULES.get((n.domain, n.op))
     if rule is not None:
         return (rule(r, n),)
-    if functions.is_threshold(n.domain, n.op):
-        return (_threshold(r, n),)
+    if functions.is_product(n.domain, n.op):
+        return (_own_product(r, n),)
+    if n.domain == functions.DOMAIN:
+        return (_wide_pool(r, n) if n.op == functions.MAX_POOL else _wide_add(r, n),)
     moved = read_moves.read(r, n)
     if moved is None:
         raise Unfit(f"no engine operator for {n.op}")
@@ -226,29 +230,35 @@ def _product(r: Reading, n: Node, w: NDArray[np.generic], conv: bool) -> Any:
     }
 
 
-def _threshold(r: Reading, n: Node) -> ir.Node:
-    """ConvThreshold or MatMulThreshold (compiler/frontend/functions.py)."""
-    x, y = r.activation(n.inputs[0]), n.outputs[0]
-    w = _weight(r, n.inputs[1])
-    _same_elem(r, x, n.inputs[1])
-    table = r.const(n.inputs[4])
-    base, step = int(r.scalar(n.inputs[6])), int(r.scalar(n.inputs[7]))
-    conv = functions.base_name(n.op) == functions.CONV
-    m = int(w.shape[0] if conv else w.shape[-1])
-    width = (1 << functions.search_bits(n.op)) - 1
-    if table.dtype != np.int32 or table.shape != (m, width) or (np.diff(table.astype(np.int64), axis=1) < 0).any():
-        raise Unfit("its thresholds are no table of ascending rows")
-    if not np.array_equal(r.const(n.inputs[5]).reshape(-1), np.arange(m) * width):
-        raise Unfit("its rows of thresholds do not follow one another")
-    used = np.flatnonzero((table != np.iinfo(np.int32).max).any(axis=0))
-    count = int(used[-1]) + 1 if len(used) else 1
-    info = np.iinfo(DTYPE[r.graph.elem(y)])
-    if step <= 0 or base < info.min or base + step * count > info.max:
-        raise Unfit("its levels leave the 8-bit type of its result")
-    thresholds = ir.Thresholds(base, step, np.ascontiguousarray(table[:, :count]))
+def _own_product(r: Reading, n: Node) -> ir.Node:
+    """A convolution or matrix product of compiler/frontend/functions.py."""
+    product = functions.product_of(n.op)
+    assert product is not None
+    x, y = r.integers(n.inputs[0]), n.outputs[0]
+    wide = product.bits > 8 or product.wide or r.graph.elem(y) == S16
+    if wide and not r.wide:
+        raise Unfit(WIDE)
+    w = r.const(n.inputs[1])
+    if product.wide:
+        if w.dtype != np.int16 or _one_zero(r, n.inputs[3]):
+            raise Unfit("its weights are no 16-bit integers around zero")
+    else:
+        w = _weight(r, n.inputs[1])
+        _same_elem(r, x, n.inputs[1])
+    m = int(w.shape[0] if product.conv else w.shape[-1])
+    thresholds = _thresholds(r, n, m, (1 << product.bits) - 1) if product.bits else None
+    elem = r.graph.elem(y)
+    if thresholds is not None:
+        if elem not in STORED:
+            raise Unfit("its result has no type of an engine")
+        info, levels = np.iinfo(STORED[elem]), thresholds.levels
+        if thresholds.step <= 0 or levels.lo < info.min or levels.hi > info.max:
+            raise Unfit("its levels leave the type of its result")
+    elif elem not in (6, 7):
+        raise Unfit("sums of another type than int32 or int64")
     return ir.Conv(
         name=n.name,
-        op=functions.base_name(n.op),
+        op=product.kind,
         x=x,
         y=y,
         weight_zero_point=_one_zero(r, n.inputs[3]),
@@ -257,8 +267,22 @@ def _threshold(r: Reading, n: Node) -> ir.Node:
         x_zero_point=r.zero(n.inputs[2]),
         y_zero_point=0,
         thresholds=thresholds,
-        **_product(r, n, w, conv),
+        **_product(r, n, w, product.conv),
     )
+
+
+def _thresholds(r: Reading, n: Node, m: int, width: int) -> ir.Thresholds:
+    """The step function of inputs 4 to 7."""
+    table = r.const(n.inputs[4])
+    kinds = (np.int32, np.int64) if n.op.startswith("Wide") else (np.int32,)
+    if table.dtype not in kinds or table.shape != (m, width) or (table[:, 1:] < table[:, :-1]).any():
+        raise Unfit("its thresholds are no table of ascending rows")
+    if not np.array_equal(r.const(n.inputs[5]).reshape(-1), np.arange(m) * width):
+        raise Unfit("its rows of thresholds do not follow one another")
+    used = np.flatnonzero((table != np.iinfo(table.dtype).max).any(axis=0))
+    count = int(used[-1]) + 1 if len(used) else 1
+    base, step = int(r.scalar(n.inputs[6])), int(r.scalar(n.inputs[7]))
+    return ir.Thresholds(base, step, np.ascontiguousarray(table[:, :count]))
 
 
 def _four(shape: ir.Shape4, axes: tuple[int, int, int, int]) -> ir.Shape4:
@@ -330,6 +354,28 @@ def _binary(r: Reading, n: Node) -> ir.Node:
     )
 
 
+def _wide_add(r: Reading, n: Node) -> ir.Node:
+    """y = a * a_times + b * b_times + offset, in whole numbers that float32 holds."""
+    a, b, y = r.integers(n.inputs[0]), r.integers(n.inputs[1]), n.outputs[0]
+    if not r.wide:
+        raise Unfit(WIDE)
+    shape = r.shape(y)
+    if r.shape(a) != shape or r.shape(b) != shape:
+        raise Unfit("its operands differ in shape")
+    ra, rb, c = (int(r.scalar(i)) for i in n.inputs[2:5])
+    if not 0 < ra < MOST_FACTOR or not 0 < rb < MOST_FACTOR or abs(c) >= 2**23:
+        raise Unfit("its factors are no small whole numbers")
+    four = ir.storage4(shape)
+    params = {"ra": float(ra), "rb": float(rb), "c": float(c)}
+    return ir.Binary(n.name, n.op, a, b, y, "add", 0, 0, 0, params, four, four, four)
+
+
+def _wide_pool(r: Reading, n: Node) -> ir.Node:
+    if not r.wide or r.graph.elem(n.inputs[0]) != S16:
+        raise Unfit(WIDE)
+    return _pool(r, n, "max", None)
+
+
 def _window(r: Reading, n: Node, x: str) -> Window:
     shape = r.shape(x)
     if len(shape) not in (3, 4):
@@ -338,7 +384,7 @@ def _window(r: Reading, n: Node, x: str) -> Window:
 
 
 def _pool(r: Reading, n: Node, kind: str, quant: tuple[ir.Quant, ir.Quant] | None) -> ir.Node:
-    x, y = r.activation(n.inputs[0]), n.outputs[0]
+    x, y = r.integers(n.inputs[0]) if n.domain == functions.DOMAIN else r.activation(n.inputs[0]), n.outputs[0]
     _same_elem(r, x, y)
     win = _window(r, n, x)
     out = r.shape(y)

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from compiler.frontend import levels, ort, read_ops, segments
-from compiler.frontend.integer import DTYPE, S8, U8, Unfit
+from compiler.frontend.integer import DTYPE, S8, S16, U8, Unfit
 from compiler.frontend.islands import is_elementwise
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from compiler.frontend.options import ImportReport
@@ -28,7 +28,7 @@ _FLOAT_FORMS = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Transpose",
     "Reshape", "Slice", "Split", "Pad", "Resize", "Flatten", "Squeeze", "Unsqueeze",
 }  # fmt: skip
-IR_DTYPE = {U8: ir.DType.U8, S8: ir.DType.S8, 6: ir.DType.I32, 7: ir.DType.I64}
+IR_DTYPE = {U8: ir.DType.U8, S8: ir.DType.S8, S16: ir.DType.S16, 6: ir.DType.I32, 7: ir.DType.I64}
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class Reading:
     made: dict[str, Node]
     quant: dict[str, ir.Quant] = field(default_factory=dict)
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    wide: bool = False  # whether int16 tensors may stand on engines
 
     def shape(self, name: str) -> tuple[int, ...]:
         shape = self.graph.shape(name)
@@ -59,6 +60,20 @@ class Reading:
             raise Unfit(f"its input '{name}' is constant")
         return self.eight(name)
 
+    def integers(self, name: str) -> str:
+        """As `activation`, or a tensor of int16 where such may stand on engines."""
+        if name in self.graph.constants:
+            raise Unfit(f"its input '{name}' is constant")
+        return self.held(name)
+
+    def held(self, name: str) -> str:
+        """As `eight`, or a tensor of int16 where such may stand on engines."""
+        if self.graph.elem(name) != S16:
+            return self.eight(name)
+        if not self.wide:
+            raise Unfit(read_ops.WIDE)
+        return name
+
     def const(self, name: str) -> NDArray[Any]:
         value = self.graph.constants.get(name)
         if value is None:
@@ -75,9 +90,9 @@ class Reading:
         return int(self.scalar(name)) if name else 0
 
 
-def read(graph: OnnxGraph, report: ImportReport) -> ir.Graph:
-    """Turn the canonical model into a Graph."""
-    r = Reading(graph, report, graph.producers())
+def read(graph: OnnxGraph, report: ImportReport, wide: bool = False) -> ir.Graph:
+    """Turn the canonical model into a Graph; without `wide`, what is wider than 8 bits stays on the host."""
+    r = Reading(graph, report, graph.producers(), wide=wide)
     engine: dict[int, tuple[ir.Node, ...]] = {}  # id(onnx node) -> IR nodes, () for an alias or a part of a table
     reasons: dict[int, str] = {}
     users = graph.consumers()
@@ -160,7 +175,7 @@ def _tables(r: Reading, users: dict[str, list[Node]]) -> _Tables:
 
 
 def _alias(r: Reading, n: Node) -> None:
-    r.activation(n.inputs[0])
+    r.integers(n.inputs[0])
     if int(np.prod(r.shape(n.inputs[0]))) != int(np.prod(r.shape(n.outputs[0]))):
         raise Unfit("it changes the number of elements")
 

@@ -63,7 +63,7 @@ def _shadow(node: Node, graph: OnnxGraph) -> Node:
 def output_elem(node: Node, graph: OnnxGraph) -> int:
     """Element type of an integer operator's result, from its output zero point; 0 if the rule does not apply."""
     i = node.inputs
-    if functions.is_threshold(node.domain, node.op):
+    if node.domain == functions.DOMAIN:
         return node.integer("to", 0)
     at = {
         "QLinearConv": 7,

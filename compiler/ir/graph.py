@@ -26,16 +26,23 @@ class DType(StrEnum):
 
     U8 = "u8"
     S8 = "s8"
+    S16 = "s16"
     I32 = "i32"
     I64 = "i64"
 
     @property
     def size_bytes(self) -> int:
-        return {"u8": 1, "s8": 1, "i32": 4, "i64": 8}[self.value]
+        return {"u8": 1, "s8": 1, "s16": 2, "i32": 4, "i64": 8}[self.value]
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
-        return np.dtype({"u8": "u1", "s8": "i1", "i32": "<i4", "i64": "<i8"}[self.value])
+        return np.dtype({"u8": "u1", "s8": "i1", "s16": "<i2", "i32": "<i4", "i64": "<i8"}[self.value])
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Least and greatest value."""
+        info = np.iinfo(self.numpy)  # type: ignore[type-var]
+        return int(info.min), int(info.max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ class Thresholds:
 
     base: int
     step: int
-    values: NDArray[np.int32]  # (M, T)
+    values: NDArray[np.signedinteger]  # (M, T), int32; int64 where accumulators are wider
 
     @property
     def levels(self) -> Levels:
@@ -137,9 +144,9 @@ class Thresholds:
 class Conv:
     """Integer convolution or matrix product with constant weights, then requantisation.
 
-    acc[m] = bias[m] + sum (x - x_zero_point) * (w - weight_zero_point)   in int32
+    acc[m] = bias[m] + sum (x - x_zero_point) * (w - weight_zero_point)   in int32; in int64 of a `wide` layer
     y = sat(rint(f32(acc) * scale[m]) + y_zero_point), or the step function `thresholds` where there is one, or acc
-    itself where y is an int32 tensor (in both, `scale` holds ones and means nothing).
+    itself where y is an int32 or int64 tensor (in both, `scale` holds ones and means nothing).
     A matrix product is a 1x1 convolution whose channel axis is the last storage axis (`axes`).
     """
 
@@ -147,7 +154,7 @@ class Conv:
     op: str  # QLinearConv, QLinearMatMul, QGemm, ConvThreshold, MatMulThreshold, ConvInteger, MatMulInteger
     x: str
     y: str
-    weight: NDArray[np.generic]  # (M, N/groups, KH, KW), uint8 or int8
+    weight: NDArray[np.generic]  # (M, N/groups, KH, KW), uint8 or int8; int16 of a wide layer
     weight_zero_point: int
     bias: NDArray[np.int32]  # (M,)
     scale: NDArray[np.float32]  # (M,) = f32(f32(xs*ws)/ys)
@@ -165,6 +172,11 @@ class Conv:
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.x,)
+
+    @property
+    def wide(self) -> bool:
+        """Activations or weights are wider than 8 bits."""
+        return self.weight.dtype.itemsize > 1
 
     @property
     def weight_levels(self) -> Levels:
@@ -291,7 +303,8 @@ class Copy:
 class Move:
     """Data movement: Concat, Split, Slice, Pad, Transpose, Resize (nearest), DepthToSpace, … as strided copies.
 
-    Bytes of y that no copy writes hold `fill` (the byte of the pad value). The copies' destinations are disjoint.
+    Elements of y that no copy writes hold `fill` (the pad value's bits as an unsigned number). The copies' destinations
+    are disjoint.
     """
 
     name: str
@@ -367,6 +380,13 @@ class Graph:
     @property
     def host_segments(self) -> tuple[HostSegment, ...]:
         return tuple(s for s in self.steps if isinstance(s, HostSegment))
+
+    @property
+    def wide(self) -> bool:
+        """Whether an engine layer reads, makes or multiplies with integers wider than 8 bits."""
+        names = {t for n in self.nodes for t in (*n.inputs, n.y)}
+        operands = any(isinstance(n, Conv) and n.wide for n in self.nodes)
+        return operands or any(self.tensors[t].dtype == DType.S16 for t in names)
 
     def root(self, name: str) -> str:
         return self.aliases.get(name, name)

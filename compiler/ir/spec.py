@@ -27,6 +27,7 @@ from compiler.ir.graph import (
 from device_db.errors import FvcError
 
 _EIGHT = (DType.U8, DType.S8)
+_SMALL = (*_EIGHT, DType.S16)
 
 
 class _Illegal(Exception):
@@ -86,11 +87,13 @@ def _aliases(graph: Graph) -> None:
 def _node(graph: Graph, n: Node) -> None:
     x = [graph.tensors[name] for name in n.inputs]
     y = graph.tensors[n.y]
-    _need(all(t.dtype in _EIGHT for t in x), "its inputs are not 8-bit")
-    sums = isinstance(n, Conv) and y.dtype == DType.I32
-    typed = y.dtype == DType.I64 if isinstance(n, ArgMax) else sums or y.dtype in _EIGHT
+    wide = isinstance(n, Conv | Pool | Move | ArgMax) or (isinstance(n, Binary) and n.kind == "add")
+    _need(all(t.dtype in (_SMALL if wide else _EIGHT) for t in x), "its inputs are no integers of its kind")
+    sums = isinstance(n, Conv) and y.dtype in (DType.I32, DType.I64)
+    typed = y.dtype == DType.I64 if isinstance(n, ArgMax) else sums or y.dtype in _SMALL
     _need(typed, "its output has the wrong type")
-    free = isinstance(n, (ArgMax, Table)) or (isinstance(n, Conv) and (sums or n.thresholds is not None))
+    free = isinstance(n, (ArgMax, Table)) or (isinstance(n, Binary) and DType.S16 in (y.dtype, *(t.dtype for t in x)))
+    free = free or (isinstance(n, Conv) and (sums or n.thresholds is not None))
     if not free:
         _need(all(t.dtype == y.dtype for t in x), "its inputs and output differ in type")
     rule = {
@@ -120,13 +123,20 @@ def _conv(graph: Graph, n: Conv) -> None:
     _need(n.bias.shape == (m,) and n.scale.shape == (m,), "bias or scale is not one value a channel")
     _need(n.bias.dtype == np.int32 and n.scale.dtype == np.float32, "bias or scale has the wrong type")
     if n.thresholds is not None:
-        _need(graph.tensors[n.y].dtype in _EIGHT, "thresholds and a result of 32 bits")
+        _need(graph.tensors[n.y].dtype in _SMALL, "thresholds and a result of 32 bits")
         t = n.thresholds.values
-        _need(t.dtype == np.int32 and t.ndim == 2 and len(t) == m, "its thresholds are not one int32 row a channel")
+        kinds = (np.int32, np.int64) if n.wide else (np.int32,)
+        _need(t.dtype in kinds and t.ndim == 2 and len(t) == m, "its thresholds are not one row of integers a channel")
         _need(bool((t[:, 1:] >= t[:, :-1]).all()), "its thresholds do not ascend")
-        info, levels = np.iinfo(np.uint8 if graph.tensors[n.y].dtype == DType.U8 else np.int8), n.thresholds.levels
-        _need(n.thresholds.step > 0 and info.min <= levels.lo and levels.hi <= info.max, "its levels leave its type")
-    _need(n.weight.dtype == graph.tensors[n.x].dtype.numpy, "weights and activations differ in signedness")
+        (low, high), levels = graph.tensors[n.y].dtype.range, n.thresholds.levels
+        _need(n.thresholds.step > 0 and low <= levels.lo and levels.hi <= high, "its levels leave its type")
+    if n.wide:
+        sums = graph.tensors[n.y].dtype in (DType.I32, DType.I64)
+        _need(n.weight.dtype == np.int16 and not n.weight_zero_point, "wide weights are not int16 around zero")
+        _need(sums or n.thresholds is not None, "a wide layer without thresholds or sums")
+        _need(not n.bias.any(), "a wide layer with a bias")
+    else:
+        _need(n.weight.dtype == graph.tensors[n.x].dtype.numpy, "weights and activations differ in signedness")
     top, left, bottom, right = n.pads
     _need(min(n.pads) >= 0, "a pad is negative")
     oh = (n.x_shape[2] + top + bottom - (kh - 1) * n.dilations[0] - 1) // n.strides[0] + 1
@@ -152,6 +162,7 @@ def _table(graph: Graph, n: Table) -> None:
 
 def _pool(graph: Graph, n: Pool) -> None:
     _need(_view(graph, n.x) == n.x_shape and _view(graph, n.y) == n.y_shape, "a shape is not the view of its tensor")
+    _need(n.kind == "max" or graph.tensors[n.x].dtype in _EIGHT, "an average of wide integers")
     _need(n.x_shape[:2] == n.y_shape[:2], "it changes batch or channels")
     _need(min(n.pads) >= 0, "a pad is negative")
     for k in (0, 1):
@@ -183,7 +194,9 @@ def _move(graph: Graph, n: Move) -> None:
         written += prod(c.dims)
     _need(written <= out, "copies overlap in the output")
     _need(written == out or n.fill is not None, "bytes of the output are never written")
-    _need(n.fill is None or 0 <= n.fill <= 255, "fill is no byte")
+    wide = graph.tensors[n.y].dtype == DType.S16
+    _need(not wide or all(c.table is None for c in n.copies), "a table of wide integers")
+    _need(n.fill is None or 0 <= n.fill <= (65535 if wide else 255), "fill is no element")
 
 
 def _argmax(graph: Graph, n: ArgMax) -> None:

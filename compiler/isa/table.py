@@ -356,4 +356,5 @@ POOL_MAX, POOL_AVERAGE = 0, 1
 #                  <i8 add | f4 c, 0> <8 zero bytes>
 #   VPOOL average 16 bytes: <f4 xs> <f4 ys> <i2 zx> <i2 zy> <4 zero bytes>
 MODE_FIXED, MODE_THRESHOLD, MODE_FP32 = 0, 1, 2
+MODE_EVEN = 3  # of the netlists' REQ alone: fixed, halves to even
 VREQ_ENTRY_BYTES, VBIN_ENTRY_BYTES, VPOOL_ENTRY_BYTES = 16, 32, 16

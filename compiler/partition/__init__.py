@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ __all__ = ["partition"]
 def partition(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Plan:
     """The best plan found within the options' time, judged before it is returned.
 
+    Layers wider than 8 bits have streaming engines alone, so `auto` is `streaming` then.
     Raises FvcError FVC2xx: bad options (exit 2), or no plan fits (exit 1, with the unmet constraint and its levers).
     """
-    if options.style == "streaming":
+    if options.style == "streaming" or (options.style == "auto" and graph.wide):
         from compiler.partition.stream.planner import partition_streaming
 
-        return partition_streaming(graph, cluster, options)
+        return partition_streaming(graph, cluster, replace(options, style="streaming"))
     if options.style == "auto":
         from compiler.partition.auto.planner import partition_auto
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
-from compiler.ir.graph import Conv, Graph
+from compiler.ir.graph import Conv, DType, Graph
 from compiler.partition.kinds import TYPES
 from compiler.partition.options import PartitionOptions
 from compiler.plan.model import Plan
@@ -64,11 +64,27 @@ class Infeasibility:
 def no_layer(graph: Graph) -> FvcError:
     """A graph without engine layers."""
     reasons = tuple(f"{s.name}: {s.reason}" for s in graph.host_segments[:5])
+    wide = any("more than 8 bits" in r for r in reasons)
     return FvcError(
         "FVC213",
         f"no layer of '{graph.name}' runs on an engine",
         where=reasons,
-        help=("run the model with ONNX Runtime, or quantize operators that an engine has (docs/operators.md)",),
+        help=(
+            *(("--style streaming has engines for up to 16 bits",) if wide else ()),
+            "run the model with ONNX Runtime, or quantize operators that an engine has (docs/operators.md)",
+        ),
+        exit_code=1,
+    )
+
+
+def too_wide(graph: Graph) -> FvcError:
+    """A graph read for streaming engines, with integers of 9 to 16 bits."""
+    names = [n.name for n in graph.nodes if any(graph.tensors[t].dtype == DType.S16 for t in (*n.inputs, n.y))]
+    return FvcError(
+        "FVC210",
+        f"'{graph.name}' has layers of more than 8 bits, which no tiled engine takes",
+        where=tuple(names[:5]),
+        help=("use --style streaming", "import it with wide=False: such layers then run on the host"),
         exit_code=1,
     )
 

@@ -14,7 +14,7 @@ from compiler.ir.graph import Graph
 from compiler.partition.build import Body, build
 from compiler.partition.costs import CostBook
 from compiler.partition.defaults import ClusterRoutes, RealOps
-from compiler.partition.infeasible import check_limits, no_layer, refused, too_deep
+from compiler.partition.infeasible import check_limits, no_layer, refused, too_deep, too_wide
 from compiler.partition.layout import Place, places
 from compiler.partition.min_devices import on_devices
 from compiler.partition.options import PartitionOptions
@@ -43,6 +43,8 @@ def partition(
     options.validate()
     if not graph.nodes:
         raise no_layer(graph)
+    if graph.wide:
+        raise too_wide(graph)
     book = CostBook(graph, ops or RealOps())
     everywhere = places(cluster, options.cores)
 

@@ -104,6 +104,11 @@ class _Relative:
 
     def interval(self) -> tuple[F64, F64, F64, F64, Bools]:
         """Ends a/b (lower), c/d (upper) of the open interval of r = 2^S/M, and whether it is not empty."""
+        a, b, c, d, alive = self.ends()
+        return a, b, c, d, alive & (a * d < c * b)
+
+    def ends(self) -> tuple[F64, F64, F64, F64, Bools]:
+        """Least and greatest r with g(r) >= 0, and whether there is any."""
         m = len(self.last)
         a, b = np.zeros(m), np.ones(m)
         single = self.last == 0
@@ -121,7 +126,7 @@ class _Relative:
                 rows, dw, du = rows[moving], dw[moving], du[moving]
                 numerator[rows], denominator[rows] = du * np.sign(dw), np.abs(dw)
             alive[rows] = False
-        return a, b, c, d, alive & (a * d < c * b)
+        return a, b, c, d, alive
 
 
 def find_fixed(steps: Steps, lo: int, hi: int) -> FixedForms:
@@ -158,12 +163,23 @@ def find_fixed(steps: Steps, lo: int, hi: int) -> FixedForms:
     return FixedForms(exists, multiplier, shift, add)
 
 
+def relative_ends(steps: Steps) -> tuple[F64, F64, F64, F64, Bools]:
+    """Ends a/b and c/d of the slopes r = 2^S/M that meet all demands but for equality, and which rows have any."""
+    return _Relative(steps).ends()
+
+
+def within_64_bits(steps: Steps, multiplier: I64, add: I64) -> Bools:
+    """Whether x*M + C stays in 64 bits over the range of each row."""
+    reach = np.maximum(np.abs(steps.floor_x), np.abs(steps.ceil_x)).astype(np.float64)
+    ok: Bools = reach * multiplier + np.abs(add.astype(np.float64)) < _HEADROOM
+    return ok
+
+
 def verify_fixed(steps: Steps, multiplier: I64, shift: I64, add: I64, lo: int, hi: int) -> Bools:
     """The proof: no 64-bit overflow over the range, both ends and both sides of every step as demanded.
 
     The form is monotone (M > 0), so agreement at every step is agreement at every accumulator."""
-    reach = np.maximum(np.abs(steps.floor_x), np.abs(steps.ceil_x)).astype(np.float64)
-    ok: Bools = reach * multiplier + np.abs(add.astype(np.float64)) < _HEADROOM
+    ok = within_64_bits(steps, multiplier, add)
     m, s, c = multiplier[:, None], shift[:, None], add[:, None]
     v = steps.v0[:, None] + np.minimum(np.arange(steps.t.shape[1])[None, :], steps.count[:, None] - 1)
 

@@ -12,16 +12,32 @@ from functools import lru_cache
 import numpy as np
 
 from compiler.ir.graph import Conv, Thresholds
-from compiler.isa.table import MODE_FIXED, MODE_THRESHOLD
+from compiler.isa.table import MODE_EVEN, MODE_FIXED, MODE_THRESHOLD
+from compiler.requant.even import find_even
 from compiler.requant.fixed import Steps, find_fixed
 from compiler.requant.steps import I64
 from compiler.requant.vreq import FIXED_COST, THRESHOLD_STEP_COST, RequantPlan, reachable_range
 
-_CHUNK = 512
+_CHUNK = 512  # rows at a time
+_ENTRIES = 1 << 20  # steps at a time
+MOST_STEPS = 255  # that stand as thresholds without a look at anything else
 
 
 def step_plan(thresholds: Thresholds, acc_lo: I64, acc_hi: I64) -> RequantPlan:
-    """The plan of one layer; acc_lo, acc_hi int64[m] within int32. Its clamp is the range of the levels.
+    """The plan of one layer; acc_lo, acc_hi int64[m] within int32. Its clamp is the range of the levels."""
+    plan = _plan(thresholds, acc_lo, acc_hi, False)
+    assert plan is not None
+    return plan
+
+
+def fixed_plan(thresholds: Thresholds, acc_lo: I64, acc_hi: I64) -> RequantPlan | None:
+    """As `step_plan`, for accumulators of any width, if every channel has a proved form by multiplication and shift,
+    halves up or to even; else None."""
+    return _plan(thresholds, acc_lo, acc_hi, True)
+
+
+def _plan(thresholds: Thresholds, acc_lo: I64, acc_hi: I64, all_fixed: bool) -> RequantPlan | None:
+    """None where `all_fixed` is asked for and a channel has no fixed form.
 
     A jump by more than one output (bipolar results, equal neighbours) is as many equal thresholds.
     """
@@ -39,8 +55,9 @@ def step_plan(thresholds: Thresholds, acc_lo: I64, acc_hi: I64) -> RequantPlan:
     mode[constant], add[constant] = MODE_FIXED, first[constant]
     order = np.argsort(count, kind="stable")
     order = order[count[order] > 0]
-    for begin in range(0, len(order), _CHUNK):
-        rows = order[begin : begin + _CHUNK]
+    chunk = max(1, min(_CHUNK, _ENTRIES // max(1, int(count.max(initial=1)))))
+    for begin in range(0, len(order), chunk):
+        rows = order[begin : begin + chunk]
         width = int(count[rows].max())
         t = np.stack([np.pad(steps[c], (0, width - len(steps[c])), mode="edge") for c in rows])
         n = count[rows].astype(np.int64)
@@ -50,6 +67,13 @@ def step_plan(thresholds: Thresholds, acc_lo: I64, acc_hi: I64) -> RequantPlan:
         fixed = rows[forms.exists]
         mode[fixed] = MODE_FIXED
         multiplier[rows], shift[rows], add[rows] = forms.multiplier, forms.shift, forms.add
+        if all_fixed and not forms.exists.all():
+            rest = np.flatnonzero(~forms.exists)
+            halves, own = find_even(demands.rows(rest), levels.lo, levels.hi), rows[rest]
+            if not halves.exists.all():
+                return None
+            mode[own] = MODE_EVEN
+            multiplier[own], shift[own], add[own] = halves.multiplier, halves.shift, halves.add
     searched = mode == MODE_THRESHOLD
     lengths = np.where(searched, count, 0)
     kept = [steps[c] for c in np.flatnonzero(searched)]

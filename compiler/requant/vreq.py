@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from compiler.isa.table import MODE_FIXED, MODE_FP32, MODE_THRESHOLD, VREQ_ENTRY_BYTES
+from compiler.isa.table import MODE_EVEN, MODE_FIXED, MODE_FP32, MODE_THRESHOLD, VREQ_ENTRY_BYTES
 from compiler.requant.fixed import Steps, find_fixed
 from compiler.requant.steps import F32, I32, I64, INT32_MAX, INT32_MIN, find_steps, float_requantise
 
 MODE_NAMES = {MODE_FIXED: "fixed", MODE_THRESHOLD: "threshold", MODE_FP32: "fp32"}
+EVEN = "even"  # MODE_EVEN, which only netlists have
 
 # Cost of a form in bytes of TAB a channel; a float unit (convert, multiply, round) is charged as many bytes as make it
 # dearer than the fixed form and than a search among up to 16 thresholds, whose comparators it equals in area.
@@ -34,7 +35,8 @@ class RequantPlan:
     """The requantiser of one layer, a row a channel (m rows).
 
     mode: MODE_FIXED | MODE_THRESHOLD | MODE_FP32.
-    multiplier, shift, add: y = clamp((acc*multiplier + add) >> shift, lo, hi) where mode is fixed, else 0.
+    multiplier, shift, add: y = clamp((acc*multiplier + add) >> shift, lo, hi) where mode is fixed (even: with halves to
+      even, see `even`), else 0.
     scale: the float32 scale of every channel. base: the output at acc_lo.
     step_count: outputs reachable beyond the first, whatever the mode.
     offsets (m + 1), thresholds: thresholds[offsets[c]:offsets[c + 1]] are the steps of a threshold channel, ascending;
@@ -70,8 +72,9 @@ class RequantPlan:
         """What the folding metadata records: modes, range and the parameters by channel, as plain integers."""
         cut = slice(start, self.channels if stop is None else stop)
         modes = self.mode[cut]
+        names = MODE_NAMES | ({MODE_EVEN: EVEN} if (modes == MODE_EVEN).any() else {})
         return {
-            "modes": {name: int((modes == mode).sum()) for mode, name in MODE_NAMES.items()},
+            "modes": {name: int((modes == mode).sum()) for mode, name in names.items()},
             "mode": modes.tolist(),
             "multiplier": self.multiplier[cut].tolist(),
             "shift": self.shift[cut].tolist(),
@@ -91,11 +94,14 @@ def reachable_range(
     x_lo: int,
     x_hi: int,
     bias: ArrayLike | None = None,
+    *,
+    exact: bool = False,
 ) -> tuple[I64, I64]:
     """(acc_lo, acc_hi), each int64[M]: the extremes of bias + sum (x - x_zero_point)(w - weight_zero_point).
 
     weight: (M, ...) integers; x_lo, x_hi: least and greatest input value (0, 255 for u8; -128, 127 for s8). Padding
-    counts as x = x_zero_point. A channel whose sum can leave int32 wraps, so its range is all of int32.
+    counts as x = x_zero_point. A channel whose sum can leave int32 wraps, so its range is all of int32; with
+    `exact` the accumulator has as many bits as it takes.
     """
     w = weight.reshape(weight.shape[0], -1).astype(np.int64) - weight_zero_point
     plus, minus = np.maximum(w, 0).sum(axis=1), np.minimum(w, 0).sum(axis=1)
@@ -103,6 +109,8 @@ def reachable_range(
     offset = np.zeros(len(w), np.int64) if bias is None else np.asarray(bias, dtype=np.int64)
     acc_lo = offset + plus * low + minus * high
     acc_hi = offset + plus * high + minus * low
+    if exact:
+        return acc_lo, acc_hi
     wraps = (acc_lo < INT32_MIN) | (acc_hi > INT32_MAX)
     return np.where(wraps, INT32_MIN, acc_lo), np.where(wraps, INT32_MAX, acc_hi)
 
@@ -193,7 +201,7 @@ def pack_vreq(plan: RequantPlan, start: int = 0, stop: int | None = None) -> byt
     mode = plan.mode[cut]
     entry = np.zeros(stop - start, ENTRY)
     entry["mode"] = mode
-    fixed, searched, floating = mode == MODE_FIXED, mode == MODE_THRESHOLD, mode == MODE_FP32
+    fixed, searched, floating = np.isin(mode, (MODE_FIXED, MODE_EVEN)), mode == MODE_THRESHOLD, mode == MODE_FP32
     word = np.zeros(stop - start, np.uint32)
     word[fixed] = plan.multiplier[cut][fixed].astype(np.int32).view(np.uint32)
     word[searched] = plan.base[cut][searched].astype(np.int32).view(np.uint32)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.executor.exact import binary_table
+from compiler.executor.exact import VBIN_ENTRY, binary_table
 from compiler.executor.faults import ILLEGAL, Fault
 from compiler.isa.program import Instruction
-from compiler.isa.stream.ports import container_bytes, operand
+from compiler.isa.stream.ports import container_bytes, operand, sum_bytes
 from compiler.isa.stream.table import CONSTANT, COPY_WORDS, DRAM, MAX_DIMS
-from compiler.isa.table import MODE_FIXED, MODE_FP32, MODE_THRESHOLD
+from compiler.isa.table import MODE_EVEN, MODE_FIXED, MODE_FP32, MODE_THRESHOLD
 
 Array = NDArray[Any]
 Kernel = Callable[[list[Array]], list[Array]]
@@ -78,7 +78,8 @@ def _weights(f: dict[str, int], slots: dict[int, bytes], shape: tuple[int, ...],
     if f["memory"] != DRAM:
         w = np.frombuffer(slots[0], f"<i{container_bytes(f['w_bits'])}").reshape(shape).astype(I64)
         _held(f, w)
-    start = np.frombuffer(slots[1], "<i4").astype(I64) if f["bias"] else np.zeros(rows, I64)
+    kind = f"<i{sum_bytes(f['y_bits'])}"
+    start = np.frombuffer(slots[1], kind).astype(I64) if f["bias"] else np.zeros(rows, I64)
     return w, start
 
 
@@ -160,7 +161,7 @@ def _req(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
     count, lo, hi, zero = f["channels"], f["lo"], f["hi"], f["zero_point"]
     entries = np.frombuffer(slots[0], VREQ_ENTRY, count)
     scale = np.ascontiguousarray(entries["scale"]).view(np.float32)
-    if (entries["mode"] > MODE_FP32).any() or (entries["shift"] > 63).any():
+    if (entries["mode"] > MODE_EVEN).any() or (entries["shift"] > 63).any():
         raise Fault(ILLEGAL, "has a requantiser entry with an unknown mode or a shift beyond 63")
     real = entries["mode"] == MODE_FP32
     if not np.isfinite(scale[real]).all():
@@ -173,13 +174,19 @@ def _req(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
         steps[int(c)] = np.frombuffer(slots[0][at : at + size], "<i4")
         if (steps[int(c)][1:] < steps[int(c)][:-1]).any():
             raise Fault(ILLEGAL, f"has thresholds of channel {c} that do not ascend")
-    fixed = np.flatnonzero(entries["mode"] == MODE_FIXED)
+    fixed = np.flatnonzero(np.isin(entries["mode"], (MODE_FIXED, MODE_EVEN)))
+    even = entries["mode"][fixed] == MODE_EVEN
 
     def run(x: list[Array]) -> list[Array]:
         acc = x[0].reshape(f["pixels"], count)
         out = np.empty(acc.shape, I64)
         v = acc[:, fixed].astype(I64) * entries["scale"][fixed].astype(I64) + entries["add"][fixed]
-        out[:, fixed] = np.clip(v >> entries["shift"][fixed].astype(I64), lo, hi)
+        shift = entries["shift"][fixed].astype(I64)
+        rounded = v >> shift
+        if even.any():
+            half = (v & ((I64(1) << shift) - 1)) == 0
+            rounded -= half & even & (rounded & 1 == 1)
+        out[:, fixed] = np.clip(rounded, lo, hi)
         if real.any():
             with np.errstate(over="ignore"):
                 r = np.rint(acc[:, real].astype(np.float32) * scale[real])
@@ -193,7 +200,8 @@ def _req(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
 
 
 def _thr(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
-    values = np.frombuffer(slots[0], "<i4").reshape(f["channels"], f["steps"]).astype(I64)
+    kind = f"<i{sum_bytes(f['x_bits'])}"
+    values = np.frombuffer(slots[0], kind).reshape(f["channels"], f["steps"]).astype(I64)
     if (values[:, 1:] < values[:, :-1]).any():
         raise Fault(ILLEGAL, "has thresholds that do not ascend")
 
@@ -250,6 +258,8 @@ def _sum(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
 
 
 def _bin(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
+    if f["x_bits"] > 8 or f["y_bits"] > 8:
+        return _wide_sum(f, slots[0])
     table = binary_table(f["kind"], slots[0], not f["x_signed"], not f["b_signed"], f["lo"], f["hi"])
     kept = {}
     for k, side in enumerate("ab"):
@@ -264,6 +274,24 @@ def _bin(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
             sides.append(np.broadcast_to(raw.astype(np.uint16), (_images(f), f["pixels"], f["channels"])))
         y = table[(sides[0] << 8) | sides[1]]
         return [(y.view(np.int8) if f["y_signed"] else y).astype(I64).reshape(-1)]
+
+    return run
+
+
+def _wide_sum(f: dict[str, int], entry: bytes) -> Kernel:
+    """The fixed form of an addition, on operands of up to 16 bits."""
+    e = np.frombuffer(entry, VBIN_ENTRY)[0]
+    if int(e["mode"]) != MODE_FIXED or int(e["shift"]) > 63:
+        raise Fault(ILLEGAL, "adds integers wider than bytes by another form than fixed point")
+    ma, mb, add, shift = (I64(int(e[k])) for k in ("ma", "mb", "add", "shift"))
+
+    def run(x: list[Array]) -> list[Array]:
+        a, b = (
+            np.broadcast_to(v.reshape(operand(f, s)), (f["pixels"], f["channels"]))
+            for v, s in zip(x, "ab", strict=True)
+        )
+        y = (a.astype(I64) * ma + b.astype(I64) * mb + add) >> shift
+        return [np.clip(y, f["lo"], f["hi"]).reshape(-1)]
 
     return run
 

@@ -245,7 +245,7 @@ class FabricRun:
 
         known = None
         if sums is not None:
-            acc = stored(sums, np.dtype(np.int32))
+            acc = stored(sums, np.dtype(np.int64 if unit.ins.fields["x_bits"] > 32 else np.int32))
             known = Sums(acc, np.zeros(acc.shape, np.int32), np.ones(acc.shape, np.bool_))
         place = Place(box, 0, (1, 1, values.size), (0, 0, 1))
         piece = OutputPiece(

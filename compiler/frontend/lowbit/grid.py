@@ -63,8 +63,10 @@ class Grids:
     inputs: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # annotated graph input -> lo, hi, step
 
 
-def fit_container(lo: int, hi: int, zero: int) -> tuple[int, int] | None:
+def fit_container(lo: int, hi: int, zero: int, wide: bool = False) -> tuple[int, int] | None:
     """(shift, zero): stored = integer + shift in 8 bits with the zero point `zero`; None if the range is wider.
+
+    wide: else in int16, where 16 bits without sign stand 32,768 lower.
 
     The zero point is taken out where the rest fits: signed real integers need no correction in a product.
     """
@@ -76,23 +78,30 @@ def fit_container(lo: int, hi: int, zero: int) -> tuple[int, int] | None:
         return 0, zero
     if lo >= -128 and hi <= 127 and -128 <= zero <= 127:
         return 0, zero
+    if not wide:
+        return None
+    for shift in (-zero, 0, -lo - 2**15):
+        if lo + shift >= -(2**15) and hi + shift < 2**15 and -(2**15) <= zero + shift < 2**15:
+            return shift, zero + shift
     return None
 
 
-def elem_of(lo: int) -> int:
-    """ONNX element type of the 8-bit container of integers from `lo` up: UINT8, or INT8 if there are negative ones."""
-    return 2 if lo >= 0 else 3
+def elem_of(lo: int, hi: int) -> int:
+    """ONNX element type of the container of integers lo..hi: UINT8, INT8 if there are negative ones, else INT16."""
+    if lo >= 0:
+        return 2 if hi <= 255 else 5
+    return 3 if lo >= -128 and hi <= 127 else 5
 
 
 def annotated(datatype: str) -> tuple[int, int, int] | None:
-    """(lo, hi, step) of a FINN data type name up to 8 bits; None for others."""
+    """(lo, hi, step) of a FINN data type name up to 16 bits; None for others."""
     fixed = {"BIPOLAR": (-1, 1, 2), "BINARY": (0, 1, 1), "TERNARY": (-1, 1, 1)}
     if datatype in fixed:
         return fixed[datatype]
     for name, signed in (("UINT", False), ("INT", True)):
         if datatype.startswith(name) and datatype[len(name) :].isdigit():
             bits = int(datatype[len(name) :])
-            if 1 <= bits <= 8:
+            if 1 <= bits <= 16:
                 return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1, 1) if signed else (0, (1 << bits) - 1, 1)
     return None
 

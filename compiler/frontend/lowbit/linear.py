@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.frontend.integer import Unfit
+from compiler.frontend.integer import S16, Unfit
 from compiler.frontend.lowbit.grid import Array, GridConstant, Grids, whole
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from compiler.frontend.windows import window
@@ -21,13 +21,15 @@ from compiler.requant import reachable_range
 from device_db.errors import FvcError
 
 F32 = np.float32
+MOST_REACH = 1 << 52
 _AVERAGES = ("AveragePool", "GlobalAveragePool")
 
 
 @dataclass(frozen=True, slots=True)
 class Ints:
-    """An integer tensor in 8 bits behind a float one: float = scale * (stored - zero), stored in lo, lo + step, … hi.
+    """An integer tensor in 8 bits, or in int16, behind a float one: float = scale * (stored - zero).
 
+    Stored are lo, lo + step, … hi.
     scale: float32, one value or one along `axis`."""
 
     name: str
@@ -60,22 +62,32 @@ class Linear:
         """The shape in which one value a channel broadcasts over the result."""
         return (len(self.weight),) + (1,) * (0 if self.matrix else len(self.attributes["kernel_shape"]))
 
-    def reach(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Least and greatest accumulator by channel. Raises Unfit beyond int32."""
-        low, high = reachable_range(self.weight, 0, self.x.zero, self.x.lo, self.x.hi)
-        if (low <= -(2**31)).any() or (high >= 2**31 - 1).any():
+    def reach(self, wide: bool = False) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Least and greatest accumulator by channel. Raises Unfit beyond int32; of a wide layer beyond what float64
+        holds, in whatever order it sums."""
+        low, high = reachable_range(self.weight, 0, self.x.zero, self.x.lo, self.x.hi, exact=True)
+        if not wide and ((low <= -(2**31)).any() or (high >= 2**31 - 1).any()):
             raise Unfit("its sums can leave 32 bits")
+        if (high - low >= MOST_REACH).any():
+            raise Unfit("its sums can leave 52 bits")
         return low, high
 
+    @property
+    def narrow(self) -> bool:
+        """Whether activations and weights have 8 bits at most."""
+        return self.x.elem != S16 and int(self.weight.max()) - int(self.weight.min()) <= 255
 
-def linear(graph: OnnxGraph, grids: Grids, n: Node, x: Ints) -> Linear:
-    """`n` over the integers `x`. Raises Unfit where it is no such sum, FVC120 where its scales cannot be absorbed."""
+
+def linear(graph: OnnxGraph, grids: Grids, n: Node, x: Ints, wide: bool = False) -> Linear:
+    """`n` over the integers `x`, its weights of 8 bits, of 16 if `wide`.
+
+    Raises Unfit where it is no such sum, FVC120 where its scales cannot be absorbed."""
     shape = graph.shape(n.inputs[0])
     if shape is None:
         raise Unfit("the shape of its input is not static")
     if n.op in _AVERAGES:
         return _average(n, x, shape)
-    held = _constant(graph, grids, n.inputs[1])
+    held = _constant(graph, grids, n.inputs[1], wide)
     if n.op == "MatMul":
         if held.integers.ndim != 2 or len(shape) < 2:
             raise Unfit(f"matrix product with a constant of rank {held.integers.ndim}")
@@ -134,7 +146,7 @@ def _average(n: Node, x: Ints, shape: tuple[int, ...]) -> Linear:
     return Linear(n, x, weight, np.ascontiguousarray(unit), 1, attributes, False)
 
 
-def _constant(graph: OnnxGraph, grids: Grids, name: str) -> GridConstant:
+def _constant(graph: OnnxGraph, grids: Grids, name: str, wide: bool) -> GridConstant:
     held = grids.constants.get(name)
     if held is None:
         value = graph.constants.get(name)
@@ -145,8 +157,11 @@ def _constant(graph: OnnxGraph, grids: Grids, name: str) -> GridConstant:
         held = GridConstant(value.astype(np.int32), np.ones((), np.float32), name)
     if not held.integers.size:
         raise Unfit("it has no weights")
-    if held.integers.max(initial=0) - held.integers.min(initial=0) > 255:
+    least, most = int(held.integers.min(initial=0)), int(held.integers.max(initial=0))
+    if most - least > 255 and not wide:
         raise Unfit("its weights have more than 8 bits")
+    if most - least > 255 and (least < -(2**15) or most >= 2**15):
+        raise Unfit("its weights have more than 16 bits")
     return held
 
 

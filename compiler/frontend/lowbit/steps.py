@@ -7,7 +7,9 @@ sides of every step; any other is evaluated at every accumulator there is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +22,23 @@ from compiler.frontend.onnxgraph import OnnxGraph
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 MOST_EVALUATED = 1 << 22  # accumulators tried one by one where the chain's form proves nothing
 WIDE_STEPS = 15
+MOST_STEPS = 255  # of a result of 8 bits
+MOST_WIDE_STEPS = (1 << 16) - 1
+MOST_ENTRIES = 1 << 23  # thresholds of a layer
+_SAMPLES = 4096  # accumulators from which a search of many steps starts
+_COLUMNS = 4096  # of steps at a time
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 NEAR = 2.0**-21  # four units in the last place of float32
 I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepTable:
-    """values (M, T) of sign * acc by channel; y = lo + step * count. near: steps that float32 rounding could move."""
+    """values (M, T) of sign * acc by channel, int32, or int64 where accumulators go beyond; y = lo + step * count.
 
-    values: NDArray[np.int32]
+    near: steps that float32 rounding could move."""
+
+    values: NDArray[np.signedinteger[Any]]
     sign: I64
     lo: int
     step: int
@@ -39,10 +49,12 @@ class StepTable:
         return self.lo + self.step * int(self.values.shape[1])
 
 
-def step_table(graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: I64, scale: Array) -> StepTable:
+def step_table(
+    graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: I64, scale: Array, most: int = MOST_STEPS
+) -> StepTable:
     """The thresholds of every channel over [acc_lo, acc_hi]; scale: float64, the real value of one accumulator unit.
 
-    Raises Unfit where the chain is no step function that rises or falls, or has more than 255 steps."""
+    Raises Unfit where the chain is no step function that rises or falls, or has more than `most` steps."""
 
     def outputs(acc: Array, off: Array | float = 0.0) -> Array:
         value = ((acc.astype(np.float64) + off) * scale[:, None]).astype(np.float32)
@@ -51,14 +63,20 @@ def step_table(graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: 
     ends = np.stack([acc_lo, acc_hi], axis=1)
     at_lo, at_hi = outputs(ends).T
     if not chain.monotone:
-        return _exhaustive(outputs, grid, acc_lo, acc_hi)
+        return _exhaustive(outputs, grid, acc_lo, acc_hi, most)
     sign = np.where(at_hi < at_lo, -1, 1).astype(np.int64)
     low, high = np.minimum(at_lo, at_hi), np.maximum(at_lo, at_hi)
-    lo, step, count = _levels(grid, int(low.min()), int(high.max()))
+    lo, step, count = _levels(grid, int(low.min()), int(high.max()), most)
+    if count * len(sign) > MOST_ENTRIES:
+        raise Unfit(f"its step function has {count * len(sign):,} thresholds, more than {MOST_ENTRIES:,}")
     start, stop = np.minimum(acc_lo * sign, acc_hi * sign), np.maximum(acc_lo * sign, acc_hi * sign)
     wanted = lo + step * np.arange(1, count + 1, dtype=np.int64)[None, :]
 
+    every = np.broadcast_to(wanted, (len(sign), count))
+
     def search(off: Array | float) -> I64:
+        if count > MOST_STEPS:
+            return _search_many(lambda acc: outputs(acc * sign[:, None], off), start, stop, every)
         below = np.repeat(start[:, None] - 1, count, axis=1)  # output there is below what is wanted
         above = np.repeat(stop[:, None], count, axis=1)  # output there is not
         while (above - below > 1).any():
@@ -70,17 +88,60 @@ def step_table(graph: OnnxGraph, chain: Chain, grid: Grid, acc_lo: I64, acc_hi: 
     values = search(0.0)
     never = wanted > high[:, None]
     always = wanted <= low[:, None]
-    table = np.where(never, INT32_MAX, np.where(always, INT32_MIN, values))
+    kind = _kind(acc_lo, acc_hi)
+    table = np.where(never, np.iinfo(kind).max, np.where(always, np.iinfo(kind).min, values))
     near = 0
     if not _exact(scale, acc_lo, acc_hi):
         inner = ~never & ~always
         # a float sum is off by a share of its terms, not of its own value, which may cancel to nothing
         off = NEAR * np.maximum(np.abs(acc_lo), np.abs(acc_hi)).astype(np.float64)[:, None]
         near = int(((search(off) != values) | (search(-off) != values))[inner].sum())
-    return StepTable(table.astype(np.int32), sign, lo, step, near)
+    return StepTable(table.astype(kind), sign, lo, step, near)
 
 
-def _levels(grid: Grid, low: int, high: int) -> tuple[int, int, int]:
+def _kind(acc_lo: I64, acc_hi: I64) -> type[np.signedinteger[Any]]:
+    """The type of thresholds: one that has room beside every accumulator of either sign."""
+    return np.int32 if max(-int(acc_lo.min()), int(acc_hi.max())) < 2**31 - 1 else np.int64
+
+
+def _search_many(reads: Callable[[I64], I64], start: I64, stop: I64, wanted: I64) -> I64:
+    """Least accumulator (channels, steps) in start..stop (stop where there is none) whose output is `wanted` or more.
+
+    Brackets from samples of the rising function, then where the line between a bracket's ends would have the step, with
+    a halving after every two such tries; columns in runs, so that temporaries stay small."""
+    spread = np.linspace(0.0, 1.0, _SAMPLES)[None, :]
+    points = start[:, None] + np.rint((stop - start)[:, None] * spread).astype(np.int64)
+    found = reads(points)
+    out = np.empty_like(wanted)
+    rows = np.arange(len(start))[:, None]
+    for first in range(0, wanted.shape[1], _COLUMNS):
+        w = wanted[:, first : first + _COLUMNS]
+        at = np.stack([np.searchsorted(f, v) for f, v in zip(found, w, strict=True)])  # first sample that is not below
+        inside = at < _SAMPLES
+        last = np.minimum(at, _SAMPLES - 1)
+        above, high = points[rows, last], found[rows, last]
+        before = np.maximum(at - 1, 0)
+        below = np.where(at > 0, points[rows, before], start[:, None] - 1)
+        low = np.where(at > 0, found[rows, before], found[:, :1] - 1)
+        below = np.where(inside, below, above - 1)
+        turn = 0
+        while (above - below > 1).any():
+            share = (w - 0.5 - low) / np.maximum(high - low, 1)
+            guess = below + np.rint((above - below) * share).astype(np.int64)
+            middle = (below + above) >> 1 if turn % 3 == 2 else guess - (turn % 3 == 0)
+            middle = np.clip(middle, below + 1, np.maximum(above - 1, below + 1))
+            middle = np.minimum(middle, above)
+            got = reads(middle)
+            reached = got >= w
+            above, high = np.where(reached, middle, above), np.where(reached, got, high)
+            below, low = np.where(reached, below, middle), np.where(reached, low, got)
+            below = np.minimum(below, above - 1)
+            turn += 1
+        out[:, first : first + _COLUMNS] = above
+    return out
+
+
+def _levels(grid: Grid, low: int, high: int, most: int) -> tuple[int, int, int]:
     """(least level, step, steps): all that the quantiser has if they are few, else what can be reached."""
     step = grid.step
     if grid.lo is not None and grid.hi is not None:
@@ -89,8 +150,8 @@ def _levels(grid: Grid, low: int, high: int) -> tuple[int, int, int]:
             return grid.lo, step, (grid.hi - grid.lo) // step
         low = grid.lo + (low - grid.lo) // step * step
     count = max(1, -(-(high - low) // step))
-    if count > 255:
-        raise Unfit(f"its result has {count + 1} levels, more than 8 bits")
+    if count > most:
+        raise Unfit(f"its result has {count + 1} levels, more than {most.bit_length()} bits")
     return low, step, count
 
 
@@ -104,7 +165,7 @@ def _exact(scale: Array, acc_lo: I64, acc_hi: I64) -> bool:
     return bool((np.log2(np.maximum(most, 1)) + bits <= 24).all())
 
 
-def _exhaustive(outputs: object, grid: Grid, acc_lo: I64, acc_hi: I64) -> StepTable:
+def _exhaustive(outputs: object, grid: Grid, acc_lo: I64, acc_hi: I64, most: int) -> StepTable:
     """Every accumulator of every channel evaluated; the outputs must rise or fall."""
     m, width = len(acc_lo), int((acc_hi - acc_lo).max()) + 1
     if m * width > MOST_EVALUATED:
@@ -115,14 +176,13 @@ def _exhaustive(outputs: object, grid: Grid, acc_lo: I64, acc_hi: I64) -> StepTa
     if not (rise | fall).all():
         raise Unfit("its activation rises and falls: it has no thresholds")
     sign = np.where(rise, 1, -1).astype(np.int64)
-    lo, step, count = _levels(grid, int(y.min()), int(y.max()))
+    lo, step, count = _levels(grid, int(y.min()), int(y.max()), most)
     table = np.full((m, count), INT32_MAX, np.int64)
-    for k in range(count):
-        hit = y >= lo + step * (k + 1)
-        for c in range(m):
-            at = np.flatnonzero(hit[c])
-            if len(at):
-                whole = len(at) == width
-                value = acc[c, at[0]] if sign[c] > 0 else -acc[c, at[-1]]
-                table[c, k] = INT32_MIN if whole else value
+    steps = lo + step * np.arange(1, count + 1)
+    for c in range(m):  # rising, or falling read backwards: each step's place in sorted outputs
+        rising = y[c] if sign[c] > 0 else y[c, ::-1]
+        at = np.searchsorted(rising, steps)
+        there = np.flatnonzero(at < width)
+        value = acc[c, at[there]] if sign[c] > 0 else -acc[c, width - 1 - at[there]]
+        table[c, there] = np.where(at[there] == 0, INT32_MIN, value)
     return StepTable(table.astype(np.int32), sign, lo, step, 0)

@@ -15,16 +15,18 @@ import numpy as np
 from onnx import TensorProto
 
 from compiler.frontend import functions, movement
-from compiler.frontend.integer import DTYPE, QP, QT, Emitter, Unfit
+from compiler.frontend.integer import DTYPE, QP, QT, S16, STORED, Emitter, Unfit
 from compiler.frontend.lowbit import sums
 from compiler.frontend.lowbit.chain import Chain, find
 from compiler.frontend.lowbit.grid import Array, Grid, Grids, elem_of, fit_container
+from compiler.frontend.lowbit.layers import sums_layer, threshold_layer, unit_layer
 from compiler.frontend.lowbit.linear import Ints, Linear, linear, split_bias
-from compiler.frontend.lowbit.steps import INT32_MAX, step_table
+from compiler.frontend.lowbit.steps import MOST_ENTRIES, MOST_STEPS, MOST_WIDE_STEPS, StepTable, step_table
 from compiler.frontend.onnxgraph import Node, OnnxGraph
 from compiler.frontend.options import ImportReport
 from compiler.frontend.segments import CONVERSIONS
 from compiler.frontend.simplify import means
+from compiler.frontend.windows import window
 
 F32 = np.float32
 _LINEAR = {"Conv", "MatMul", "AveragePool", "GlobalAveragePool"}
@@ -35,12 +37,15 @@ _MOVES = {
 }  # fmt: skip
 
 
-def convert(graph: OnnxGraph, report: ImportReport) -> None:
-    """Rewrite `graph` in place."""
+_NO_INT16 = {"Pad", "Resize", "DepthToSpace", "SpaceToDepth"}  # that ONNX Runtime has no kernel for
+
+
+def convert(graph: OnnxGraph, report: ImportReport, *, wide: bool = False) -> None:
+    """Rewrite `graph` in place; with `wide`, also what has 9 to 16 bits."""
     assert graph.grids is not None
     means(graph)
     split_bias(graph, graph.grids)
-    walk = _Walk(graph, graph.grids, report)
+    walk = _Walk(graph, graph.grids, report, wide)
     walk.run()
     walk.close()
     if walk.near:
@@ -53,8 +58,9 @@ def convert(graph: OnnxGraph, report: ImportReport) -> None:
 
 
 class _Walk:
-    def __init__(self, graph: OnnxGraph, grids: Grids, report: ImportReport) -> None:
-        self.graph, self.grids, self.report = graph, grids, report
+    def __init__(self, graph: OnnxGraph, grids: Grids, report: ImportReport, wide: bool) -> None:
+        self.graph, self.grids, self.report, self.wide = graph, grids, report, wide
+        self.most = MOST_WIDE_STEPS if wide else MOST_STEPS
         self.e = Emitter(graph, report)
         self.made = graph.producers()
         self.ints: dict[str, Ints] = {}
@@ -64,7 +70,8 @@ class _Walk:
 
     def run(self) -> None:
         for name, (lo, hi, step) in self.grids.inputs.items():
-            self.annotated(name, lo, hi, step)
+            if fit_container(lo, hi, 0, self.wide) is not None:
+                self.annotated(name, lo, hi, step)
         for n in self.graph.nodes:
             y = n.outputs[0]
             grid = self.grids.tensors.get(y)
@@ -105,7 +112,7 @@ class _Walk:
             found = None
             if n is not None and not n.domain and n.op in _LINEAR and n.inputs[0] in self.ints:
                 try:
-                    found = linear(self.graph, self.grids, n, self.ints[n.inputs[0]])
+                    found = linear(self.graph, self.grids, n, self.ints[n.inputs[0]], self.wide)
                 except Unfit as why:
                     self.report.reasons.setdefault(n.name, str(why))
             self.linears[name] = found
@@ -126,7 +133,11 @@ class _Walk:
             if not self.quantise_sum(y, grid):
                 self.quantise_floats(y, grid, grid.integer)
         elif chain.source in self.ints:
-            self.table(y, grid, chain, self.ints[chain.source])
+            x = self.ints[chain.source]
+            if self.beyond(grid, x):
+                self.stepped(y, grid, chain, x)
+            else:
+                self.table(y, grid, chain, x)
         else:
             found = self.linear_of(chain.source)
             assert found is not None
@@ -137,63 +148,69 @@ class _Walk:
                     self.report.reasons.setdefault(name, str(why))
                 self.quantise_floats(y, grid, grid.integer)
 
+    def beyond(self, grid: Grid, x: Ints) -> bool:
+        """Whether x, or what a quantiser makes of it, is wider than the 8 bits that a table maps."""
+        if not self.wide or x.elem == S16:
+            return self.wide
+        return grid.lo is not None and grid.hi is not None and fit_container(grid.lo, grid.hi, grid.zero) is None
+
     def layer(self, y: str, grid: Grid, chain: Chain, found: Linear) -> None:
         """A sum of products and its step function: one node with thresholds."""
-        low, high = found.reach()
-        table = step_table(self.graph, chain, grid, low, high, found.unit)
-        shift, zero = self.container(grid, table.lo, table.hi)
-        m, n_steps = table.values.shape
-        bits = n_steps.bit_length()
-        width = (1 << bits) - 1
-        full = np.full((m, width), INT32_MAX, np.int32)
-        full[:, :n_steps] = table.values
-        weight = found.weight * table.sign.reshape(-1, 1, 1, 1)
-        stored, w_zero = _weight_container(weight, found.x.elem)
-        node, name = found.node, self.graph.fresh(f"{y}_q")
-        shape, flat = self.graph.shape(node.outputs[0]), self.graph.shape(chain.source)
+        low, high = found.reach(self.wide)
+        table = step_table(self.graph, chain, grid, low, high, found.unit, self.most)
+        shape, flat = self.graph.shape(found.node.outputs[0]), self.graph.shape(chain.source)
         if shape is None or flat is None:
             raise Unfit("the shape of its result is not static")
-        made = name if flat == shape else self.graph.fresh(f"{y}_pixel_q")
-        elem = elem_of(table.lo + shift)
-        e = self.e
-        rows = (np.arange(m, dtype=np.int32) * width).reshape(found.column)
-        op = functions.MATMUL if found.matrix else functions.CONV
-        inputs = [
-            *self.operand_names(found, stored, w_zero),
-            e.const(f"{node.name}_thresholds", full),
-            e.const(f"{node.name}_rows", rows),
-            e.const(f"{node.name}_first", np.asarray(table.lo + shift, np.int32)),
-            e.const(f"{node.name}_step", np.asarray(table.step, np.int32)),
-        ]
-        attributes = {**found.attributes, "to": elem}
-        e.nodes.append(Node(f"{op}{bits}", inputs, [made], node.name, functions.DOMAIN, attributes))
-        e.declare(made, elem, shape)
-        if made != name:
-            target = e.const(f"{y}_flat", np.asarray(flat, np.int64))
-            e.nodes.append(Node("Reshape", [made, target], [name], self.graph.fresh(f"{node.name}_flat")))
-            e.declare(name, elem, flat)
-        self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, table.lo + shift, table.hi + shift, table.step))
-        self.near, self.steps, self.layers = self.near + table.near, self.steps + m * n_steps, self.layers + 1
+        self.thresholds(y, grid, found, table, shape, flat)
 
-    def operand_names(self, found: Linear, stored: Array, w_zero: int) -> list[str]:
-        """x, w, x_zero, w_zero of a ConvInteger or MatMulInteger."""
-        e, name, dtype = self.e, found.node.name, DTYPE[found.x.elem]
-        if found.matrix:
-            stored = np.ascontiguousarray(stored[:, :, 0, 0].T)
-        elif len(found.attributes["kernel_shape"]) == 1:
-            stored = stored.reshape(*stored.shape[:2], -1)
-        return [
-            found.x.name,
-            e.const(f"{name}_weight", stored),
-            e.const(f"{name}_x_zero", np.asarray(found.x.zero).astype(dtype)),
-            e.const(f"{name}_weight_zero", np.asarray(w_zero).astype(dtype)),
-        ]
+    def thresholds(
+        self, y: str, grid: Grid, found: Linear, table: StepTable, shape: tuple[int, ...], flat: tuple[int, ...]
+    ) -> None:
+        """Give `y`, of shape `flat`, the twin that the sums of `found`, of shape `shape`, and a step function make."""
+        shift, zero = self.container(grid, table.lo, table.hi)
+        name, e = self.graph.fresh(f"{y}_q"), self.e
+        made = name if flat == shape else self.graph.fresh(f"{y}_pixel_q")
+        elem = elem_of(table.lo + shift, table.hi + shift)
+        threshold_layer(e, found, table, shift, elem, made, shape, self.wide)
+        if made != name:
+            self.reshaped(made, name, flat, elem, f"{y}_flat", f"{found.node.name}_flat")
+        self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, table.lo + shift, table.hi + shift, table.step))
+        self.near, self.steps, self.layers = self.near + table.near, self.steps + table.values.size, self.layers + 1
+
+    def reshaped(self, x: str, y: str, shape: tuple[int, ...], elem: int, form: str, name: str) -> None:
+        target = self.e.const(form, np.asarray(shape, np.int64))
+        self.e.nodes.append(Node("Reshape", [x, target], [y], self.graph.fresh(name)))
+        self.e.declare(y, elem, shape)
 
     def container(self, grid: Grid, lo: int, hi: int) -> tuple[int, int]:
-        fitted = fit_container(lo, hi, grid.zero)
+        fitted = fit_container(lo, hi, grid.zero, self.wide)
         if fitted is None:
-            raise Unfit(f"its integers from {lo} to {hi} with the zero point {grid.zero} need more than 8 bits")
+            bits = 16 if self.wide else 8
+            raise Unfit(f"its integers from {lo} to {hi} with the zero point {grid.zero} need more than {bits} bits")
         return fitted
+
+    def stepped(self, y: str, grid: Grid, chain: Chain, x: Ints) -> None:
+        """A step function of an integer tensor, one of both wide: a product with one for each channel."""
+        if chain.channels and chain.axis != 1:
+            raise Unfit("its constants vary along another axis than the channels")
+        if x.scale.size > 1 and x.axis != 1:
+            raise Unfit("its input's scale varies along another axis than the channels")
+        unit, flat, pixel = self.unit(x, y, chain.source, f"{grid.node}_steps")
+        low, high = unit.reach(True)
+        table = step_table(self.graph, chain, grid, low, high, unit.unit, self.most)
+        self.thresholds(y, grid, unit, table, pixel, flat)
+
+    def unit(self, x: Ints, y: str, source: str, name: str) -> tuple[Linear, tuple[int, ...], tuple[int, ...]]:
+        """A product with one over `x`, the twin of `source`; its shape, and that as pixels of channels."""
+        flat = self.graph.shape(source)
+        if flat is None or not 2 <= len(flat) <= 4:
+            raise Unfit("a step function of wide integers over a tensor of this rank")
+        pixel = (*flat, 1, 1) if len(flat) == 2 else flat
+        if pixel != flat:
+            seen = self.graph.fresh(f"{y}_pixel")
+            self.reshaped(x.name, seen, pixel, x.elem, f"{seen}_shape", f"{name}_pixel")
+            x = replace(x, name=seen)
+        return unit_layer(x, pixel, self.graph.fresh(name)), flat, pixel
 
     def table(self, y: str, grid: Grid, chain: Chain, x: Ints) -> None:
         """A step function of an integer tensor: 256 entries, or 256 a channel."""
@@ -216,7 +233,7 @@ class _Walk:
         if grid.lo is not None and grid.hi is not None and grid.hi - grid.lo <= 255:
             lo, hi = grid.lo, grid.hi
         shift, zero = self.container(grid, lo, hi)
-        elem = elem_of(lo + shift)
+        elem = elem_of(lo + shift, hi + shift)
         if elem == x.elem and ((values + shift == order)[:, reached]).all():
             lo, hi = max(lo + shift, x.lo), min(hi + shift, x.hi)
             self.keep(y, Ints(x.name, elem, grid.scale, grid.axis, zero, lo, hi, x.step))
@@ -260,7 +277,7 @@ class _Walk:
         return (a, b) if same and a.scale.size == b.scale.size == 1 else None
 
     def quantise_floats(self, y: str, grid: Grid, r: str) -> None:
-        """The quantiser stays float, on the host; its whole numbers become 8-bit integers there."""
+        """The quantiser stays float, on the host; its whole numbers become integers of 8 or 16 bits there."""
         if grid.lo is None or grid.hi is None:
             raise Unfit("a quantiser without limits over floats")
         shift, zero = self.container(grid, grid.lo, grid.hi)
@@ -271,7 +288,7 @@ class _Walk:
             maker = self.made.pop(y)
             maker.outputs = [r if o == y else o for o in maker.outputs]
             self.made[r] = maker
-        elem = elem_of(grid.lo + shift)
+        elem = elem_of(grid.lo + shift, grid.hi + shift)
         if shift:
             moved = self.graph.fresh(f"{y}_shifted")
             offset = self.e.const(f"{y}_shift", np.asarray(shift, F32))
@@ -302,6 +319,9 @@ class _Walk:
         if n.op in _MOVES:
             self.move(n, x)
         elif n.op == "Relu":
+            if x.elem == S16:
+                self.positive(n, x)
+                return
             order = np.arange(256, dtype=np.uint8).view(DTYPE[x.elem]).astype(np.int64)
             values = np.clip(np.maximum(order, x.zero), x.lo, x.hi)[None]
             if x.hi > x.zero:
@@ -330,6 +350,24 @@ class _Walk:
                 self.declare_like(name, x.elem, y)
                 self.keep(y, Ints(name, x.elem, x.scale, -1, x.zero, lo, hi, step))
 
+    def positive(self, n: Node, x: Ints) -> None:
+        """ReLU of wide integers: one step at each above zero."""
+        if x.lo >= x.zero or x.hi <= x.zero:
+            if x.lo >= x.zero:
+                self.keep(n.outputs[0], x)
+            return
+        unit, flat, pixel = self.unit(x, n.outputs[0], n.inputs[0], n.name)
+        first = -(-(x.zero + 1 - x.lo) // x.step) * x.step + x.lo - x.zero  # the least level above zero
+        count = (x.hi - x.zero - first) // x.step + 1
+        channels = len(unit.weight)
+        if first % x.step or count * channels > MOST_ENTRIES:
+            raise Unfit("a ReLU of levels that are no multiples of their step, or of too many")
+        row = first + x.step * np.arange(count, dtype=np.int32)
+        table = StepTable(np.tile(row, (channels, 1)), np.ones(channels, np.int64), 0, x.step, 0)
+        self.thresholds(
+            n.outputs[0], Grid("", x.scale, 0, None, None, x.step, n.name, x.axis), unit, table, pixel, flat
+        )
+
     def shift(self, n: Node, x: Ints) -> None:
         """A constant added on the tensor's own grid moves the zero point: FINN's out_bias as a node of its own."""
         left = n.inputs[0] in self.graph.constants
@@ -341,9 +379,9 @@ class _Walk:
         zero = x.zero - steps
         if zero != round(zero) or abs(zero) > 2**15:
             return
-        if np.iinfo(DTYPE[x.elem]).min <= zero <= np.iinfo(DTYPE[x.elem]).max:
+        if np.iinfo(STORED[x.elem]).min <= zero <= np.iinfo(STORED[x.elem]).max:
             self.keep(n.outputs[0], replace(x, zero=int(zero)))
-        else:  # a zero point beyond the type of what is stored: other integers have to be stored
+        elif x.elem != S16:  # a zero point beyond the type of what is stored: other integers have to be stored
             order = np.arange(256, dtype=np.uint8).view(DTYPE[x.elem]).astype(np.int64)
             self.look_up(n.outputs[0], Grid("", x.scale, int(zero), None, None, x.step, n.name), x, order[None])
 
@@ -356,6 +394,8 @@ class _Walk:
     def move(self, n: Node, x: Ints) -> None:
         if not movement.moves_exactly(n, self.graph) or (x.scale.size > 1 and n.op != "MaxPool"):
             return
+        if x.elem == S16 and n.op in _NO_INT16:
+            raise Unfit(f"{n.op} of integers wider than 8 bits")
         qp = QP(F32(x.scale[0]), x.zero, x.elem)
         value = movement.pad_value(n, self.graph)
         lo, hi, step = x.lo, x.hi, x.step
@@ -366,13 +406,25 @@ class _Walk:
             if not (lo <= q <= hi and (q - lo) % step == 0):
                 lo, hi, step = min(lo, int(q)), max(hi, int(q)), 1
         outputs = [self.graph.fresh(f"{o}_q") for o in n.outputs if o]
-        self.e.nodes.append(movement.moved(n, QT(x.name, qp), outputs, self.e))
+        moved = movement.moved(n, QT(x.name, qp), outputs, self.e)
+        if x.elem == S16 and n.op == "MaxPool":
+            moved = self.wide_pool(n, moved)
+        self.e.nodes.append(moved)
         for o, name in zip([o for o in n.outputs if o], outputs, strict=True):
             self.declare_like(name, x.elem, o)
             self.keep(o, Ints(name, x.elem, x.scale, x.axis, x.zero, lo, hi, step))
 
+    def wide_pool(self, n: Node, moved: Node) -> Node:
+        """ONNX Runtime has no MaxPool of int16: the project's own, every attribute said."""
+        win = window(n, (self.graph.shape(n.inputs[0]) or ())[2:], tuple(n.ints("kernel_shape", [])))
+        attributes = {
+            "ceil_mode": n.integer("ceil_mode", 0), "dilations": list(win.dilations), "kernel_shape": list(win.kernel),
+            "pads": list(win.pads), "strides": list(win.strides), "to": S16,
+        }  # fmt: skip
+        return Node(functions.MAX_POOL, moved.inputs[:1], moved.outputs, moved.name, functions.DOMAIN, attributes)
+
     def add(self, n: Node) -> None:
-        """The sum of two tensors whose scales are in the ratio of small whole numbers, if it has 8 bits."""
+        """The sum of two tensors whose scales are in the ratio of small whole numbers, if it is narrow enough."""
         pair = self.operands(n.outputs[0])
         if pair is None:
             return
@@ -383,16 +435,25 @@ class _Walk:
         p, q = ratio.numerator, ratio.denominator
         lo = p * (a.lo - a.zero) + q * (b.lo - b.zero)
         hi = p * (a.hi - a.zero) + q * (b.hi - b.zero)
-        if fit_container(lo, hi, 0) is None:
+        y, wide = n.outputs[0], S16 in (a.elem, b.elem)
+        fitted = fit_container(lo, hi, 0, self.wide)
+        if fitted is None:
             return
-        elem = elem_of(lo)
-        y = n.outputs[0]
+        shift, zero = fitted
+        elem = elem_of(lo + shift, hi + shift)
         name = self.graph.fresh(f"{y}_q")
-        left, right = (QT(t.name, QP(F32(f), t.zero, t.elem)) for t, f in ((a, p), (b, q)))
-        self.e.binary("Add", left, right, name, QP(F32(1), 0, elem), n.name)
+        if wide or elem == S16:
+            given = [p, q, shift - p * a.zero - q * b.zero]
+            factors = [self.e.const(f"{y}_{k}", np.asarray(v, np.int32)) for k, v in zip("abc", given, strict=True)]
+            inputs = [a.name, b.name, *factors]
+            self.e.nodes.append(Node(functions.ADD, inputs, [name], n.name, functions.DOMAIN, {"to": elem}))
+            self.declare_like(name, elem, y)
+        else:
+            left, right = (QT(t.name, QP(F32(f), t.zero, t.elem)) for t, f in ((a, p), (b, q)))
+            self.e.binary("Add", left, right, name, QP(F32(1), 0, elem), n.name)
         unit = np.asarray([Fraction(float(a.scale[0])) / p], np.float64).astype(F32)
         step = int(np.gcd(p * a.step, q * b.step))
-        self.keep(y, Ints(name, elem, unit, -1, 0, lo, hi, step))
+        self.keep(y, Ints(name, elem, unit, -1, zero, lo + shift, hi + shift, step))
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -404,6 +465,9 @@ class _Walk:
         back = []
         for y in sorted(twins):
             t = self.ints[y]
+            if t.elem == S16:
+                back += self.to_float(y, t)
+                continue
             scale = t.scale.reshape(()) if t.scale.size == 1 else t.scale
             zero = np.full(scale.shape, t.zero).astype(DTYPE[t.elem])
             inputs = [t.name, e.const(f"{y}_scale", scale), e.const(f"{y}_zero_point", zero)]
@@ -419,6 +483,23 @@ class _Walk:
             graph.sort()
             graph.prune()
 
+    def to_float(self, y: str, t: Ints) -> list[Node]:
+        """DequantizeLinear of int16, which operator sets before 21 do not have."""
+        real, name = self.graph.fresh(f"{y}_real"), self.graph.fresh(f"{y}_to_float")
+        nodes = [Node("Cast", [t.name], [real], name, "", {"to": int(TensorProto.FLOAT)})]
+        if t.zero:
+            moved = self.graph.fresh(f"{y}_centred")
+            zero = self.e.const(f"{y}_zero_point", np.asarray(t.zero, F32))
+            nodes.append(Node("Sub", [real, zero], [moved], self.graph.fresh(f"{y}_centre")))
+            real = moved
+        rank = len(self.graph.shape(y) or ())
+        along = [-1 if k == t.axis else 1 for k in range(rank)]
+        scale = t.scale.reshape(()) if t.scale.size == 1 else t.scale.reshape(along)
+        nodes.append(Node("Mul", [real, self.e.const(f"{y}_scale", scale)], [y], self.graph.fresh(f"{y}_scaled")))
+        for node in nodes:
+            self.report.reasons[node.name] = CONVERSIONS[1]
+        return nodes
+
     def leave_sums(self, n: Node) -> bool:
         """A product that a float operator reads (the last layer): its accumulators, scaled on the host."""
         if n.op not in ("Conv", "MatMul") or n.domain:
@@ -427,17 +508,12 @@ class _Walk:
             found = self.linear_of(n.outputs[0])
             if found is None:
                 return False
-            found.reach()
-            stored, w_zero = _weight_container(found.weight, found.x.elem)
+            low, high = found.reach(self.wide and not found.narrow)
+            e, y = self.e, n.outputs[0]
+            sums, real = self.graph.fresh(f"{y}_sums"), self.graph.fresh(f"{y}_real")
+            sums_layer(e, found, low, high, sums, self.graph.shape(y))
         except Unfit:
             return False
-        e, y = self.e, n.outputs[0]
-        sums, real = self.graph.fresh(f"{y}_sums"), self.graph.fresh(f"{y}_real")
-        op = "MatMulInteger" if found.matrix else "ConvInteger"
-        e.nodes.append(Node(op, self.operand_names(found, stored, w_zero), [sums], n.name, "", dict(found.attributes)))
-        shape = self.graph.shape(y)
-        if shape is not None:
-            e.declare(sums, int(TensorProto.INT32), shape)
         unit = found.unit.astype(F32)
         factor = unit[0].reshape(()) if (unit == unit[0]).all() else unit.reshape(found.column)
         names = [self.graph.fresh(f"{n.name}_to_float"), self.graph.fresh(f"{n.name}_scale")]
@@ -447,14 +523,3 @@ class _Walk:
             self.report.reasons[name] = CONVERSIONS[1]
         self.layers += 1
         return True
-
-
-def _weight_container(weight: Array, elem: int) -> tuple[Array, int]:
-    """Stored weights in the 8-bit type `elem` of the activations and their zero point: 128 or 0 where possible."""
-    lo, hi = (0, 255) if elem == 2 else (-128, 127)
-    least, most = int(weight.min()), int(weight.max())
-    first = 128 if elem == 2 else 0
-    for zero in (first, 0, lo - least, hi - most):
-        if lo <= least + zero and most + zero <= hi and lo <= zero <= hi:
-            return (weight + zero).astype(DTYPE[elem]), zero
-    raise Unfit("its weights do not fit 8 bits")

@@ -32,7 +32,7 @@ PLAYED_FRAMES = 3
 SLOWER = (1, 2, 8)  # periods, as multiples of the slowest unit's, for which a steady schedule is looked for
 _MEMORY_LIMIT = {"MVAU": DRAM, "VVAU": DRAM}
 FRAME = ("images", "channels", "in_h", "in_w")  # of a bridge: its tensor's storage4
-_BYTES = {"u8": 1, "s8": 1, "i32": 4, "i64": 8}
+_BYTES = {"u8": 1, "s8": 1, "s16": 2, "i32": 4, "i64": 8}
 
 
 def check_fabrics(programs: Sequence[DeviceProgram], channels: dict[int, Channel], findings: Findings) -> None:

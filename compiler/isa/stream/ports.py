@@ -66,6 +66,11 @@ def container_bytes(bits: int) -> int:
     return -(-bits // 8)
 
 
+def sum_bytes(bits: int) -> int:
+    """Bytes of a bias or threshold in memory, for accumulators of so many bits."""
+    return 8 if bits > 32 else 4
+
+
 def ports(ins: Instruction) -> Ports:
     """Ports and preload slots of a unit. Raises Illegal."""
     f = ins.fields
@@ -150,7 +155,7 @@ def _weights_slots(f: dict[str, int], elements: int, rows: int) -> dict[int, tup
     _need(0 < f["w_bits"] <= 16, f"weights of {f['w_bits']} bits")
     slots = {} if f["memory"] == DRAM else {0: (elements * container_bytes(f["w_bits"]), True)}
     if f["bias"]:
-        slots[1] = (4 * rows, True)
+        slots[1] = (sum_bytes(f["y_bits"]) * rows, True)
     return slots
 
 
@@ -216,7 +221,7 @@ def _thr(f: dict[str, int]) -> Ports:
     low, high = _range(f)
     top = f["base"] + f["step"] * f["steps"]
     _need(low <= f["base"] and top <= high, f"results {f['base']}..{top} do not fit {f['y_bits']} bits")
-    return _alike(f, {0: (4 * f["channels"] * f["steps"], True)})
+    return _alike(f, {0: (sum_bytes(f["x_bits"]) * f["channels"] * f["steps"], True)})
 
 
 def _tab(f: dict[str, int]) -> Ports:
@@ -260,7 +265,8 @@ def _bin(f: dict[str, int]) -> Ports:
             slots[k + 1] = (pixels * channels, True)
         else:
             inputs.append(Port(pe, f["x_bits"], signed, images(f) * pixels * channels // pe))
-    _need(f["x_bits"] == 8 and f["y_bits"] <= 8, "operands are not bytes")
+    wide = f["kind"] == 0 and f["x_bits"] <= 16 and f["y_bits"] <= 16 and len(inputs) == 2
+    _need(wide or (f["x_bits"] == 8 and f["y_bits"] <= 8), "operands are no bytes, nor a sum of two streams of 16 bits")
     return Ports(tuple(inputs), (_y(f, f["pe"], words),), slots)
 
 
@@ -342,5 +348,5 @@ _RULES = {
 }  # fmt: skip
 __all__ = [
     "Illegal", "Port", "Ports", "container_bytes", "frame_elements", "frame_memory", "images", "operand", "ports",
-    "value_range",
+    "sum_bytes", "value_range",
 ]  # fmt: skip

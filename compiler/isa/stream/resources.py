@@ -227,18 +227,20 @@ def _second_frame(f: dict[str, int]) -> Resources:
 
 
 def _requantiser(f: dict[str, int]) -> Resources:
-    """A lane: 32 x 31 bits in four DSP slices (27 x 18 each), a 64-bit addition, a shifter of six stages over 64 bits
-    (two stages a LUT6) and a clamp. The entries stand in memory, 16 bytes a channel."""
+    """A lane: 32 x 31 bits in four DSP slices (27 x 18 each; six for sums of up to 54 bits), a 64-bit addition, a
+    shifter of six stages over 64 bits (two stages a LUT6) and a clamp. The entries stand in memory, 16 bytes a
+    channel."""
     folds = f["channels"] // f["pe"]
     width = 128 * f["pe"]
     bram = ladder_bram18(width, folds) if folds > 64 else 0
     lutram = 0 if folds > 64 else width * ceil_div(folds, 64)
-    return Resources(CONTROL_LUT + f["pe"] * 290 + lutram, CONTROL_FF + f["pe"] * 330, bram, 0, 4 * f["pe"])
+    dsp = 4 if f["x_bits"] <= 32 else 6
+    return Resources(CONTROL_LUT + f["pe"] * 290 + lutram, CONTROL_FF + f["pe"] * 330, bram, 0, dsp * f["pe"])
 
 
 def _binary(f: dict[str, int]) -> Resources:
-    """A lane: two products of 8 x 31 bits (two DSP slices each; multiply: one of 17 x 31), addition, shift, clamp.
-    An operand that stays for a frame, or is constant, stands in memory."""
+    """A lane: two products of 8 (16 at most) x 31 bits (two DSP slices each; multiply: one of 17 x 31), addition,
+    shift, clamp. An operand that stays for a frame, or is constant, stands in memory."""
     lane = Resources(180, 220, 0, 0, 4 if f["kind"] == 0 else 2)
     lut, bram = CONTROL_LUT + lane.lut * f["pe"], 0
     for side in "ab":

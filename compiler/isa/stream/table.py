@@ -50,7 +50,7 @@ _WEIGHTS = (
     Field("w_bits", 8),
     Field("variant", 2, doc="0 hls, 1 rtl"),
     Field("memory", 3, doc="weights in 0 LUTRAM, 1 BRAM, 2 URAM, 3 DRAM (port 1)"),
-    Field("bias", 1, doc="1: accumulators start from preload slot 1"),
+    Field("bias", 1, doc="1: accumulators start from preload slot 1, int32 (int64 where y has more than 32 bits)"),
 )
 
 OPS: tuple[Op, ...] = (
@@ -156,7 +156,8 @@ OPS: tuple[Op, ...] = (
             Field("memory", 3, doc="thresholds in 0 LUTRAM, 1 BRAM, 2 URAM"),
             Field("variant", 2, doc="0 hls, 1 rtl"),
         ),
-        "y = base + step * #{t <= x}: preload slot 0 holds int32 [channels][steps], ascending",
+        "y = base + step * #{t <= x}: preload slot 0 holds int32 [channels][steps], ascending (int64 where x has more "
+        "than 32 bits)",
     ),
     Op(
         0x48,

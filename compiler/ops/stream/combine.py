@@ -26,7 +26,7 @@ def lower(graph: Graph, node: Join, fold: Fold) -> Engine:
     streams: list[Stream] = list(range(len(node.parts)))
     if node.columns > 1:
         low, high = input_range(graph, node.x)
-        made = Element(min(32, accumulator_bits(node, low, high)), True)
+        made = Element(accumulator_bits(node, low, high), True)
         x, step = element(graph.tensors[node.parts[0]]), node.columns
         own = [streams[k : k + step] for k in range(0, len(streams), step)]
         streams = [tree.add(s, x, made, channels) for s, channels in zip(own, node.rows, strict=True)]

@@ -36,7 +36,7 @@ from compiler.ops.stream.parts import (
     y_fields,
 )
 from compiler.ops.stream.sliced import Part
-from compiler.requant import pack_vreq, reachable_range
+from compiler.requant import MOST_STEPS, RequantPlan, fixed_plan, pack_vreq, reachable_range
 
 RTL_BITS = 8
 LINE_LUTRAM_BITS = 1 << 14  # line buffers up to here stand in LUTRAM, deeper ones in block memory
@@ -68,8 +68,21 @@ def weight_bits(node: Conv) -> int:
 @lru_cache(maxsize=4096)
 def accumulator_bits(node: Conv, low: int, high: int) -> int:
     """Bits of the accumulator over every input in low..high."""
-    acc_lo, acc_hi = reachable_range(node.weight, node.weight_zero_point, node.x_zero_point, low, high, node.bias)
+    acc_lo, acc_hi = sums_range(node, low, high)
     return max(2, signed_bits(int(acc_lo.min()), int(acc_hi.max())))
+
+
+def sums_range(node: Conv, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Least and greatest accumulator of each channel over every input in low..high."""
+    zeros = node.weight_zero_point, node.x_zero_point
+    return reachable_range(node.weight, *zeros, low, high, node.bias, exact=node.wide)
+
+
+@lru_cache(maxsize=1024)
+def fixed_form(node: Conv, low: int, high: int) -> RequantPlan | None:
+    """The requantiser of a step function of more than 255 steps, if each channel has one proved equal to them."""
+    t = node.thresholds
+    return None if t is None or t.values.shape[1] <= MOST_STEPS else fixed_plan(t, *sums_range(node, low, high))
 
 
 def input_range(graph: Graph, name: str) -> tuple[int, int]:
@@ -77,7 +90,7 @@ def input_range(graph: Graph, name: str) -> tuple[int, int]:
     t = graph.tensors[name]
     if t.levels is not None:
         return t.levels.lo, t.levels.hi
-    return (0, 255) if t.dtype == DType.U8 else (-128, 127)
+    return t.dtype.range
 
 
 def folds(graph: Graph, node: Conv) -> list[Fold]:
@@ -216,15 +229,15 @@ def _least(fields: tuple[tuple[str, int], ...]) -> int:
 def _matrix(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End | None, x: Element, pixels: int) -> End:
     low, high = input_range(graph, node.x)
     bits = accumulator_bits(node, low, high)
-    acc = Element(min(32, bits) if isinstance(node, Part) else bits, True)
+    acc = Element(bits if node.wide or not isinstance(node, Part) else min(32, bits), True)
     name, m = node.name, node.weight.shape[0]
     common = {"pe": fold.pe, "simd": fold.simd, **x_fields(x), **y_fields(acc), "pixels": pixels}
     common |= {"w_bits": weight_bits(node), "variant": fold.variant, "memory": fold.memory}
-    common["bias"] = int(has_bias(node))
+    common["bias"] = int(has_bias(node, acc.bits))
     external = fold.memory == DRAM
     slots = {} if external else {0: (f"{name}.weights", lambda: weights(node))}
     if common["bias"]:
-        slots[1] = (f"{name}.bias", lambda: start(node).tobytes())
+        slots[1] = (f"{name}.bias", lambda: start(node, acc.bits).tobytes())
     taps = int(np.prod(node.weight.shape[1:]))
     if depthwise(node):
         unit = engine.unit("VVAU", common | {"channels": m, "taps": taps}, slots)
@@ -237,14 +250,16 @@ def _matrix(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End | None
 
 
 @lru_cache(maxsize=4096)
-def has_bias(node: Conv) -> bool:
-    return bool(start(node).any())
+def has_bias(node: Conv, bits: int) -> bool:
+    return bool(start(node, bits).any())
 
 
-def start(node: Conv) -> NDArray[np.int32]:
-    """int32[M]: what the accumulators start from."""
+def start(node: Conv, bits: int) -> NDArray[np.signedinteger]:
+    """int32[M]: what accumulators of so many bits start from; int64[M] for more than 32."""
     w = node.weight.astype(np.int64) - node.weight_zero_point
-    value = node.bias.astype(np.int64) - node.x_zero_point * w.sum(axis=(1, 2, 3))
+    value: NDArray[np.int64] = node.bias.astype(np.int64) - node.x_zero_point * w.sum(axis=(1, 2, 3))
+    if bits > 32:
+        return value
     wrapped: NDArray[np.int32] = (value & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
     return wrapped
 
@@ -258,7 +273,7 @@ def weights(node: Conv) -> bytes:
 def activation(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End, pixels: int) -> End:
     """Thresholds where the layer has them, else the proved requantiser of every channel; nothing where the layer leaves
     its accumulators."""
-    if graph.tensors[node.y].dtype == DType.I32:
+    if graph.tensors[node.y].dtype in (DType.I32, DType.I64):
         return at
     fields = engine.units[at[0]].fields
     acc = Element(fields.get("y_bits", fields["x_bits"]), True)
@@ -268,13 +283,20 @@ def activation(graph: Graph, node: Conv, fold: Fold, engine: Engine, at: End, pi
     lanes = fewest_lanes(fold.pe, pixels * m, unit_cycles(engine.units[at[0]].instruction()))
     at = narrow(engine, at, fold.pe, lanes, pixels * m, acc)
     f = {"pe": lanes, "x_bits": acc.bits, "x_signed": 1, **y_fields(y), "pixels": pixels, "channels": m}
+    plan = fixed_form(node, *input_range(graph, node.x))
+    if plan is not None:
+        engine.notes["proof"] = plan.proof
+        entries = (f"{node.name}.requantiser", lambda: pack_vreq(plan))
+        return engine.after(engine.unit("REQ", f | {"lo": plan.lo, "hi": plan.hi}, {0: entries}), at)
     if node.thresholds is not None:
         t = node.thresholds
         f |= {"steps": t.values.shape[1], "base": t.base, "step": t.step, "variant": HLS, "memory": LUTRAM}
         if t.values.shape[1] > 3:
-            f |= {"variant": RTL, "memory": BRAM if m // lanes > 64 else LUTRAM}
+            deep = m // lanes > 64 or t.values.shape[1] > MOST_STEPS
+            f |= {"variant": RTL, "memory": BRAM if deep else LUTRAM}
         engine.notes["requantiser"] = {"modes": {"threshold": m}, "steps": t.values.shape[1], "base": t.base}
-        table = (f"{node.name}.thresholds", lambda: np.ascontiguousarray(t.values).astype("<i4").tobytes())
+        kind = "<i8" if acc.bits > 32 else "<i4"
+        table = (f"{node.name}.thresholds", lambda: np.ascontiguousarray(t.values).astype(kind).tobytes())
         return engine.after(engine.unit("THR", f, {0: table}), at)
     x_unsigned, y_unsigned = (graph.tensors[k].dtype == DType.U8 for k in (node.x, node.y))
     lo, hi = (0, 255) if y_unsigned else (-128, 127)

@@ -73,10 +73,13 @@ class Engine:
 
 
 def element(tensor: Tensor) -> Element:
-    """Bits and sign of a tensor's elements: of its levels where they are known, else of its type."""
+    """Bits and sign of a tensor's elements: of its levels where they are known, else of its type.
+
+    A tensor of 16 bits has nine at least, so that its messages are what its type says."""
     if tensor.levels is not None:
-        return Element(tensor.levels.bits, tensor.levels.signed)
-    return Element(8 * tensor.dtype.size_bytes, tensor.dtype in (DType.S8, DType.I32, DType.I64))
+        least = 9 if tensor.dtype == DType.S16 else 1
+        return Element(max(least, tensor.levels.bits), tensor.levels.signed)
+    return Element(8 * tensor.dtype.size_bytes, tensor.dtype != DType.U8)
 
 
 def x_fields(e: Element) -> dict[str, int]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from compiler.ir.graph import ArgMax, Binary, DType, GlobalAverage, Graph, Move, Pool, Shape4, Table, storage4
 from compiler.isa.stream.ports import value_range
 from compiler.isa.stream.table import CONSTANT, MAX_DIMS, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION
+from compiler.isa.table import MODE_FIXED
 from compiler.ops import binary, global_average
 from compiler.ops.stream.buffer import frame_buffer
 from compiler.ops.stream.conv import input_range, pad, window
@@ -36,7 +37,7 @@ from compiler.requant import pack_vreq
 
 def _clamp(graph: Graph, name: str) -> dict[str, int]:
     """The clamp of a result: its type's, and no wider than the levels that it is known to have."""
-    lo, hi = (0, 255) if graph.tensors[name].dtype == DType.U8 else (-128, 127)
+    lo, hi = graph.tensors[name].dtype.range
     y = element(graph.tensors[name])
     low, high = value_range(y.bits, y.signed)
     return {"lo": max(lo, low), "hi": min(hi, high)}
@@ -151,6 +152,8 @@ def stream_order(values: NDArray[np.generic], shape: Shape4) -> bytes:
 def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
     """One unit; a constant operand stands in its memory."""
     engine = Engine()
+    if DType.S16 in (graph.tensors[name].dtype for name in (node.a, node.b, node.y)):
+        return _wide_sum(graph, node, fold)
     y = node.y_shape
     apart = images_apart(graph, node)
     n = y[0] if apart else 1
@@ -172,6 +175,20 @@ def lower_binary(graph: Graph, node: Binary, fold: Fold) -> Engine:
     unit = engine.unit("BIN", f, slots)
     engine.inputs = [(unit, p) for p in range(len(streams))]
     engine.output = (unit, 0)
+    return engine
+
+
+def _wide_sum(graph: Graph, node: Binary, fold: Fold) -> Engine:
+    """A sum of whole multiples: the fixed form without a shift. Both operands come in the bits of the wider one."""
+    engine = Engine()
+    y = node.y_shape
+    a, b = (element(graph.tensors[name]) for name in (node.a, node.b))
+    f = _alike(graph, node.a, node.y, fold.pe, y[0] * y[2] * y[3], y[1]) | _clamp(graph, node.y)
+    f |= {"x_bits": max(a.bits, b.bits), "b_signed": int(b.signed)}
+    given = (int(node.params[k]) for k in ("ra", "rb", "c"))
+    data = struct.pack("<BBhhhiiq8x", MODE_FIXED, 0, 0, 0, 0, *given)
+    unit = engine.unit("BIN", f, {0: (f"{node.name}.entry", lambda: data)})
+    engine.inputs, engine.output = [(unit, 0), (unit, 1)], (unit, 0)
     return engine
 
 
@@ -253,7 +270,8 @@ def lower_move(graph: Graph, node: Move, fold: Fold) -> Engine:
         return engine
     if len(node.xs) > MAX_INPUTS or any(len(c.dims) > MAX_DIMS for c in node.copies):
         raise refuse(node.name, node.op, f"it has more than {MAX_INPUTS} inputs or {MAX_DIMS} dimensions")
-    fill = int(np.array([node.fill or 0], np.uint8).view(graph.tensors[node.y].dtype.numpy)[0])
+    kind = graph.tensors[node.y].dtype.numpy
+    fill = int(np.array([node.fill or 0], f"u{kind.itemsize}").view(kind)[0])
     shapes = [view(graph, name) for name in node.xs]
     engine.output = frame_buffer(engine, [None] * len(shapes), shapes, out, node.copies, fill, x, fold.pe, node.name)
     return engine

@@ -42,6 +42,7 @@ class Cut:
 
 
 WHOLE = Cut()
+WIDEST_INPUT = 1 << 16  # greatest x - zero point of 16 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,9 +115,18 @@ def most(node: Node) -> Cut:
     Grouped convolutions are cut between groups, whose columns belong to them alone."""
     if not isinstance(node, Conv) or isinstance(node, Part | Join):
         return WHOLE
-    if node.groups > 1:
-        return Cut(node.groups, 1)
+    if node.groups > 1 or long_sums(node):
+        return Cut(node.groups if node.groups > 1 else node.weight.shape[0], 1)
     return Cut(node.weight.shape[0], node.weight.shape[1])
+
+
+@lru_cache(maxsize=4096)
+def long_sums(node: Conv) -> bool:
+    """Whether sums of columns may leave the 32 bits that a part sends."""
+    if not node.wide:
+        return False
+    w = np.abs(node.weight.astype(np.int64)).reshape(len(node.weight), -1).sum(axis=1)
+    return int(w.max()) * WIDEST_INPUT >= 2**31
 
 
 def legal(node: Node, cut: Cut) -> bool:

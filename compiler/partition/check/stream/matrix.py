@@ -5,7 +5,7 @@ acc = bias + sum (x - zx)(w - zw): the unit multiplies x as it comes with w - zw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd, prod
 
@@ -29,7 +29,9 @@ from compiler.partition.check.stream.words import (
     range_bits,
     typed,
 )
+from compiler.requant import fixed_plan
 
+MOST_STEPS = 255  # that stand as thresholds at once
 STORED = (0, 1, 2, 3)  # axes of an operator whose order is that of its tensors
 RTL_BITS = (2, 8)
 LUTRAM_WORDS, BRAM_WORDS, URAM_WORDS = 256, 33, 1024  # most, least, least
@@ -89,7 +91,7 @@ def sum_bits(node: Conv, b: Block, low: int, high: int) -> int:
     under, over = min(low - node.x_zero_point, 0), max(high - node.x_zero_point, 0)
     least = int((b.bias + b.plus * under + b.minus * over).min())
     most = int((b.bias + b.plus * over + b.minus * under).max())
-    if least < INT32.min or most > INT32.max:
+    if (least < INT32.min or most > INT32.max) and not node.wide:
         return 32  # it wraps
     return max(2, range_bits(least, most))
 
@@ -158,7 +160,7 @@ def build(model: Model, p: Piece, fold: Fold) -> Engine:
         at = _windows(e, at, node, channels, b, fold)
     acc = Element(sum_bits(node, b, *model.values(node.x)), True)
     at = _matrix(e, at, node, b, fold, x, acc, pixels)
-    if not p.sums and model.graph.tensors[node.y].dtype != DType.I32:
+    if not p.sums and model.graph.tensors[node.y].dtype not in (DType.I32, DType.I64):
         at = _activation(model, e, at, p, pixels, b.rows)
     if node.axes != STORED and not part:
         at = _restore(model, e, at, p)
@@ -260,7 +262,7 @@ def _matrix(
     start = b.bias - node.x_zero_point * (b.plus + b.minus)
     f = {"pe": fold.pe, "simd": fold.simd, **typed("x", x), **typed("y", acc), "pixels": pixels, "w_bits": b.w_bits}
     f |= {"variant": VARIANTS.index(fold.variant), "memory": MEMORIES.index(fold.memory)}
-    f["bias"] = int((start % (1 << 32)).any())
+    f["bias"] = int((start % (1 << 32) if acc.bits <= 32 else start).any())
     if b.depthwise:
         op, f = "VVAU", f | {"channels": b.rows, "taps": b.taps}
     else:
@@ -284,13 +286,33 @@ def _activation(model: Model, e: Engine, at: Flow | Want, p: Piece, pixels: int,
     y = model.element(p.makes)
     f = {"pe": lanes, "x_bits": acc.bits, "x_signed": 1, **typed("y", y), "pixels": pixels, "channels": m}
     out = Word(lanes, y, pixels * m)
-    if node.thresholds is None:
+    if node.thresholds is None or _scaled(model, p):
         return e.put("REQ", f | {"zero_point": node.y_zero_point}, out, ready)
     t = node.thresholds
     steps = t.values.shape[1]
-    memory = BRAM if steps > 3 and m // lanes > 64 else LUTRAM
+    memory = BRAM if steps > MOST_STEPS or (steps > 3 and m // lanes > 64) else LUTRAM
     f |= {"steps": steps, "base": t.base, "step": t.step, "variant": RTL if steps > 3 else HLS, "memory": memory}
     return e.put("THR", f, out, ready)
+
+
+def _scaled(model: Model, p: Piece) -> bool:
+    """Whether more than 255 steps are a multiplication and a shift in every channel of the piece, by proof."""
+    node = p.node
+    assert isinstance(node, Conv) and node.thresholds is not None
+    if node.thresholds.values.shape[1] <= MOST_STEPS:
+        return False
+    return _by_proof(node, p.rows, model.values(node.x))
+
+
+@lru_cache(maxsize=1024)
+def _by_proof(node: Conv, rows: tuple[int, int], values: tuple[int, int]) -> bool:
+    assert node.thresholds is not None
+    low, high = (v - node.x_zero_point for v in values)
+    w = node.weight[rows[0] : rows[1]].astype(np.int64) - node.weight_zero_point
+    plus, minus = (np.where(w * s > 0, w, 0).reshape(len(w), -1).sum(axis=1) for s in (1, -1))
+    least, most = plus * min(low, 0) + minus * max(high, 0), plus * max(high, 0) + minus * min(low, 0)
+    own = replace(node.thresholds, values=node.thresholds.values[rows[0] : rows[1]])
+    return fixed_plan(own, least, most) is not None
 
 
 def _restore(model: Model, e: Engine, at: Flow | Want, p: Piece) -> Flow:
@@ -316,7 +338,7 @@ def _join(model: Model, p: Piece, fold: Fold) -> Engine:
         rows = [streams[k : k + columns] for k in range(0, len(streams), columns)]
         streams = [_tree(e, "ADD", own, made, pixels) for own in rows]
     at = _tree(e, "CAT", streams, made, pixels)
-    if p.sums and model.graph.tensors[node.y].dtype != DType.I32:
+    if p.sums and model.graph.tensors[node.y].dtype not in (DType.I32, DType.I64):
         at = _activation(model, e, at, p, pixels, sum(p.blocks))
     if node.axes != STORED:
         at = _restore(model, e, at, p)

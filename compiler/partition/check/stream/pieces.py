@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
+
 from compiler.ir.graph import Conv, DType, Graph, HostSegment, Node, storage4
 from compiler.partition.check.stream.words import Element, Illegal
 from compiler.plan.model import Box
@@ -73,15 +75,15 @@ class Model:
             return self.made[tensor][1]
         t = self.graph.tensors[tensor]
         if t.levels is not None:
-            return Element(t.levels.bits, t.levels.signed)
-        return Element(8 * t.dtype.size_bytes, t.dtype in (DType.S8, DType.I32, DType.I64))
+            return Element(max(t.levels.bits, 9 if t.dtype == DType.S16 else 1), t.levels.signed)
+        return Element(8 * t.dtype.size_bytes, t.dtype != DType.U8)
 
     def values(self, tensor: str) -> tuple[int, int]:
-        """Least and greatest value of an 8-bit tensor."""
+        """Least and greatest value of a tensor."""
         t = self.graph.tensors[tensor]
         if t.levels is not None:
             return t.levels.lo, t.levels.hi
-        return (0, 255) if t.dtype == DType.U8 else (-128, 127)
+        return t.dtype.range
 
 
 def model_of(graph: Graph, strategies: Mapping[str, str]) -> Model:
@@ -111,10 +113,20 @@ def blocks_of(node: Node, strategy: str) -> tuple[int, int]:
     told = ",".join(f"{k}={n}" for k, n in count.items() if n > 1) or "whole"
     most = (1, 1)
     if isinstance(node, Conv):
-        most = (node.groups, 1) if node.groups > 1 else (node.weight.shape[0], node.weight.shape[1])
+        most = (
+            (node.groups, 1) if node.groups > 1 else (node.weight.shape[0], 1 if _long(node) else node.weight.shape[1])
+        )
     if told != strategy or rows > most[0] or columns > most[1] or rows * columns > MOST_PARTS:
         raise Illegal(f"layer '{node.name}' cannot be cut by {strategy}")
     return rows, columns
+
+
+def _long(node: Conv) -> bool:
+    """Whether a row's sum of 16-bit inputs may leave the 32 bits in which parts of columns are sent."""
+    if not node.wide:
+        return False
+    rows = node.weight.reshape(len(node.weight), -1).astype(np.int64)
+    return bool((np.abs(rows).sum(axis=1) >= 1 << 15).any())
 
 
 def _box(view: tuple[int, int, int, int]) -> Box:

@@ -92,6 +92,8 @@ def _average(model: Model, e: Engine, node: GlobalAverage, pe: int) -> Flow:
 def _binary(model: Model, e: Engine, node: Binary, pe: int) -> Flow:
     images, channels, height, width = node.y_shape
     pixels, y = images * height * width, model.element(node.y)
+    if DType.S16 in (model.graph.tensors[t].dtype for t in (node.a, node.b, node.y)):
+        return _wide_sum(model, e, node, pe)
     sides = (("a", node.a, node.a_shape), ("b", node.b, node.b_shape))
     # Images are apart where each has its own of every stream, and constants are those of one.
     one = all(
@@ -113,6 +115,16 @@ def _binary(model: Model, e: Engine, node: Binary, pe: int) -> Flow:
             streams.append(Want(len(streams), Word(lanes, model.element(name), prod(shape))))
         f[f"{side}_shape"] = spread
     return e.put("BIN", f, Word(pe, y, pixels * channels), *streams)
+
+
+def _wide_sum(model: Model, e: Engine, node: Binary, pe: int) -> Flow:
+    """Two streams of one shape, both in the bits of the wider."""
+    a, b, y, elements = *(model.element(t) for t in (node.a, node.b, node.y)), model.elements(node.y)
+    f = {"pe": pe, **typed("y", y), "pixels": elements // node.y_shape[1], "channels": node.y_shape[1], "kind": 0}
+    f |= {"x_bits": max(a.bits, b.bits), "x_signed": int(a.signed), "b_signed": int(b.signed)}
+    f |= {"a_shape": 0, "b_shape": 0}
+    reads = [Want(k, Word(pe, x, elements)) for k, x in enumerate((a, b))]
+    return e.put("BIN", f, Word(pe, y, elements), *reads)
 
 
 def _spread(shape: Shape4, out: Shape4) -> int:
