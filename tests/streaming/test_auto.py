@@ -16,6 +16,7 @@ import pytest
 from compiler.isa.program import EngineSpec
 from compiler.partition import partition
 from compiler.partition.auto.figures import Tried, area_permille, lines, order
+from compiler.partition.auto.planner import least_interval_ps, out_of_reach
 from compiler.partition.auto.quickest import Quickest, waits_for
 from compiler.partition.auto.relaxed import Relaxed, least_ps, relaxation
 from compiler.partition.auto.search import Split
@@ -82,6 +83,18 @@ def test_a_limit_that_one_style_keeps_is_kept_and_one_that_none_keeps_is_refused
         plan_of("auto", target_fps=2e9)
     assert (caught.value.code, caught.value.exit_code) == ("FVC204", 1)
     assert any(w.startswith("streaming: ") for w in caught.value.where)
+
+
+def test_streaming_is_left_out_only_where_no_stream_is_quick_enough() -> None:
+    graph, cluster, tiled = digits(), load_cluster("u280"), plan_of("tiled")
+    least = 64 * 3334  # 8 x 8 pixels, one a cycle at 300 MHz
+    assert least_interval_ps(graph, cluster) == least <= plan_of("streaming").predicted["interval_ns"] * 1000
+    for interval_ns, out in ((least // 1000, True), (least // 1000 + 1, False)):
+        quick = replace(tiled, predicted={**tiled.predicted, "interval_ns": interval_ns})
+        assert bool(out_of_reach(graph, cluster, PartitionOptions(), quick)) is out
+        for asked in ({"objective": "latency"}, {"replicas": 2}, {"interval": 9}, {"min_devices": True}):
+            assert out_of_reach(graph, cluster, PartitionOptions(**asked), quick) == ""
+    assert out_of_reach(graph, cluster, PartitionOptions(), None) == ""
 
 
 def test_a_wish_that_is_none_of_the_model_is_an_error() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from compiler.ir.graph import Graph
+from compiler.isa.stream.network import cycle_ps
+from compiler.ops.stream.parts import stream_inputs, view
 from compiler.partition.auto.figures import Tried, order, with_styles
 from compiler.partition.auto.relaxed import relaxation
 from compiler.partition.options import PartitionOptions
@@ -43,6 +45,7 @@ def partition_auto(graph: Graph, cluster: Cluster, options: PartitionOptions) ->
     else:
         tried["tiled"] = attempt(lambda: partition_tiled(graph, cluster, one_style, search_relief=False))
     why = no_streaming(options)
+    why = why or out_of_reach(graph, cluster, options, tried["tiled"].plan)
     if why:
         tried["streaming"] = Tried(reason=why)
     else:
@@ -179,6 +182,27 @@ def no_streaming(options: PartitionOptions) -> str:
     if options.xfer == "always":
         return "--xfer always is about tiled engines"
     return ""
+
+
+def out_of_reach(graph: Graph, cluster: Cluster, options: PartitionOptions, tiled: Plan | None) -> str:
+    """Why no streaming plan has as short an interval as the tiled one, or "": a search that takes minutes for large
+    images then decides nothing. Where something else counts first, or copies share the frames, it may."""
+    counts = options.objective == "latency" or options.interval or options.min_devices or options.replicas != 1
+    if tiled is None or counts:
+        return ""
+    least = least_interval_ps(graph, cluster)
+    if least <= int(tiled.predicted["interval_ns"]) * 1000:
+        return ""
+    return f"none was looked for: a frame takes {least / 1e6:,.1f} us at a position a cycle, on tiled engines less"
+
+
+def least_interval_ps(graph: Graph, cluster: Cluster) -> int:
+    """No streaming plan of one copy has a shorter interval: a word of a stream holds elements of one position only,
+    however layers are folded or cut, and no stream passes more than a word a cycle."""
+    cycle = min(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
+    passed = {graph.root(t) for n in graph.nodes for t in (*stream_inputs(graph, n), n.y)}
+    shapes = [view(graph, t) for t in passed if t in graph.tensors]
+    return cycle * max((n * h * w for n, _, h, w in shapes), default=0)
 
 
 def refused(tried: dict[str, Tried], again: Callable[[], Plan]) -> FvcError:
