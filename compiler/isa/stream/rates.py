@@ -121,8 +121,9 @@ def window_index(f: dict[str, int]) -> Ints:
 
 
 def least_buffer(f: dict[str, int]) -> int:
-    """Words that a WIN's line buffer needs at least."""
-    first, last = window_index(f)
+    """Words that a WIN's line buffer needs at least. Every row of windows is like the one before, some words on, and
+    what is needed and given back there follows from it and its neighbours: three tell."""
+    first, last = window_index(f | {"oh": min(f["oh"], 3)})
     need = np.maximum.accumulate(last + 1)
     before = np.minimum.accumulate(first[::-1])[::-1]
     return int((need - before).max())

@@ -264,7 +264,8 @@ OPS: tuple[Op, ...] = (
             Field("memory", 3),
             _MORE,
         ),
-        "two image buffers and an address generator: slot 0 holds the copies, slot 1 their tables of 256 bytes",
+        "two buffers and an address generator: slot 0 holds the copies, slot 1 their tables of 256 bytes; images, or "
+        "groups of rows, that are copied alike follow one another",
     ),
     Op(
         0x52,

@@ -1,4 +1,8 @@
-"""Frame buffers: any movement of data as copies between tensors that stand whole, two frames (images) deep."""
+"""Buffers: any movement of data as copies between tensors, of which what depends on each other stands whole, twice.
+
+That is a frame, an image where the copies keep images apart, and of an image a group of rows where every group of the
+result comes from the same group of the inputs alone (the pixels of a transposed convolution, depth to space).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import numpy as np
 
 from compiler.ir.graph import Copy, Shape4
 from compiler.isa.stream.table import BRAM, COPY_WORDS, LUTRAM, MAX_DIMS, URAM
-from compiler.ops.stream.images import by_image
+from compiler.ops.stream.images import by_image, by_rows
 from compiler.ops.stream.parts import Element, End, Engine, x_fields
 
 LUTRAM_BITS, URAM_BITS = 1 << 15, 1 << 21
@@ -22,11 +26,11 @@ def frame_buffer(
     engine: Engine, sources: list[End | None], shapes: list[Shape4], out: Shape4, copies: tuple[Copy, ...],
     fill: int, x: Element, pe: int, name: str,
 ) -> End:  # fmt: skip
-    """A BUF unit: inputs are tensors of `shapes` (n, c, h, w), dense in the buffer so, in the streams n, h, w, c. Its
-    buffers hold two images where the copies keep images apart, else two frames."""
-    count, shapes, out, copies = by_image(shapes, out, copies)
+    """A BUF unit: inputs are tensors of `shapes` (n, c, h, w), dense in the buffer so, in the streams n, h, w, c."""
+    images, shapes, out, copies = by_image(shapes, out, copies)
+    groups, shapes, out, copies = by_rows(images, shapes, out, copies)
     f = {"pe": pe, **x_fields(x), "inputs": len(shapes), "elements": int(np.prod(out)), "copies": len(copies)}
-    f |= {f"n{k}": int(np.prod(s)) for k, s in enumerate(shapes)} | {"fill": fill, "more": count - 1}
+    f |= {f"n{k}": int(np.prod(s)) for k, s in enumerate(shapes)} | {"fill": fill, "more": images * groups - 1}
     bits = 2 * x.bits * sum(int(np.prod(s)) for s in shapes)
     f["memory"] = LUTRAM if bits <= LUTRAM_BITS else (URAM if bits >= URAM_BITS else BRAM)
     slots = {0: (f"{name}.copies", lambda: pack_copies(shapes, out, copies))}

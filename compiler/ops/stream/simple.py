@@ -213,7 +213,8 @@ def channel_concat(graph: Graph, node: Move) -> list[tuple[int, NDArray[np.gener
     for c in copies:
         shape = shapes[c.source]
         size = int(np.prod(shape))
-        if shape[0] != 1 or out[0] != 1 or shape[2:] != out[2:] or c.src_offset or c.dst_offset % plane:
+        alike = shape[2] * shape[3] == plane  # rows and columns may be seen otherwise: positions follow one another
+        if shape[0] != 1 or out[0] != 1 or not alike or c.src_offset or c.dst_offset % plane:
             return None
         if int(np.prod(c.dims)) != size:
             return None

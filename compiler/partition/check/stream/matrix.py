@@ -5,6 +5,7 @@ acc = bias + sum (x - zx)(w - zw): the unit multiplies x as it comes with w - zw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import gcd, prod
@@ -12,7 +13,7 @@ from math import gcd, prod
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir.graph import Conv, DType
+from compiler.ir.graph import Conv, Copy, DType, Shape4
 from compiler.isa.stream.table import BRAM, DRAM, HLS, LUTRAM, MAX_INPUTS, MEMORIES, RTL, URAM, VARIANTS
 from compiler.partition.check.stream.pieces import JOIN, PART, Model, Piece
 from compiler.partition.check.stream.words import (
@@ -38,6 +39,7 @@ LUTRAM_WORDS, BRAM_WORDS, URAM_WORDS = 256, 33, 1024  # most, least, least
 PORT_BITS = 1024
 LINE_LUTRAM_BITS = 1 << 14
 FRAME_LUTRAM_BITS, FRAME_URAM_BITS = 1 << 15, 1 << 21
+MOST_PARTS = 1 << 16  # of a frame
 INT32 = np.iinfo(np.int32)
 SUMS = Element(32, True)
 
@@ -149,7 +151,7 @@ def build(model: Model, p: Piece, fold: Fold) -> Engine:
     at: Flow | Want = Want(0, Word(through, x, model.elements(node.x)))
     if node.axes != STORED:
         own = gcd(through, model.view(node.x)[1])
-        at = _reorder(e, Want(0, Word(own, x, model.elements(node.x))), node)
+        at = _reorder(e, Want(0, Word(own, x, model.elements(node.x))), model.view(node.x), node.axes)
         at = e.convert(at, through)
     if crops:
         f = {"pe": through, **typed("x", x), "channels": of, "in_h": height, "in_w": width, "more": images - 1}
@@ -175,17 +177,56 @@ def _through(first: int, channels: int, of: int, lanes: int, positions: int, mac
     return next((d for d in fits if 4 * (positions * of // d) <= 3 * cycles), fits[-1])
 
 
-def _reorder(e: Engine, at: Flow | Want, node: Conv) -> Flow:
-    """A buffer that gives all elements of a frame in another order, image by image where that keeps images apart."""
-    word, images = at.word, node.x_shape[0] if node.axes[0] == 0 else 1
-    return e.put("BUF", frame_fields([word.elements], word.elements, 1, word.lanes, word.element, images), word, at)
+def _reorder(e: Engine, at: Flow | Want, shape: Shape4, axes: Sequence[int]) -> Flow:
+    """A buffer that gives all elements of a tensor seen with axis axes[k] as its axis k: of a frame, of an image where
+    that keeps images apart, of a group of rows where it keeps these apart."""
+    apart = axes[0] == 0 or shape[0] == shape[axes[0]] == 1
+    word, parts = at.word, shape[0] if apart else 1
+    if apart:
+        seen = (1, shape[axes[1]], shape[axes[2]], shape[axes[3]])
+        far = tuple(prod(shape[k + 1 :]) for k in axes)
+        near = tuple(prod(seen[k + 1 :]) for k in range(4))
+        parts *= groups_of(parts, [shape], seen, [Copy(0, seen, 0, far, 0, near)])
+    return e.put("BUF", frame_fields([word.elements], word.elements, 1, word.lanes, word.element, parts), word, at)
 
 
-def frame_fields(sizes: list[int], out: int, copies: int, lanes: int, x: Element, images: int) -> dict[str, int]:
-    """BUF: two images of every input; a frame has so many of them."""
-    sizes = [size // images for size in sizes]
-    f = {"pe": lanes, **typed("x", x), "inputs": len(sizes), "elements": out // images, "copies": copies}
-    f |= {f"n{k}": size for k, size in enumerate(sizes)} | {"more": images - 1}
+def groups_of(images: int, shapes: Sequence[Shape4], out: Shape4, copies: Sequence[Copy]) -> int:
+    """The most equal groups of rows of all images that are copied alike, each to its own group, `copies` within an
+    image: the position along one dimension of every copy tells the group on both sides."""
+    for count in sorted(divisors(gcd(*(s[2] for s in (*shapes, out)))), reverse=True):
+        if images * count <= MOST_PARTS and all(_grouped(c, shapes[c.source], out, count) for c in copies):
+            return count
+    return 1
+
+
+def _grouped(c: Copy, source: Shape4, target: Shape4, count: int) -> bool:
+    ends = ((source, c.src_offset, c.src_strides), (target, c.dst_offset, c.dst_strides))
+    return any(
+        size % count == 0
+        and all(s[d] * size == image[2] * image[3] for image, _, s in ends)  # from the first row to behind the last
+        and all(_led(c.dims, *end, d, count) for end in ends)
+        for d, size in enumerate(c.dims)
+    )
+
+
+def _led(dims: tuple[int, ...], image: Shape4, offset: int, strides: tuple[int, ...], d: int, count: int) -> bool:
+    """Whether every address of a copy lies in the group of rows that its position along dimension d says."""
+    address = np.full(dims, offset)
+    for k, (size, stride) in enumerate(zip(dims, strides, strict=True)):
+        address += _along(k, len(dims), np.arange(size)) * stride
+    groups = address % (image[2] * image[3]) * count // (image[2] * image[3])
+    return bool((groups == _along(d, len(dims), np.arange(dims[d]) * count // dims[d])).all())
+
+
+def _along(d: int, dims: int, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return values.reshape([-1 if k == d else 1 for k in range(dims)])
+
+
+def frame_fields(sizes: list[int], out: int, copies: int, lanes: int, x: Element, parts: int) -> dict[str, int]:
+    """BUF: two parts of every input; a frame has so many of them."""
+    sizes = [size // parts for size in sizes]
+    f = {"pe": lanes, **typed("x", x), "inputs": len(sizes), "elements": out // parts, "copies": copies}
+    f |= {f"n{k}": size for k, size in enumerate(sizes)} | {"more": parts - 1}
     bits = 2 * sum(sizes) * x.bits
     return f | {"memory": LUTRAM if bits <= FRAME_LUTRAM_BITS else BRAM if bits < FRAME_URAM_BITS else URAM}
 
@@ -317,8 +358,10 @@ def _by_proof(node: Conv, rows: tuple[int, int], values: tuple[int, int]) -> boo
 
 def _restore(model: Model, e: Engine, at: Flow | Want, p: Piece) -> Flow:
     """The order of the tensor, from that of the operator."""
-    assert isinstance(p.node, Conv)
-    return _reorder(e, e.convert(at, gcd(at.word.lanes, model.view(p.makes)[1])), p.node)
+    node = p.node
+    assert isinstance(node, Conv)
+    back = sorted(range(4), key=lambda k: node.axes[k])
+    return _reorder(e, e.convert(at, gcd(at.word.lanes, model.view(p.makes)[1])), node.y_shape, back)
 
 
 def _join(model: Model, p: Piece, fold: Fold) -> Engine:

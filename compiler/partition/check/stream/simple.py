@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import gcd, prod
 
 import numpy as np
 
 from compiler.ir.graph import ArgMax, Binary, Copy, DType, GlobalAverage, Move, Pool, Shape4, Table, storage4
 from compiler.isa.stream.table import CONSTANT, MAX_DIMS, MAX_INPUTS, ONE_CHANNEL, ONE_POSITION
-from compiler.partition.check.stream.matrix import frame_fields, pad, window
+from compiler.partition.check.stream.matrix import frame_fields, groups_of, pad, window
 from compiler.partition.check.stream.pieces import Model
 from compiler.partition.check.stream.words import (
     Element,
@@ -157,7 +158,7 @@ def side_by_side(model: Model, node: Move) -> list[Copy] | None:
     for c in own:
         n, depth, *size = model.view(node.xs[c.source])
         block = depth * prod(plane)  # of an image
-        whole = n == images and size == plane and prod(c.dims) == n * block and c.src_offset == 0
+        whole = n == images and prod(size) == prod(plane) and prod(c.dims) == n * block and c.src_offset == 0
         dense = _runs(c.dims, c.src_strides, block, block) and _runs(
             c.dims, c.dst_strides, block, channels * prod(plane)
         )
@@ -184,22 +185,46 @@ def apart(model: Model, node: Move) -> int:
     made = model.elements(node.y) // images
     for c in node.copies:
         read = model.elements(node.xs[c.source]) // images
-        if not any(_counts(c, d, images, read, made) for d in range(len(c.dims))):
+        if _of_an_image(c, images, read, made) is None:
             return 1
     return images
 
 
-def _counts(c: Copy, d: int, images: int, read: int, made: int) -> bool:
-    """Whether dimension d of a copy, or its outer part, goes from image to image, and the others stay within one."""
-    inner, rest = divmod(c.dims[d], images)
-    if rest or c.src_strides[d] * inner != read or c.dst_strides[d] * inner != made:
-        return False
-    dims = (*c.dims[:d], inner, *c.dims[d + 1 :])
-    for offset, strides, size in ((c.src_offset, c.src_strides, read), (c.dst_offset, c.dst_strides, made)):
-        reach = [(n - 1) * s for n, s in zip(dims, strides, strict=True)]
-        if offset + sum(r for r in reach if r < 0) < 0 or offset + sum(r for r in reach if r > 0) >= size:
-            return False
-    return True
+def _of_an_image(c: Copy, images: int, read: int, made: int) -> tuple[int, ...] | None:
+    """Sizes of a copy's dimensions within an image, if one of them, or its outer part, goes from image to image, and
+    the others stay within one."""
+    for d in range(len(c.dims)):
+        inner, rest = divmod(c.dims[d], images)
+        if rest or c.src_strides[d] * inner != read or c.dst_strides[d] * inner != made:
+            continue
+        dims = (*c.dims[:d], inner, *c.dims[d + 1 :])
+        ends = ((c.src_offset, c.src_strides, read), (c.dst_offset, c.dst_strides, made))
+        if all(_stays(dims, *end) for end in ends):
+            return dims
+    return None
+
+
+def _stays(dims: tuple[int, ...], offset: int, strides: tuple[int, ...], size: int) -> bool:
+    """Whether a copy's elements are among the first `size`."""
+    reach = [(n - 1) * s for n, s in zip(dims, strides, strict=True)]
+    return offset + sum(r for r in reach if r < 0) >= 0 and offset + sum(r for r in reach if r > 0) < size
+
+
+def _parts(model: Model, node: Move) -> int:
+    """Images, or equal groups of rows of them, of which a movement makes each from the same ones of what it reads."""
+    images = apart(model, node)
+    shapes, made = [model.view(name) for name in node.xs], model.view(node.y)
+    if images != made[0] or any(s[0] != images for s in shapes):
+        return images
+    copies = []
+    for c in node.copies:
+        dims = c.dims
+        if images > 1:
+            within = _of_an_image(c, images, prod(shapes[c.source]) // images, prod(made) // images)
+            assert within is not None
+            dims = within
+        copies.append(replace(c, dims=dims))
+    return images * groups_of(images, shapes, made, copies)
 
 
 def _move(model: Model, e: Engine, node: Move, pe: int) -> Flow:
@@ -212,7 +237,7 @@ def _move(model: Model, e: Engine, node: Move, pe: int) -> Flow:
             raise Illegal(f"more than {MAX_INPUTS} inputs or {MAX_DIMS} dimensions")
         sizes = [model.elements(name) for name in node.xs]
         reads = [_input(model, k, name, pe) for k, name in enumerate(node.xs)]
-        f = frame_fields(sizes, elements, len(node.copies), pe, y, apart(model, node))
+        f = frame_fields(sizes, elements, len(node.copies), pe, y, _parts(model, node))
         return e.put("BUF", f, Word(pe, y, elements), *reads)
     channels = [model.view(node.xs[c.source])[1] for c in beside]
     pixels = elements // sum(channels)
