@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Conv, Graph
 from compiler.isa.stream.network import cycle_ps
+from compiler.ops.stream.lower import priced
 from compiler.ops.stream.parts import stream_inputs, view
 from compiler.partition.auto.figures import Tried, order, with_styles
 from compiler.partition.auto.relaxed import relaxation
@@ -193,16 +194,25 @@ def out_of_reach(graph: Graph, cluster: Cluster, options: PartitionOptions, tile
     least = least_interval_ps(graph, cluster)
     if least <= int(tiled.predicted["interval_ns"]) * 1000:
         return ""
-    return f"none was looked for: a frame takes {least / 1e6:,.1f} us at a position a cycle, on tiled engines less"
+    return f"none was looked for: a frame takes {least / 1e6:,.1f} us at the very least, on tiled engines less"
 
 
 def least_interval_ps(graph: Graph, cluster: Cluster) -> int:
     """No streaming plan of one copy has a shorter interval: a word of a stream holds elements of one position only,
-    however layers are folded or cut, and no stream passes more than a word a cycle."""
+    however layers are folded or cut, no stream passes more than a word a cycle, and layers without weights, which are
+    never cut, take what their quickest fold takes."""
     cycle = min(cycle_ps(d.clock_khz) for dev in cluster.devices for d in dev.board.dies)
     passed = {graph.root(t) for n in graph.nodes for t in (*stream_inputs(graph, n), n.y)}
     shapes = [view(graph, t) for t in passed if t in graph.tensors]
-    return cycle * max((n * h * w for n, _, h, w in shapes), default=0)
+    least = max((n * h * w for n, _, h, w in shapes), default=0)
+    family = cluster.devices[0].board.family  # of cycles all are alike
+    for node in graph.nodes:
+        if not isinstance(node, Conv):
+            try:
+                least = max(least, min((o.cycles for o in priced(graph, node, family, False)), default=0))
+            except FvcError:  # no streaming engine has it: the search says so
+                continue
+    return cycle * least
 
 
 def refused(tried: dict[str, Tried], again: Callable[[], Plan]) -> FvcError:
