@@ -93,6 +93,31 @@ def test_a_buffer_filled_periods_before_its_neighbour_makes_its_frames_wait_outs
     promised(net, found, collected + 4)
 
 
+def rows(groups: int) -> Network:
+    """source -> a buffer of two groups of rows -> a writer that takes a group at a time (BUF), spread over the period:
+    the source gives its frame in a part of that."""
+    net, words = Network(), 24
+    each = words // groups
+    every, cost = np.arange(1, words + 1), np.ones(words, np.int64)
+    whole = np.repeat(np.arange(1, groups + 1) * each, each)
+    stream, line = net.stream("in", words, None), net.stream("line", words, 2 * each, line=True)
+    net.actor(Actor("source", 0, cost, 0, [], [Output(stream, every, every - 1)]))
+    net.actor(Actor("fill", 1, cost, 1, [Input(stream, every, every - 1)], [Output(line, every, every - 1)]))
+    net.actor(Actor("write", 1, cost, 2, [Input(line, whole, whole - 1)], [], paced=True))
+    return net
+
+
+@pytest.mark.parametrize(("groups", "wait"), [(1, 0), (2, 0), (4, 6), (6, 8)])
+def test_rows_that_come_faster_than_they_are_taken_wait_before_the_buffer(groups: int, wait: int) -> None:
+    """24 words come in 24 cycles, one is taken in 2.5: what the buffer does not hold and no whole group has made room
+    for (one of 6 words by cycle 21, two of 4 by cycle 24) waits."""
+    net = rows(groups)
+    found = steady(net, 60)
+    assert found is not None and found.needs[1] <= 2 * 24 // groups
+    assert found.needs[0] >= wait
+    promised(net, found, 4)
+
+
 def test_depths_that_are_given_are_kept_or_there_is_no_schedule() -> None:
     net = fork(7)
     net.streams[0].depth = None

@@ -198,11 +198,9 @@ class _Pacer:
         return self.starts if early >= 0 else [x - early for x in self.starts]  # nothing is there before time 0
 
     def _in_turn(self, k: int) -> bool:
-        """What fills one of several buffers of an actor waits with its frame for room there: the frames that the other
-        buffers are filled with may come a few periods later."""
+        """What fills a buffer of an actor waits for room there: rows may come faster than they are taken, and the frames
+        that its other buffers are filled with a few periods later."""
         lines = [i.stream for i in self.net.actors[k].inputs if self.net.streams[i.stream].line]
-        if len(lines) < 2:
-            return True
         for stream in lines:
             s = self.net.streams[stream]
             if s.depth is None or _places(self.net, stream, self.starts, self.period) <= s.depth:
