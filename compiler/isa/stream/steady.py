@@ -198,8 +198,8 @@ class _Pacer:
         return self.starts if early >= 0 else [x - early for x in self.starts]  # nothing is there before time 0
 
     def _in_turn(self, k: int) -> bool:
-        """What fills a buffer of an actor waits for room there: rows may come faster than they are taken, and the frames
-        that its other buffers are filled with a few periods later."""
+        """What fills a buffer of an actor waits for room there: rows may come faster than they are taken, and frames of
+        its other buffers a few periods later."""
         lines = [i.stream for i in self.net.actors[k].inputs if self.net.streams[i.stream].line]
         for stream in lines:
             s = self.net.streams[stream]
