@@ -16,6 +16,7 @@ from compiler.isa.program import Instruction
 from compiler.isa.stream.counts import Ints, count, firsts, index, is_count, same
 from compiler.isa.stream.ports import images, operand, ports
 from compiler.isa.stream.table import BRIDGES, DRAM
+from compiler.isa.stream.windows import window_cycles
 
 # Pipeline depths in cycles from the last operand to the result. Assumptions of this project, to be calibrated by
 # synthesis: FINN's HLS units take about ten cycles, moving units two.
@@ -305,6 +306,8 @@ def behaviour(ins: Instruction) -> Behaviour:
 def unit_cycles(ins: Instruction) -> int:
     """`behaviour(ins).cycles` in closed form; a window counts what reading and writing hold each other up, too."""
     f, op = ins.fields, ins.op
+    if op == "WIN":
+        return images(f) * window_cycles(f)
     if op == "MVAU":
         return f["pixels"] * f["groups"] * (f["mh"] // f["pe"]) * (f["mw"] // f["simd"])
     p = ports(ins)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compiler.ir.graph import Conv, Copy, DType, Shape4
 from compiler.isa.stream.table import BRAM, DRAM, HLS, LUTRAM, MAX_INPUTS, MEMORIES, RTL, URAM, VARIANTS
 from compiler.partition.check.stream.pieces import JOIN, PART, Model, Piece
+from compiler.partition.check.stream.windows import Windows, held_words, turn_cycles
 from compiler.partition.check.stream.words import (
     Element,
     Engine,
@@ -266,7 +267,8 @@ def window(
     """Windows in the order [channels/block][kh][kw][block], a line buffer between its two sides."""
     lanes, x = at.word.lanes, at.word.element
     folds = channels // lanes
-    depth = held_words(image[1], folds, block // lanes, kernel, strides, dilations, out, lanes_out // lanes)
+    windows = Windows(image, folds, block // lanes, kernel, strides, dilations, out, lanes_out // lanes)
+    depth = held_words(windows)
     if out[0] == 1:  # nothing is let go before the image ends: the next frame comes in beside it
         depth += image[0] * image[1] * folds
     else:  # as far as the next window lies ahead within its row, and at the end of a row
@@ -275,25 +277,8 @@ def window(
     f |= {"in_h": image[0], "in_w": image[1], "oh": out[0], "ow": out[1]}
     f |= {"kh": kernel[0], "kw": kernel[1], "sh": strides[0], "sw": strides[1], "dh": dilations[0], "dw": dilations[1]}
     f |= {"memory": LUTRAM if depth * lanes * x.bits <= LINE_LUTRAM_BITS else BRAM, "more": images - 1}
-    return e.put("WIN", f, Word(lanes_out, x, images * prod(out) * prod(kernel) * channels), at)
-
-
-@lru_cache(maxsize=4096)
-def held_words(
-    row: int, folds: int, per_block: int, kernel: tuple[int, int], strides: tuple[int, int],
-    dilations: tuple[int, int], out: tuple[int, int], at_once: int,
-) -> int:  # fmt: skip
-    """The most words between the newest that a window needs and the oldest that is needed from then on.
-
-    Windows are written block by block, kernel row by kernel row; of words that leave together all are needed at once.
-    """
-    shape = (out[0], out[1], folds // per_block, kernel[0], kernel[1], per_block)
-    y, x, b, i, j, c = np.indices(shape, sparse=True)
-    word = (y * strides[0] + i * dilations[0]) * row + x * strides[1] + j * dilations[1]
-    each = (word * folds + b * per_block + c).reshape(-1, at_once)
-    newest = np.maximum.accumulate(each.max(axis=1))
-    oldest = np.minimum.accumulate(each.min(axis=1)[::-1])[::-1]
-    return int((newest - oldest).max()) + 1
+    cycles = images * turn_cycles(windows, depth)
+    return e.put("WIN", f, Word(lanes_out, x, images * prod(out) * prod(kernel) * channels), at, cycles=cycles)
 
 
 def _matrix(
