@@ -66,7 +66,7 @@ class Quickest:
     _least: dict[tuple[Run, float], Numbers] = field(default_factory=dict)
 
     def best(self, below_ps: int) -> Plan | None:
-        """The best plan found whose latency is below; None where none was."""
+        """The best plan of candidates that promise less; it may miss what was promised. None where there is none."""
         split = self.split
         sides, fill, book = split.sides(), FILL, CostBook(split.graph, RealOps())
         alone, waits = self._alone_ps(), self._waits(sides)

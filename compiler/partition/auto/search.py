@@ -42,7 +42,7 @@ class Split:
     floor_ps: int  # the host's own time, or --interval
 
     def best(self, below_ps: int) -> Plan | None:
-        """The best plan found whose interval is below; None where none was."""
+        """The best plan of candidates that promise less; it may miss what was promised. None where there is none."""
         sides, fill, book = self.sides(), FILL, CostBook(self.graph, RealOps())
         tried: set[tuple[Run, tuple[int, ...]]] = set()
         best: Plan | None = None
