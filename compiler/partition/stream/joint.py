@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from compiler.floorplan.budget import Clock, Settings
 from compiler.floorplan.joint import Search, start
 from compiler.floorplan.problem import Boundary, JointCase
+from compiler.isa.stream.table import DRAM
 from compiler.ops.stream.netlists import Seat
+from compiler.partition.stream.bandwidth import Within, asked, within_banks
 from compiler.partition.stream.flat import in_order, place
 from compiler.partition.stream.problem import TYPES, Budgets, Placement, Problem, amounts
 from cost_models.primitives import PS_PER_SECOND, ceil_div
 
 FLAT_SEATS = 300  # layers x dies; larger models of everything take minutes where this search has found nothing
 PLAN_SHARE = 0.4  # of the time limit, a search for a plan
+PROBE_SHARE = 0.01  # and one at an interval in which the banks are to be done
 OPEN = 1 << 50  # wires that never bind
 
 
@@ -30,12 +33,15 @@ class Bound:
     proved_by: str
 
 
-def as_case(p: Problem, budgets: Budgets, floor_ps: int) -> JointCase:
-    """Layers as kernels, options as versions; no interval below `floor_ps` counts as shorter."""
+def as_case(p: Problem, budgets: Budgets, floor_ps: int, read: Within | None = None) -> JointCase:
+    """Layers as kernels, options as versions; no interval below `floor_ps` counts as shorter. read: what each die may
+    read from DRAM is one more resource, and slower options are none."""
     cycle = p.cycle()
     least = max(1, ceil_div(floor_ps, cycle))
     dies = range(len(p.refs))
     boundaries = []
+    more = {} if read is None else {"dram": read[0]}
+    options = [[o for o in own if read is None or o.cycles * cycle < read[1]] for own in p.options]  # quickest first
     for d in list(dies)[:-1]:
         a, b = p.refs[d], p.refs[d + 1]
         if a.device == b.device:
@@ -45,14 +51,18 @@ def as_case(p: Problem, budgets: Budgets, floor_ps: int) -> JointCase:
             boundaries.append(Boundary(None, rate * cycle // PS_PER_SECOND if rate else None))
     return JointCase(
         name="streaming",
-        resources=TYPES,
+        resources=(*TYPES, *more),
         node_names=tuple(p.names),
         out_bits=tuple(p.out_bits),
-        cycles=tuple(tuple(max(least, o.cycles) for o in layer) for layer in p.options),
-        versions=tuple(tuple(amounts(o) for o in layer) for layer in p.options),
+        cycles=tuple(tuple(max(least, o.cycles) for o in layer) for layer in options),
+        versions=tuple(
+            tuple((*amounts(o), *(asked(p, n, o) for _ in more)) for o in layer) for n, layer in enumerate(options)
+        ),
         edges=tuple((a, b) for a, b, _ in p.edges),
         slot_ids=tuple(dies),
-        capacity=tuple(tuple(max(0, x) for x in b) for b in budgets),
+        capacity=tuple(
+            tuple(max(0, x) for x in (*b, *(own[d] for own in more.values()))) for d, b in enumerate(budgets)
+        ),
         boundaries=tuple(boundaries),
         allowed=tuple(frozenset(p.anchors.get(n, set(dies))) for n in range(len(p.nodes))),
         devices=tuple(r.device for r in p.refs),
@@ -60,13 +70,24 @@ def as_case(p: Problem, budgets: Budgets, floor_ps: int) -> JointCase:
 
 
 def choose(p: Problem, budgets: Budgets, floor_ps: int) -> Placement | None:
-    """The best seats found within these budgets; None where the search found none."""
+    """The best seats found within these budgets, of weights in DRAM the time of their reading counted; None where the
+    search found none."""
+    if not p.together and any(o.fold.memory == DRAM for own in p.options for o in own):
+        return within_banks(p, floor_ps, lambda ps, read: _seats(p, budgets, ps, read))
+    return _seats(p, budgets, floor_ps)
+
+
+def _seats(p: Problem, budgets: Budgets, floor_ps: int, read: Within | None = None) -> Placement | None:
+    """The best seats found, with the quickest bank for each reader; read: None: whatever they read."""
     if p.together:
         return place(p, budgets, floor_ps)
-    found = _search(as_case(p, budgets, floor_ps), p, p.seconds * PLAN_SHARE)
+    share = PLAN_SHARE if read is None else PROBE_SHARE
+    found = _search(as_case(p, budgets, floor_ps, read), p, p.seconds * share)
     if found is None:
         return None
     if found.plan is None or found.best is None:
+        if read is not None:
+            return None
         if p.anchors or len(p.names) * len(p.refs) <= FLAT_SEATS:  # layers in order know no anchors
             return place(p, budgets, floor_ps)
         return in_order(p, budgets, floor_ps, found.merged * p.cycle())
@@ -92,7 +113,8 @@ def bound(p: Problem, budgets: Budgets, floor_ps: int, known: Placement | None) 
 
 def _search(case: JointCase, p: Problem, seconds: float) -> Search | None:
     """The search over one case, run for as long as it may; None: proved that no interval fits."""
-    found = start(case, Clock(Settings(seconds, p.seed, p.workers))) if all(case.allowed) else None
+    able = all(case.allowed) and all(case.versions)
+    found = start(case, Clock(Settings(seconds, p.seed, p.workers))) if able else None
     if found is not None:
         found.run()
     return None if found is None or found.refuted else found

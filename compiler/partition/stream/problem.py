@@ -62,6 +62,7 @@ class Problem:
     workers: int
     names: list[str] = field(default_factory=list)  # a layer: `own_name` of it, copy by copy
     copies: int = 1
+    banks: list[list[FabricBank]] = field(default_factory=list)  # a device: those that weights may stand in
 
     def __post_init__(self) -> None:
         self.names = self.names or [n.name for n in self.nodes]
@@ -96,7 +97,8 @@ def make_problem(
     families = {d.family for d in dies}
     family = sorted(families)[0]
     uram = any(d.uram for d in dies)
-    banks = [b for d in range(devices) for b in banks_of(cluster.devices[d].board)]
+    everywhere = [banks_of(cluster.devices[d].board) for d in range(devices)]
+    banks = [b for own in everywhere for b in own]
     if options.memory == "external" and not banks:
         raise FvcError(
             "FVC208",
@@ -140,7 +142,7 @@ def make_problem(
         {s + n: here for s in starts for n, here in anchors.items()}, [(s + a, s + b) for s in starts for a, b in cuts],
         [link_rate(cluster, d) for d in range(devices)], [graph.tensors[n.y].bytes * 8 for n in graph.nodes] * copies,
         options.time_limit_s, options.seed, options.workers,
-        [own_name(n.name, c) for c in range(copies) for n in graph.nodes], copies,
+        [own_name(n.name, c) for c in range(copies) for n in graph.nodes], copies, everywhere,
     )  # fmt: skip
 
 
