@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """The streaming side of a split. The regions' stages are still open."""
+    """The streaming side of a split. The regions' stages are still open, before `timed` their pace and latency, too."""
 
     regions: tuple[RegionPlan, ...]
     seats: dict[str, Seat]
@@ -101,6 +101,7 @@ def solve(
         solved = _netlists(graph, cluster, regions, seats, reserved)
         over = over_budget(cluster, list(solved.programs))
         if not over:
+            solved = timed(graph, cluster, solved)
             return quicker(graph, cluster, problems, solved, reserved) if options.objective == "latency" else solved
         for p, h in zip(problems, held, strict=True):
             here = {p.devices[r.device] for r in p.refs}
@@ -135,8 +136,9 @@ def quicker(
         for step in steps[:0:-1][:NETLISTS]:
             other = _netlists(graph, cluster, solved.regions, solved.seats | step.seats, reserved)
             unproved = solved.depths.steady and not other.depths.steady
-            if other.pace_ps <= solved.pace_ps and not unproved and not over_budget(cluster, list(other.programs)):
-                solved = other
+            slower = max(busy_ps(other.programs).values()) > solved.pace_ps
+            if not slower and not unproved and not over_budget(cluster, list(other.programs)):
+                solved = timed(graph, cluster, other)
                 break
     return solved
 
@@ -214,16 +216,21 @@ def _netlists(
     seats: Mapping[str, Seat],
     reserved: Mapping[tuple[int, int], int],
 ) -> Solved:
-    """All regions' netlists with their FIFOs, pace and latency."""
+    """All regions' netlists with their FIFOs."""
     assembly = joined(graph, cluster, regions, seats)
     bare = fabrics(graph, cluster, assembly, {}, {})
     depths = derive(graph, cluster, assembly, max(busy_ps(bare).values()), ())
     programs = with_wires(cluster, fabrics(graph, cluster, assembly, depths.words, depths.memory), reserved)
-    timed = []
-    for r in regions:
-        pace, latency = figures(graph, cluster, r, seats)
-        timed.append(replace(r, pace_ps=pace, latency_ps=latency))
-    return Solved(tuple(timed), dict(seats), assembly, depths, tuple(programs))
+    return Solved(tuple(regions), dict(seats), assembly, depths, tuple(programs))
+
+
+def timed(graph: Graph, cluster: Cluster, solved: Solved) -> Solved:
+    """The regions with their pace and latency, for which each plays a frame: of netlists that fit."""
+    regions = []
+    for r in solved.regions:
+        pace, latency = figures(graph, cluster, r, solved.seats)
+        regions.append(replace(r, pace_ps=pace, latency_ps=latency))
+    return replace(solved, regions=tuple(regions))
 
 
 def with_wires(
