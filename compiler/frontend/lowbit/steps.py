@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from compiler.frontend.integer import Unfit
 from compiler.frontend.lowbit.chain import Chain
 from compiler.frontend.lowbit.grid import Array, Grid
+from compiler.frontend.lowbit.shifts import by_shifts
 from compiler.frontend.onnxgraph import OnnxGraph
+from compiler.ir.graph import Thresholds
+from compiler.requant import fixed_plan
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 MOST_EVALUATED = 1 << 22  # accumulators tried one by one where the chain's form proves nothing
@@ -25,6 +28,7 @@ WIDE_STEPS = 15
 MOST_STEPS = 255  # of a result of 8 bits
 MOST_WIDE_STEPS = (1 << 16) - 1
 MOST_ENTRIES = 1 << 23  # thresholds of a layer
+MOST_STORED = 1 << 18  # of one whose engine would have to store them
 _SAMPLES = 4096  # accumulators from which a search of many steps starts
 _COLUMNS = 4096  # of steps at a time
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -36,13 +40,14 @@ I64 = NDArray[np.int64]
 class StepTable:
     """values (M, T) of sign * acc by channel, int32, or int64 where accumulators go beyond; y = lo + step * count.
 
-    near: steps that float32 rounding could move."""
+    near: steps that float32 rounding could move; moved: those of them that stand where a shift has them."""
 
     values: NDArray[np.signedinteger[Any]]
     sign: I64
     lo: int
     step: int
     near: int
+    moved: int = 0
 
     @property
     def hi(self) -> int:
@@ -90,13 +95,26 @@ def step_table(
     always = wanted <= low[:, None]
     kind = _kind(acc_lo, acc_hi)
     table = np.where(never, np.iinfo(kind).max, np.where(always, np.iinfo(kind).min, values))
-    near = 0
+    near, moved, inner = 0, 0, ~never & ~always
+    slack = np.zeros(len(sign), np.int64)
     if not _exact(scale, acc_lo, acc_hi):
-        inner = ~never & ~always
         # a float sum is off by a share of its terms, not of its own value, which may cancel to nothing
         off = NEAR * np.maximum(np.abs(acc_lo), np.abs(acc_hi)).astype(np.float64)[:, None]
-        near = int(((search(off) != values) | (search(-off) != values))[inner].sum())
-    return StepTable(table.astype(kind), sign, lo, step, near)
+        slack = off[:, 0].astype(np.int64)
+        if (slack > 0).all():  # a whole accumulator unit moves every step
+            near = int(inner.sum())
+        else:
+            near = int(((search(off) != values) | (search(-off) != values))[inner].sum())
+    if table.size > MOST_STORED:
+        held = StepTable(table.astype(kind), sign, lo, step, near)
+        plan = fixed_plan(Thresholds(lo, step, held.values), start, stop)
+        if plan is None:
+            found = by_shifts(table, inner, slack, lo, start, stop) if step == 1 else None
+            if found is None:
+                raise Unfit(f"its {table.size:,} thresholds are no multiplication and shift, and too many to store")
+            moved = int((found != table).sum())
+            table = found
+    return StepTable(table.astype(kind), sign, lo, step, near, moved)
 
 
 def _kind(acc_lo: I64, acc_hi: I64) -> type[np.signedinteger[Any]]:

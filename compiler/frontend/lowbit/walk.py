@@ -53,6 +53,11 @@ def convert(graph: OnnxGraph, report: ImportReport, *, wide: bool = False) -> No
             f"{walk.near} of {walk.steps} thresholds lie within float32 rounding of a sum: there the integers follow "
             "the exact sum, the float graph its order of summation"
         )
+    if walk.moved:
+        report.fallback(
+            f"{walk.moved} of these thresholds, of layers that have too many to store, stand where a multiplication "
+            "and a shift has them, within that rounding"
+        )
     if not walk.layers:
         report.fallback("no layer of this low-bit model has quantised inputs and weights: all of it runs in float")
 
@@ -66,7 +71,7 @@ class _Walk:
         self.ints: dict[str, Ints] = {}
         self.linears: dict[str, Linear | None] = {}
         self.host: list[Node] = []  # float nodes of quantisers that run on the host
-        self.near = self.steps = self.layers = 0
+        self.near = self.moved = self.steps = self.layers = 0
 
     def run(self) -> None:
         for name, (lo, hi, step) in self.grids.inputs.items():
@@ -175,7 +180,8 @@ class _Walk:
         if made != name:
             self.reshaped(made, name, flat, elem, f"{y}_flat", f"{found.node.name}_flat")
         self.keep(y, Ints(name, elem, grid.scale, grid.axis, zero, table.lo + shift, table.hi + shift, table.step))
-        self.near, self.steps, self.layers = self.near + table.near, self.steps + table.values.size, self.layers + 1
+        self.near, self.moved = self.near + table.near, self.moved + table.moved
+        self.steps, self.layers = self.steps + table.values.size, self.layers + 1
 
     def reshaped(self, x: str, y: str, shape: tuple[int, ...], elem: int, form: str, name: str) -> None:
         target = self.e.const(form, np.asarray(shape, np.int64))
