@@ -106,7 +106,8 @@ def compile_model(
 
         cluster, told_first = slowest_clock(cluster)
 
-    locked = None if options.locked is None else read_plan(options.locked)
+    beside = options.fold_from or options.floorplan_from or options.measured  # refused with --locked below
+    locked = None if options.locked is None or beside else read_plan(options.locked)
     with step("import"):
         reading = options.importing or ImportOptions()
 

@@ -19,12 +19,14 @@ from compiler.isa.program import DeviceProgram
 from compiler.judge import check_all, simulate_bundle
 from compiler.partition import partition
 from compiler.partition.check import check_plan
+from compiler.partition.finn.names import peers
 from compiler.partition.options import PartitionOptions
 from compiler.pipeline import CompileOptions, compile_model
 from compiler.plan.model import Plan
 from compiler.schedule import schedule
 from device_db import load_cluster
 from device_db.errors import FvcError
+from tests.frontend.lowbit.models import Net
 from tests.frontend.lowbit.wide import perceptron, random_net
 from tests.streaming.both_netlists import differences
 from tests.streaming.test_slices import cuts_anyhow
@@ -114,6 +116,17 @@ def test_the_whole_way_in_each_style(style: str, tmp_path: Path) -> None:
         k: made.plan.predicted[k] for k in ("interval_ns", "latency_ns")
     }
     assert made.graph.wide if style == "streaming" else style == "auto" or not made.graph.wide
+
+
+def test_finn_names_count_steps_that_are_shifts_here() -> None:
+    """A REQ of a step function is a Thresholding there, a step function alone nothing but one."""
+    kinds = [p.kind for p in peers(load_proto(perceptron(1), WIDE), 1)]
+    assert kinds == ["Thresholding", "MVAU", "Thresholding", "MVAU", "Thresholding", "MVAU"]
+    b = Net(3)
+    x = b.quant("x", 2.0**-6, 12)
+    x = b.op("Conv", [b.quant(x, 2.0**-4, 10), b.weight(4, 3, 1, 1, bits=3)], kernel_shape=[1, 1])
+    graph = load_proto(b.model((1, 3, 4, 4), b.quant(x, 0.25, 12)), WIDE)
+    assert [p.kind for p in peers(graph, 1)] == ["Thresholding", "Thresholding", "MVAU", "Thresholding"]
 
 
 @pytest.mark.slow

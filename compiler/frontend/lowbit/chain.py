@@ -26,6 +26,7 @@ _ONE_WAY = {
 # Correctly rounded or plainly ordered float32 operations: in one variable they never turn, so neither does their chain.
 _ALLOWED = ELEMENTWISE | {"GreaterOrEqual", "Greater", "Less", "LessOrEqual", "Cast", "HardTanh"}
 MOST_NODES = 96
+MOST_ELEMENTS = 1 << 24  # of one tensor of an evaluation
 
 
 @dataclass(slots=True)
@@ -48,6 +49,11 @@ class Chain:
 
         The result has `columns` columns and as many rows as the values, or as there are channels."""
         rows = max(len(values), self.channels, 1)
+        most = max(1, MOST_ELEMENTS // (rows * self.comparisons(graph)))
+        if most < columns:
+            parts = [values if values.shape[1] == 1 else values[:, k : k + most] for k in range(0, columns, most)]
+            sizes = [min(most, columns - k) for k in range(0, columns, most)]
+            return np.concatenate([self.evaluate(graph, p, n) for p, n in zip(parts, sizes, strict=True)], axis=1)
         wide = np.broadcast_to(values.astype(np.float32), (rows, columns))
         if not self.nodes:
             return np.ascontiguousarray(wide)
@@ -64,6 +70,11 @@ class Chain:
         if self.rank < 2:
             return flat.reshape(1, columns)
         return flat.reshape(rows, columns) if along < other else np.ascontiguousarray(flat.reshape(columns, rows).T)
+
+    def comparisons(self, graph: OnnxGraph) -> int:
+        """Most elements that a node makes of one: the thresholds of a MultiThreshold."""
+        held = [graph.constants[i] for n in self.nodes for i in n.uses if i in graph.constants]
+        return max((v.size // max(1, self.channels) for v in held if v.ndim > self.rank), default=1)
 
     def integers(self, graph: OnnxGraph, values: Array, columns: int) -> NDArray[np.int64]:
         """`evaluate` as integers. Raises Unfit where one of them is none."""

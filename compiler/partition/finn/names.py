@@ -66,6 +66,14 @@ def ones(node: Node) -> bool:
     )
 
 
+def steps_alone(node: Node) -> bool:
+    """Whether a layer is a step function and nothing else: here behind a product of each channel with one."""
+    if not isinstance(node, Conv) or node.thresholds is None or node.weight.shape[1:] != (1, 1, 1):
+        return False
+    moves = node.strides != (1, 1) or any(node.pads)
+    return not moves and bool((np.abs(node.weight.astype(np.int32) - node.weight_zero_point) == 1).all())
+
+
 def of_layer(graph: Graph, node: Node) -> list[Peer]:
     """FINN's nodes of a layer, one after the other. Raises FVC214 for a layer that no streaming engine does."""
     units = lower(graph, node, legal_folds(graph, node, True)[0]).units
@@ -79,6 +87,10 @@ def of_layer(graph: Graph, node: Node) -> list[Peer]:
         kind = CLASSES.get(u.op)
         if ones(node):  # pool and quantiser are one node there
             kind = {"VVAU": "Pool", "THR": None}.get(u.op, kind)
+        if u.op == "REQ" and isinstance(node, Conv) and node.thresholds is not None:
+            kind = None if ones(node) else "Thresholding"
+        if u.op == "VVAU" and steps_alone(node):
+            kind = None
         if isinstance(node, Binary) and node.kind != "add":
             kind = "ElementwiseMul"
         if kind is not None:
