@@ -54,6 +54,7 @@ class _Assembler:
         for s in graph.host_segments:
             self.host_reads |= {graph.root(name) for name in s.inputs}
         self.host_reads |= {graph.root(name) for name in graph.outputs}
+        self.host_reads |= {n.y for n in graph.nodes if n.y not in self.readers}  # a stream must end somewhere
 
     def run(self) -> Assembly:
         host_made = {self.graph.root(name) for name in self.graph.inputs}

@@ -8,6 +8,7 @@ elsewhere and take the tensor a lane at a time, so less is certain there. All of
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import lru_cache
 from math import gcd, lcm
 
@@ -29,7 +30,7 @@ def fifo(width_bits: int, family: str) -> Resources:
 
 @lru_cache(maxsize=64)
 def readers(graph: Graph) -> dict[str, int]:
-    """Tensor -> streams that leave its maker: layers that read it, and the host once."""
+    """Tensor -> streams that leave its maker: layers that read it, and the host once (also what nobody reads)."""
     out: dict[str, int] = {}
     for n in graph.nodes:
         for name in stream_inputs(graph, n):
@@ -37,7 +38,12 @@ def readers(graph: Graph) -> dict[str, int]:
     host = {graph.root(name) for s in graph.host_segments for name in s.inputs}
     for name in sorted(host | {graph.root(name) for name in graph.outputs}):
         out[name] = out.get(name, 0) + 1
-    return out
+    return dict.fromkeys(unread(graph, out), 1) | out
+
+
+def unread(graph: Graph, read: Container[str]) -> list[str]:
+    """Results of layers that are not among the tensors that something reads."""
+    return [n.y for n in graph.nodes if n.y not in read]
 
 
 def handed_on(graph: Graph, node: Node, word: Port, family: str, devices: int) -> Resources:

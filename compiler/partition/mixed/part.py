@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Graph, Node
 from compiler.isa.program import DeviceProgram
+from compiler.ops.stream.joins import unread
 from compiler.ops.stream.lower import Option, priced, undominated
 from compiler.ops.stream.measure import busy_ps, die_use, latency_ps
 from compiler.ops.stream.netlists import Assembly, Seat
@@ -61,8 +62,13 @@ def offers_of(graph: Graph, cluster: Cluster, options: PartitionOptions) -> Offe
     """Every layer's folds with what they take; None for layers that no streaming engine has."""
     family = cluster.devices[0].board.family
     uram = any(die.raw.uram for d in cluster.devices for die in d.board.dies)
+    read = {name for step in graph.steps for name in step.inputs} | set(graph.outputs)
+    ends = set(unread(graph, {graph.root(name) for name in read}))  # no bridge takes what nobody reads
     out: Offers = {}
     for n in graph.nodes:
+        if n.y in ends:
+            out[n.name] = None
+            continue
         try:
             whole = priced(graph, n, family, uram, (), 1)
         except FvcError as problem:

@@ -153,6 +153,7 @@ class _Builder:
         for step in graph.steps:
             if step.name not in mine:
                 self.left |= {graph.root(name) for name in step.inputs}
+        self.left |= {p.makes for p in self.pieces if p.makes not in self.readers}  # what nobody reads ends at the host
         self.engines: dict[Own, Engine] = {}
         self.out = Netlist()
         self.free: dict[tuple[int, str], list[End]] = {}  # (device, tensor) -> ends that nobody reads yet
