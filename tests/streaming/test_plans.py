@@ -13,6 +13,7 @@ from compiler.partition import partition
 from compiler.partition.check import check_plan
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.depths import fifo_memory
+from compiler.partition.stream.job import Job
 from compiler.plan.io import parse_plan, write_plan
 from device_db import load_cluster
 from device_db.errors import FvcError
@@ -164,3 +165,16 @@ def test_large_fifos_stand_in_uram_only_where_there_is_some() -> None:
     shallow, deep = 256, 20_000  # words of 32 bits
     assert MEMORIES[fifo_memory(shallow, 32, True)] == "lutram"
     assert MEMORIES[fifo_memory(deep, 32, True)] == "uram" and MEMORIES[fifo_memory(deep, 32, False)] == "bram"
+
+
+@pytest.mark.parametrize("more", [0, 3_334])  # a cycle
+def test_a_plan_that_is_no_quicker_than_what_is_there_is_not_made(more: int) -> None:
+    """Cuts are tried beside a plan; where their bound is no lower, no netlist is built."""
+    options = PartitionOptions(style="streaming", host_ns=FAST_HOST, time_limit_s=3.0)
+    known = plan_of("u280").predicted["pace_ps"]
+    job = Job((digits(), ()), load_cluster("u280"), options, 1, 1, None, frozenset(), known + more)
+    if more:
+        assert job.plan(None).predicted["pace_ps"] == known
+    else:
+        with pytest.raises(FvcError, match="no plan below"):
+            job.plan(None)

@@ -26,7 +26,7 @@ from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.over import Over, hold_back, left, over_budget, with_deep_fifos
 from compiler.partition.stream.problem import TYPES, Problem
 from compiler.partition.stream.quicken import Bare, Quickening, limits
-from compiler.partition.stream.refusal import does_not_fit, still_over
+from compiler.partition.stream.refusal import does_not_fit, no_quicker, still_over
 from compiler.partition.stream.slicing import homes
 from compiler.partition.stream.told import Built, told
 from compiler.plan.model import Plan
@@ -67,8 +67,9 @@ def better(plan: Plan, best: Plan, options: PartitionOptions) -> bool:
 class Job:
     """Plans of one number of copies, at the least interval and at longer ones; what is proved of the first holds.
 
-    whole: the graph with the layers that are cut. any_ps: where the number of copies was free, what bounds the interval
-    with any number. external: layers whose weights may stand in DRAM."""
+    whole: the graph with the layers that are cut. any_ps: where the number of copies was free, what bounds the
+    interval with any number. external: layers whose weights may stand in DRAM. beat_ps: the interval of a plan that is
+    there; where none can be shorter by a cycle, none is made."""
 
     whole: tuple[Graph, Cuts]
     cluster: Cluster
@@ -77,6 +78,7 @@ class Job:
     copies: int
     any_ps: int | None
     external: frozenset[str]
+    beat_ps: int | None = None
     graph: Graph = field(init=False)
     work: list[Work] = field(init=False)
     host_ps: int = field(init=False)
@@ -106,6 +108,8 @@ class Job:
             found = seats.again(problem.budgets)
         if self.proved is None or found is None:
             raise does_not_fit(problem)
+        if self.beat_ps is not None and self.proved.interval_ps >= self.beat_ps:
+            raise no_quicker(self.proved.interval_ps, self.beat_ps)
         held = [[0] * len(TYPES) for _ in problem.refs]
         bare = problem.options
         over: list[Over] = []

@@ -18,7 +18,7 @@ from compiler.partition.prediction.predict import number
 from compiler.partition.stream.copies import MOST_COPIES, most_first, rates
 from compiler.partition.stream.external import EXTERNAL, Order, external_told
 from compiler.partition.stream.forced import forced
-from compiler.partition.stream.job import Job, better, plan_of, work_of
+from compiler.partition.stream.job import Job, better, in_time, plan_of, work_of
 from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.problem import make_problem
 from compiler.partition.stream.refusal import does_not_fit
@@ -136,7 +136,8 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
     def attempt(cuts: Cuts) -> None:
         nonlocal best, taken, error
         try:
-            plan = _best(base, cuts, cluster, options, devices)
+            beat_ps = known_ps() if best is not None and in_time(best, options) else None
+            plan = _best(base, cuts, cluster, options, devices, beat_ps=beat_ps)
         except FvcError as refusal:
             if refusal.exit_code != 1:
                 raise
@@ -178,11 +179,12 @@ def _best(
     options: PartitionOptions,
     devices: int,
     external: frozenset[str] = frozenset(),
+    beat_ps: int | None = None,
 ) -> Plan:
     """The plan with the number of copies asked for, or with as many as give the most frames a second: the numbers are
     tried in the order of what their bounds allow, while one may still be better. Says what `auto` would give.
 
-    external: layers whose weights may stand in DRAM."""
+    external: layers whose weights may stand in DRAM. beat_ps: see `Job`, of the number of copies asked for."""
     graph = expand(base, cuts)
     one = make_problem(graph, cluster, options, devices, home=homes(base, cuts), external=external)
     host_ps = sum(w.time_ps for w in work_of(graph, options))
@@ -192,7 +194,7 @@ def _best(
         ranked.sort(key=lambda r: r.copies)
     bounds = {r.copies: r.frame_ps for r in offered}
     if options.replicas:
-        plan = plan_of(Job((base, cuts), cluster, options, devices, options.replicas, None, external))
+        plan = plan_of(Job((base, cuts), cluster, options, devices, options.replicas, None, external, beat_ps))
         auto = ranked[0].copies if ranked else 1
         fps = float(plan.predicted["fps"])
         if auto != plan.replicas and plan.replicas in bounds:  # a bound scaled by what this plan really gives

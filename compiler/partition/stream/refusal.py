@@ -59,3 +59,13 @@ def still_over(worst: Over, copies: int) -> FvcError:
         help=(*fewer, "add a device", "--interval CYCLES gives up speed for area"),
         exit_code=1,
     )
+
+
+def no_quicker(proved_ps: int, known_ps: int) -> FvcError:
+    """It is proved that nothing is quicker than a plan that is there."""
+    return FvcError(
+        "FVC203",
+        f"no plan below {known_ps:,} ps a frame: the bound is {proved_ps:,} ps",
+        help=("take the plan that is there",),
+        exit_code=1,
+    )
