@@ -181,9 +181,9 @@ class Conv:
     @property
     def weight_levels(self) -> Levels:
         """The values of w - weight_zero_point: bipolar where they are all -1 and +1."""
-        real = self.weight.astype(np.int32) - self.weight_zero_point
-        lo, hi = int(real.min()), int(real.max())
-        return Levels(lo, hi, 2 if lo == -1 and hi == 1 and not (real == 0).any() else 1)
+        zero = self.weight_zero_point
+        lo, hi = int(self.weight.min()) - zero, int(self.weight.max()) - zero
+        return Levels(lo, hi, 2 if lo == -1 and hi == 1 and not (self.weight == zero).any() else 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,7 @@ THRESHOLD_STEP_COST = 4
 THRESHOLD_LIMIT_STEPS = 16
 
 _CHUNK = 512  # channels at a time: a few MB of temporaries
+SUMMED_AT_ONCE = 1 << 20  # weights
 ENTRY = np.dtype([("word", "<u4"), ("shift", "u1"), ("mode", "u1"), ("steps", "<u2"), ("add", "<i8")])
 
 
@@ -103,16 +104,31 @@ def reachable_range(
     counts as x = x_zero_point. A channel whose sum can leave int32 wraps, so its range is all of int32; with
     `exact` the accumulator has as many bits as it takes.
     """
-    w = weight.reshape(weight.shape[0], -1).astype(np.int64) - weight_zero_point
-    plus, minus = np.maximum(w, 0).sum(axis=1), np.minimum(w, 0).sum(axis=1)
+    plus, minus = _signed_sums(weight, weight_zero_point)
     low, high = min(x_lo - x_zero_point, 0), max(x_hi - x_zero_point, 0)
-    offset = np.zeros(len(w), np.int64) if bias is None else np.asarray(bias, dtype=np.int64)
+    offset = np.zeros(len(plus), np.int64) if bias is None else np.asarray(bias, dtype=np.int64)
     acc_lo = offset + plus * low + minus * high
     acc_hi = offset + plus * high + minus * low
     if exact:
         return acc_lo, acc_hi
     wraps = (acc_lo < INT32_MIN) | (acc_hi > INT32_MAX)
     return np.where(wraps, INT32_MIN, acc_lo), np.where(wraps, INT32_MAX, acc_hi)
+
+
+def _signed_sums(weight: NDArray[np.generic], zero_point: int) -> tuple[I64, I64]:
+    """Each int64[M]: the sums of the positive and of the negative weights of each row, less the zero point.
+
+    Some rows at a time, as wide copies of a hundred million weights would take gigabytes."""
+    plus, minus = np.zeros(len(weight), np.int64), np.zeros(len(weight), np.int64)
+    wide = np.dtype(np.int16 if weight.dtype.itemsize == 1 and abs(zero_point) <= 255 else np.int64)
+    rows = max(1, SUMMED_AT_ONCE // max(1, weight[:1].size))
+    for first in range(0, len(weight), rows):
+        some = weight[first : first + rows]
+        w = some.reshape(len(some), -1).astype(wide)
+        w -= wide.type(zero_point)
+        plus[first : first + rows] = np.maximum(w, 0).sum(axis=1, dtype=np.int64)
+        minus[first : first + rows] = np.minimum(w, 0).sum(axis=1, dtype=np.int64)
+    return plus, minus
 
 
 def requantise(

@@ -35,8 +35,9 @@ from compiler.partition.check import check_plan
 from compiler.partition.finn.read import anchors_from, folds_from
 from compiler.partition.measured import first_fold
 from compiler.partition.options import PartitionOptions
-from compiler.partition.stream.external import Order, positions, read_at_least
+from compiler.partition.stream.external import Order, read_at_least
 from compiler.partition.stream.problem import Problem, amounts, make_problem
+from compiler.partition.stream.reading import positions
 from compiler.plan.io import parse_plan, write_plan
 from compiler.plan.model import Plan
 from compiler.schedule import schedule

@@ -22,6 +22,7 @@ from compiler.isa.table import MODE_EVEN, MODE_FIXED, MODE_FP32, MODE_THRESHOLD
 Array = NDArray[Any]
 Kernel = Callable[[list[Array]], list[Array]]
 I64 = np.int64
+UNPACKED_AT_ONCE = 1 << 12  # words of a memory
 VREQ_ENTRY = np.dtype([("scale", "<i4"), ("shift", "u1"), ("mode", "u1"), ("steps", "<u2"), ("add", "<i8")])
 VPOOL_ENTRY = np.dtype([("xs", "<f4"), ("ys", "<f4"), ("zx", "<i2"), ("zy", "<i2"), ("zero", "S4")])
 
@@ -97,21 +98,32 @@ def _turn(f: dict[str, int], words: Array, lanes: int) -> Array:
     if words.strides[0] and (words != words[:1]).any():
         raise Fault(ILLEGAL, "takes weights that change within a frame")
     _held(f, words[0])
-    turn: Array = words[0].astype(I64)
+    turn: Array = words[0]
     return turn
 
 
 def _mem(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:
     """Slot 0: what lies in the bank. Words of whole bytes, the first weight in the lowest bits; gives (turns, weights)
     whose turns are one and the same memory."""
-    bits, size = f["x_bits"], -(-f["pe"] * f["x_bits"] // 8)
+    size = -(-f["pe"] * f["x_bits"] // 8)
     raw = np.frombuffer(slots[0], np.uint8).reshape(f["words"], size)
+    if f["x_bits"] == 8 and f["x_signed"]:
+        value = raw.view(np.int8).reshape(-1)
+    else:  # some words at a time: as single bits they take eight times the room and more
+        some = [_unpacked(f, raw[k : k + UNPACKED_AT_ONCE]) for k in range(0, f["words"], UNPACKED_AT_ONCE)]
+        value = np.concatenate(some)
+    turns = np.broadcast_to(value, (f["turns"], value.size))
+    return lambda _: [turns]
+
+
+def _unpacked(f: dict[str, int], raw: Array) -> Array:
+    bits = f["x_bits"]
     each = np.unpackbits(raw, axis=1, bitorder="little")[:, : f["pe"] * bits].reshape(-1, bits).astype(I64)
     value = (each << np.arange(bits)).sum(axis=1)
     if f["x_signed"]:
         value = 2 * value - 1 if bits == 1 else value - (each[:, -1] << bits)
-    turns = np.broadcast_to(value, (f["turns"], value.size))
-    return lambda _: [turns]
+    small: Array = value.astype(np.int8) if f["x_signed"] and bits <= 8 else value
+    return small
 
 
 def _mvau(f: dict[str, int], slots: dict[int, bytes]) -> Kernel:

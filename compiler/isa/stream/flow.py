@@ -248,8 +248,8 @@ class Network:
     def _with_prefetch(self, a: Actor, ahead: Input, f: int, first: int, last: int) -> Ints | None:
         """Ends of the firings first..last-1 of an actor together with who only waits for room to bring it words: the
         actor as if these were there, then they as it makes room, and again with their times while they are late. Every
-        round is at most as late as the least solution, so the first one that keeps all rules is it. None: too many
-        rounds; both go on by turns, as far as is known."""
+        round is at most as late as the least solution, so the first one that keeps all rules is it; by turns where that
+        takes too many. None: not both can go on to the end."""
         s = self.streams[ahead.stream]
         b, words, places = self.actors[s.producer], int(ahead.need[last - 1]), s.free
         upto = int(np.searchsorted(ahead.freer, last, side="left"))
@@ -267,7 +267,30 @@ class Network:
             if (s.written[f][needed] <= a.starts[f][first + some : last]).all():
                 b.fired = s.there = words
                 return ends
-        return None
+        return self._by_turns(a, ahead, f, first, last)
+
+    def _by_turns(self, a: Actor, ahead: Input, f: int, first: int, last: int) -> Ints | None:
+        """As `_with_prefetch`, where the FIFO is shorter than the way to its reader and back: as many words as have
+        places, the firings that these let go on, and so forth. None: neither goes on."""
+        s = self.streams[ahead.stream]
+        assert s.depth is not None
+        b, words = self.actors[s.producer], int(ahead.need[last - 1])
+        made, fired, places, maker = s.there, first, s.free, b.outputs[0].maker
+        ends = np.empty(last - first, np.int64)
+        while fired < last:
+            upto = min(words, places + s.depth)
+            if upto > made:
+                when = self._solve(b, f, made, upto)
+                s.written[f][made:upto] = when[maker[made:upto] - made] + (b.latency_ps + s.delay_ps)
+            to = min(last, int(ahead.need.searchsorted(upto, side="right")))
+            if to == fired:
+                return None
+            ends[fired - first : to - first] = self._solve(a, f, fired, to)
+            freed = int(ahead.freer.searchsorted(to, side="left"))
+            s.freed[f][places:freed] = ends[ahead.freer[places:freed] - first] + s.delay_ps
+            made, fired, places = upto, to, freed
+        b.fired = s.there = words
+        return ends
 
     def _solve(self, a: Actor, f: int, first: int, last: int) -> Ints:
         """Starts of the firings first..last-1; gives their ends."""

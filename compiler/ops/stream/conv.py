@@ -256,8 +256,8 @@ def has_bias(node: Conv, bits: int) -> bool:
 
 def start(node: Conv, bits: int) -> NDArray[np.signedinteger]:
     """int32[M]: what accumulators of so many bits start from; int64[M] for more than 32."""
-    w = node.weight.astype(np.int64) - node.weight_zero_point
-    value: NDArray[np.int64] = node.bias.astype(np.int64) - node.x_zero_point * w.sum(axis=(1, 2, 3))
+    sums = node.weight.sum(axis=(1, 2, 3), dtype=np.int64) - node.weight[0].size * node.weight_zero_point
+    value: NDArray[np.int64] = node.bias.astype(np.int64) - node.x_zero_point * sums
     if bits > 32:
         return value
     wrapped: NDArray[np.int32] = (value & 0xFFFFFFFF).astype(np.uint32).view(np.int32)

@@ -13,14 +13,15 @@ from compiler.ir.graph import ArgMax, Binary, Conv, GlobalAverage, Graph, Move, 
 from compiler.isa.stream.ports import Illegal, Port, ports
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import fifo_resources, unit_resources
-from compiler.isa.stream.table import LUTRAM, MEMORIES, VARIANTS
+from compiler.isa.stream.table import DRAM, LUTRAM, MEMORIES, VARIANTS
 from compiler.ops.stream import combine, conv, simple
 from compiler.ops.stream.joins import LEAST_DEPTH, handed_on
-from compiler.ops.stream.parts import Engine, Fold, divisors, refuse, view
+from compiler.ops.stream.parts import Draft, Engine, Fold, divisors, refuse, view
 from compiler.ops.stream.sliced import Join, Part
 from cost_models.finn import CaseError
 from device_db.model import Resources
 
+MATRICES = ("MVAU", "VVAU")
 INNER_DEPTH = 2  # words of the FIFO between two units of an engine, unless the flow asks for more
 
 
@@ -83,7 +84,10 @@ def price(graph: Graph, node: Node, fold: Fold, family: str, joined: int = 0) ->
     """Cycles and resources of a fold. joined: on so many devices, with the least that joins it to others (`joins`).
 
     Raises FVC214, or Illegal for a fold that cannot be built."""
-    engine = lower(graph, node, fold)
+    return _price(graph, node, lower(graph, node, fold), fold, family, joined)
+
+
+def _price(graph: Graph, node: Node, engine: Engine, fold: Fold, family: str, joined: int) -> Option:
     total = Resources()
     cycles = 0
     for draft in engine.units:
@@ -99,6 +103,15 @@ def price(graph: Graph, node: Node, fold: Fold, family: str, joined: int = 0) ->
     if joined:
         total = total + handed_on(graph, node, gives, family, joined)
     return Option(fold, cycles, total, reads, gives)
+
+
+def _rebuilt(option: Option, matrix: Draft, fold: Fold, family: str) -> Option:
+    """What `price` gives of a fold that differs from the option's in the variant of its matrix unit and in where on the
+    chip its weights stand: nothing else of the engine changes. Raises Illegal."""
+    other = replace(matrix, fields=matrix.fields | {"variant": fold.variant, "memory": fold.memory}).instruction()
+    ports(other)
+    mine = unit_resources(matrix.instruction(), family)
+    return replace(option, fold=fold, resources=option.resources - mine + unit_resources(other, family))
 
 
 def signature(graph: Graph, node: Part) -> object:
@@ -136,9 +149,18 @@ def priced(
     """Every option that can be built, quickest first. measured: see `excess`, joined: see `price`, external: see
     `legal_folds`. Raises FVC214 if there is none."""
     found, why = [], ""
+    built: dict[tuple[int, int], tuple[Option, Draft]] = {}  # one fold on the chip of each PE and SIMD
     for fold in legal_folds(graph, node, has_uram, external):
         try:
-            option = price(graph, node, fold, family, joined)
+            shape = (fold.pe, fold.simd)
+            if shape in built and fold.memory != DRAM:
+                option = _rebuilt(*built[shape], fold, family)
+            else:
+                engine = lower(graph, node, fold)
+                option = _price(graph, node, engine, fold, family, joined)
+                matrix = next((u for u in engine.units if u.op in MATRICES), None)
+                if matrix is not None and fold.memory != DRAM:
+                    built[shape] = option, matrix
             more = excess(graph, node, fold, family, measured)
             found.append(replace(option, resources=option.resources + more) if measured else option)
         except (Illegal, CaseError) as problem:

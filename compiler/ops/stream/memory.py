@@ -21,22 +21,30 @@ from cost_models.primitives import PS_PER_SECOND, ceil_div
 from device_db.errors import FvcError
 from device_db.model import Board
 
+PACKED_AT_ONCE = 1 << 12  # words: their single bits take eight times the room and more
 ALIGNMENT_BYTES = 4096  # of the weights of a reader: no burst crosses such a boundary
 
 
-def words_of(node: Conv, fold: Fold, bits: int, depthwise: bool) -> NDArray[np.int32]:
-    """int32[word][pe * simd]: w - zw of one turn, in the order of the unit's firings."""
-    w = (node.weight.astype(np.int32) - node.weight_zero_point).transpose(0, 2, 3, 1)
+def words_of(node: Conv, fold: Fold, bits: int, depthwise: bool) -> NDArray[np.signedinteger]:
+    """[word][pe * simd]: w - zw of one turn, in the order of the unit's firings."""
+    wide = np.dtype(np.int16 if node.weight.dtype.itemsize == 1 else np.int32)
+    w = (node.weight.astype(wide) - wide.type(node.weight_zero_point)).transpose(0, 2, 3, 1)
     rows = w.shape[0] if depthwise else w.shape[0] // node.groups
     lanes = w.reshape(-1, rows // fold.pe, fold.pe, w[0].size // fold.simd, fold.simd)
     return np.ascontiguousarray(lanes.transpose(0, 1, 3, 2, 4)).reshape(-1, fold.pe * fold.simd)
 
 
-def packed(words: NDArray[np.int32], bits: int) -> bytes:
+def packed(words: NDArray[np.signedinteger], bits: int) -> bytes:
     """Words of whole bytes, element 0 in the lowest bits; -1 of one bit is 0."""
-    values = (words > 0).astype(np.int32) if bits == 1 else words
-    each = (values[:, :, None] >> np.arange(bits)) & 1
-    return np.packbits(each.reshape(len(words), -1).astype(np.uint8), axis=1, bitorder="little").tobytes()
+    if bits == 8:
+        return words.astype(np.int8).tobytes()
+    out = []
+    for first in range(0, len(words), PACKED_AT_ONCE):
+        some = words[first : first + PACKED_AT_ONCE]
+        values = (some > 0).astype(np.int32) if bits == 1 else some
+        each = ((values[:, :, None] >> np.arange(bits)) & 1).astype(np.uint8)
+        out.append(np.packbits(each.reshape(len(some), -1), axis=1, bitorder="little").tobytes())
+    return b"".join(out)
 
 
 def reader(node: Conv, fold: Fold, bits: int, turns: int, depthwise: bool) -> Draft:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import gcd
 
 from compiler.ir.graph import DType, Graph, Node, Tensor, storage4
@@ -110,8 +111,10 @@ def refuse(node_name: str, op: str, why: str) -> FvcError:
     )
 
 
-def divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
+@lru_cache(maxsize=1024)
+def divisors(n: int) -> tuple[int, ...]:
+    """Ascending."""
+    return tuple(d for d in range(1, n + 1) if n % d == 0)
 
 
 def signed_bits(low: int, high: int) -> int:

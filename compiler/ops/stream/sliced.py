@@ -192,7 +192,7 @@ def _parts(graph: Graph, node: Conv, cut: Cut) -> tuple[tuple[Conv, ...], dict[s
         own = {
             "name": f"{node.name}#{number}",
             "y": tensor.name,
-            "weight": np.ascontiguousarray(node.weight[a:b, take]),
+            "weight": node.weight[a:b, take],  # many cuts are looked at: none copies the weights
             "bias": node.bias[a:b] if j == 0 else np.zeros(b - a, node.bias.dtype),
             "scale": node.scale[a:b],
             "x_shape": (node.x_shape[0], last - first, *node.x_shape[2:]),

@@ -17,6 +17,7 @@ from compiler.isa.stream.network import CROSSING_CYCLES, Timed, Work, build, hel
 from compiler.isa.stream.steady import FREE_DEPTH, steady_near
 from compiler.isa.stream.table import BRAM, LUTRAM, URAM
 from compiler.ops.stream.joins import LEAST_DEPTH
+from compiler.ops.stream.lower import INNER_DEPTH
 from compiler.ops.stream.netlists import Assembly, Wire
 from compiler.ops.stream.programs import programs_of
 from device_db.model import Cluster
@@ -100,17 +101,31 @@ def _steady(
     work: Sequence[Work],
     wires: list[tuple[int, int, Wire]],
 ) -> Depths | None:
-    """The depths of a steady schedule, less what the writers' pipelines hold; None where none was found."""
+    """The depths of a steady schedule, less what the writers' pipelines hold; None where none was found. Weights out of
+    DRAM have room for what is under way: a single frame takes them quicker than the schedule."""
     programs = programs_of(graph, cluster, assembly, target_ps, {}, {})
     timed = build(programs, work, {(p, i) for p, i, _ in wires})
     found = steady_near(timed.network, target_ps)
     if found is None:
         return None
     units = [p.fabric.units() if p.fabric is not None else [] for p in programs]
-    given = {
-        (p, i): max(LEAST_DEPTH, found.needs[timed.streams[(p, i)]] - held(units[p][w.source[0]])) for p, i, w in wires
-    }
+    given = {}
+    for p, i, w in wires:
+        source = units[p][w.source[0]]
+        least = least_depth(w, LEAST_DEPTH) if source.op == "MEM" else LEAST_DEPTH
+        given[(p, i)] = max(least, found.needs[timed.streams[(p, i)]] - held(source))
     return _collect(wires, given, found.period_ps, _urams(cluster, assembly))
+
+
+def shortest(assembly: Assembly) -> dict[str, list[int]]:
+    """The shortest FIFOs of a netlist that is played for one frame, by owner: of weights out of DRAM with room for what
+    is under way, as these alone are bounded then."""
+    out: dict[str, list[int]] = {}
+    for net in assembly.nets:
+        for w in net.wires:
+            reads = net.drafts[w.source[0]].op == "MEM"
+            out.setdefault(w.owner, []).append(least_depth(w, LEAST_DEPTH) if reads else INNER_DEPTH)
+    return out
 
 
 def least_depth(wire: Wire, depth: int) -> int:

@@ -17,12 +17,12 @@ from compiler.ir.graph import Conv, Graph
 from compiler.isa.stream.table import DRAM, MEMORIES
 from compiler.ops.stream.conv import weight_bits
 from compiler.ops.stream.lower import Option
-from compiler.ops.stream.memory import banks_of
 from compiler.ops.stream.sliced import Join
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.copies import rates
 from compiler.partition.stream.joined import Merged, Reading
 from compiler.partition.stream.problem import TYPES, Problem, amounts
+from compiler.partition.stream.reading import SHARES_BITS, positions, rate_of, read_bits, read_bytes
 from compiler.partition.stream.slicing import refuted
 from compiler.partition.stream.told import ON_CHIP
 from compiler.plan.model import Plan
@@ -34,7 +34,6 @@ BY_READING = "prices on the merged die, reading through all memory banks counted
 EXTERNAL = MEMORIES[DRAM]  # --memory external
 EVEN_PERCENT = 80  # of all banks' reading that is counted on: layers do not spread evenly
 MOST_NAMED = 5  # layers in a note
-SHARES_BITS = 20  # of what the banks read in an interval: bytes are counted in units of 2^-20 of it
 EXACT = 400  # parts of an interval: the bound of the reading is known to one of them
 
 
@@ -71,21 +70,6 @@ class Order:
         return low
 
 
-def positions(node: Conv) -> int:
-    """Times a frame that all weights of a layer pass."""
-    return node.y_shape[0] * node.y_shape[2] * node.y_shape[3]
-
-
-def read_bits(node: Conv) -> int:
-    """Bits of weights that a layer reads a frame."""
-    return int(node.weight.size) * weight_bits(node) * positions(node)
-
-
-def rate_of(cluster: Cluster, devices: int) -> int:
-    """Bytes a second of all banks together."""
-    return sum(b.bytes_per_second for d in range(devices) for b in banks_of(cluster.devices[d].board))
-
-
 def too_small(p: Problem) -> bool:
     """Whether prices prove that the smallest engines of all layers do not fit the merged die."""
     return not rates(p, 0, most=1)
@@ -108,7 +92,7 @@ def read_at_least(p: Problem, bytes_per_second: int, bound_ps: int, plan_ps: int
     bytes_per_second: of all banks. A shorter interval leaves room for fewer on the chip, and time to read less."""
     if p.together or not any(o.fold.memory == DRAM for own in p.every for o in own):
         return bound_ps
-    whole = [read_bits(n) // 8 if isinstance(n, Conv) and not isinstance(n, Join) else 0 for n in p.nodes]
+    whole = [read_bytes(n) for n in p.nodes]
     cycle = p.cycle()
     layers = [
         (np.array([o.cycles * cycle for o in own]), np.array([amounts(o) for o in own], np.int64), _reads(own, size))

@@ -19,13 +19,14 @@ from compiler.ops.stream.programs import programs_of
 from compiler.ops.stream.sliced import Cuts, expand
 from compiler.partition.options import PartitionOptions, host_time_ns
 from compiler.partition.stream.copies import Arrangement
-from compiler.partition.stream.depths import derive
-from compiler.partition.stream.external import BY_BANKS, BY_READING, rate_of, read_at_least, reading_ps, styles_told
+from compiler.partition.stream.depths import derive, shortest
+from compiler.partition.stream.external import BY_BANKS, BY_READING, read_at_least, reading_ps, styles_told
 from compiler.partition.stream.joined import PROVED_BY, raised
 from compiler.partition.stream.joint import Bound
 from compiler.partition.stream.over import Over, hold_back, left, over_budget, with_deep_fifos
 from compiler.partition.stream.problem import TYPES, Problem
 from compiler.partition.stream.quicken import Bare, Quickening, limits
+from compiler.partition.stream.reading import rate_of
 from compiler.partition.stream.refusal import does_not_fit, no_quicker, still_over
 from compiler.partition.stream.slicing import homes
 from compiler.partition.stream.told import Built, told
@@ -175,7 +176,7 @@ class Job:
 
         def bare(seats: Mapping[str, Seat]) -> Bare:
             assembly = assemble(self.graph, self.cluster, seats, self.options.measured)
-            return assembly, programs_of(self.graph, self.cluster, assembly, built.pace_ps, {}, {})
+            return assembly, programs_of(self.graph, self.cluster, assembly, built.pace_ps, shortest(assembly), {})
 
         search = Quickening(self.cluster, problem, bare, self.work, built.pace_ps)
         most = limits(problem, self.cluster, built.programs, all_of_it)

@@ -16,7 +16,7 @@ from compiler.partition.min_devices import on_devices
 from compiler.partition.options import PartitionOptions
 from compiler.partition.prediction.predict import number
 from compiler.partition.stream.copies import MOST_COPIES, most_first, rates
-from compiler.partition.stream.external import EXTERNAL, Order, external_told
+from compiler.partition.stream.external import EXTERNAL, Order, external_told, styles_told
 from compiler.partition.stream.forced import forced
 from compiler.partition.stream.job import Job, better, in_time, plan_of, work_of
 from compiler.partition.stream.joint import Bound
@@ -31,6 +31,7 @@ from device_db.model import Cluster
 SEARCHES = 4  # with cuts
 WORTH_CUTTING = 0.03  # the gap of a plan of whole layers that is left as it is
 BY_MENU = "prices on the merged die, cuts included"
+BY_MENU_AND_BANKS = "prices on the merged die, cuts and reading through all memory banks included"
 OFFERED = "layers whole, or cut as the notes name"
 TURNS = 6  # of choosing how many layers may have their weights in DRAM
 TRIES = 3  # numbers of copies for which --replicas auto makes plans
@@ -80,8 +81,7 @@ def _judged(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: 
 
 def _anywhere(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
     """The best plan with weights on the chip, unless they are to be in DRAM; where there is none, one with weights in
-    DRAM, too. Layers then are whole, or cut as asked: each has a bank for itself in the search, its parts would have
-    several."""
+    DRAM, too."""
     if options.memory == EXTERNAL:
         return _best(graph, forced(graph, options), cluster, options, devices)
     try:
@@ -97,13 +97,12 @@ def _anywhere(graph: Graph, cluster: Cluster, options: PartitionOptions, devices
 
 def _outside(graph: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan | None:
     """The best plan of those with few weights in DRAM and with as many as the banks read in its time."""
-    cuts = forced(graph, options)
     order = Order(graph, cluster, devices)
     best: Plan | None = None
     count = order.fewest(lambda layers: make_problem(graph, cluster, options, devices, external=layers))
     for turn in range(TURNS):
         try:
-            plan = _best(graph, cuts, cluster, options, devices, order.first(count))
+            plan = _searched(graph, cluster, options, devices, order.first(count))
         except FvcError as error:
             if error.exit_code != 1:
                 raise
@@ -122,13 +121,19 @@ def _outside(graph: Graph, cluster: Cluster, options: PartitionOptions, devices:
     return best
 
 
-def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Plan:
+def _searched(
+    base: Graph, cluster: Cluster, options: PartitionOptions, devices: int, external: frozenset[str] = frozenset()
+) -> Plan:
     """The best plan of whole layers, or with cuts where they are needed or may help; then the bound is over all cuts
-    that were on offer. Several copies of the net are of whole layers, or cut as asked."""
+    that were on offer. Several copies of the net are of whole layers, or cut as asked.
+
+    external: layers whose weights may stand in DRAM. A part reads from a bank of its own, so layers whose reading holds
+    up all others are cut before anything is placed whole."""
     if options.force_split or options.replicas != 1:
-        return _best(base, forced(base, options), cluster, options, devices)
-    menu = make_menu(base, cluster, options, devices)
+        return _best(base, forced(base, options), cluster, options, devices, external)
+    menu = make_menu(base, cluster, options, devices, external)
     work = work_of(base, options)
+    floor = max(sum(w.time_ps for w in work), (options.interval or 0) * menu.whole.cycle(), 1)
     best: Plan | None = None
     taken: Cuts = ()
     error: FvcError | None = None
@@ -136,31 +141,39 @@ def _searched(base: Graph, cluster: Cluster, options: PartitionOptions, devices:
     def attempt(cuts: Cuts) -> None:
         nonlocal best, taken, error
         try:
-            beat_ps = known_ps() if best is not None and in_time(best, options) else None
-            plan = _best(base, cuts, cluster, options, devices, beat_ps=beat_ps)
+            first = best is not None and options.objective != "latency" and in_time(best, options)
+            beat_ps = known_ps(cuts) if first else None
+            plan = _best(base, cuts, cluster, options, devices, external, beat_ps)
         except FvcError as refusal:
             if refusal.exit_code != 1:
                 raise
             error = error or refusal
             return
-        if best is None or better(plan, best, options):
+        if best is None or better(plan, best, options) or (not cuts and not better(best, plan, options)):
             best, taken = plan, cuts
 
-    def known_ps() -> int | None:
-        return None if best is None else int(best.predicted["pace_ps"])
+    def known_ps(cuts: Cuts | None = None) -> int | None:
+        """The interval reached; layers whole are as good at the same one."""
+        return None if best is None else int(best.predicted["pace_ps"]) + (cuts == ())
 
-    if not menu.must():
+    must = menu.must()
+    later = not must and bool(external) and menu.worth_cutting(floor)
+    whole_ps = menu.bound_ps(floor) if later else None
+    if not must and not later:
         attempt(())
     # The gap of a latency says nothing of what cuts would give.
     if best is None or (options.objective != "latency" and best.solver.gap > WORTH_CUTTING):
-        floor = max(sum(w.time_ps for w in work), (options.interval or 0) * menu.whole.cycle(), 1)
         for cuts in islice(menu.proposals(floor, known_ps), SEARCHES):
             attempt(cuts)
+        if later and (best is None or (whole_ps is not None and whole_ps <= best.predicted["pace_ps"])):
+            attempt(())
         if best is not None and menu.tried:
             proved_ps = menu.bound_ps(floor)
             assert proved_ps is not None
+            by = BY_MENU_AND_BANKS if external else BY_MENU
+            styles = styles_told(external, options)
             solver = solver_of_plan(
-                base, Bound(proved_ps, BY_MENU), best.predicted, cluster, options, work, 1, None, OFFERED
+                base, Bound(proved_ps, by), best.predicted, cluster, options, work, 1, None, OFFERED, styles
             )
             best = replace(best, solver=replace(solver, notes=(*solver.notes, *menu.notes(taken))))
             best.predicted["replicas_auto"] = {

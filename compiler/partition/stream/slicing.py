@@ -1,27 +1,30 @@
 """Which layers are worth cutting, into how many parts, and the bound that is true with all cuts that were offered.
 
 Needs a graph, dies and options; proposes cuts for a target interval: a layer of which no option that keeps the target
-fits one die (or half a die, where layers do not pack) is cut into as few parts as then fit. The bound takes all dies as
-one and lets every layer be whole or cut in any way that was proposed; an option that no single die holds is none.
+fits one die (or half a die, where layers do not pack) is cut into as few parts as then fit; so is one whose weights
+come out of DRAM too slowly, as its parts read from banks of their own. The bound takes all dies as one, and all banks,
+and lets every layer be whole or cut in any way that was proposed; an option that no single die holds is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ir.graph import Graph, Node
+from compiler.isa.stream.table import DRAM
 from compiler.ops.stream.joins import readers
 from compiler.ops.stream.lower import Option
 from compiler.ops.stream.sliced import MOST_PARTS, Cut, Cuts, Join, Part, as_cuts, expand, layer_of, legal, most
 from compiler.partition.options import PartitionOptions
 from compiler.partition.stream.forced import kept_whole
 from compiler.partition.stream.problem import TYPES, Problem, amounts, make_problem
-from cost_models.primitives import ceil_div
+from compiler.partition.stream.reading import SHARES_BITS, rate_of, read_bytes
+from cost_models.primitives import PS_PER_SECOND, ceil_div
 from device_db.model import Cluster
 
 SCALE = 1 << 30  # what all dies together cost
@@ -29,10 +32,21 @@ ROUNDS = 40  # of prices
 STEP = 2.0
 TARGETS = (1.0, 1.3, 1.8, 3.0, 8.0)  # times the interval that all dies as one would allow
 FILLS = (0.9, 0.45)  # of a die: what joins layers needs room too; two halves pack where one whole does not
+EXACT = 400  # parts of an interval: to one of them a bound by reading is known
 WORTH = 1.03  # a plan this near to what all dies as one would allow is left as it is
 
 Amounts = NDArray[np.int64]
-Way = list[tuple[Option, ...]]  # options of each engine of one way to build a layer
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The options of one engine, and the bytes of weights that it reads a frame where they stand in DRAM."""
+
+    options: tuple[Option, ...]
+    read_bytes: int = 0
+
+
+Way = list[Offer]  # the engines of one way to build a layer
 
 
 def homes(base: Graph, cuts: Cuts) -> Callable[[Node], Graph]:
@@ -58,6 +72,7 @@ class Menu:
     options: PartitionOptions
     whole: Problem
     kept: frozenset[str]
+    external: frozenset[str] = frozenset()  # layers whose weights may stand in DRAM
     tried: dict[str, dict[Cut, Way]] = field(default_factory=dict)
     _ways: dict[tuple[str, Cut], Way] = field(default_factory=dict)
 
@@ -83,9 +98,10 @@ class Menu:
         if (layer, cut) not in self._ways:
             cuts = ((layer, cut),)
             graph, devices = expand(self.base, cuts), len(self.whole.devices)
-            p = make_problem(graph, self.cluster, self.options, devices, home=homes(self.base, cuts))
-            own = [o for n, o in zip(p.nodes, p.options, strict=True) if layer_of(n) == layer]
-            self._ways[(layer, cut)] = own
+            home = homes(self.base, cuts)
+            p = make_problem(graph, self.cluster, self.options, devices, home=home, external=self.external)
+            own = [(n, o) for n, o in zip(p.nodes, p.options, strict=True) if layer_of(n) == layer]
+            self._ways[(layer, cut)] = [Offer(o, read_bytes(n)) for n, o in own]
         return self._ways[(layer, cut)]
 
     def cuts(self, t_ps: int, fill: float) -> Cuts | None:
@@ -112,8 +128,8 @@ class Menu:
                 if not legal(node, cut) or not self._even(limit, cut, start):
                     continue
                 way = self.way(node.name, cut)
-                if all(self.fits(k, own, t_ps, fill) for own in way):
-                    load = sum(self._load(own, t_ps) for own in way)
+                if all(self.fits(k, own.options, t_ps, fill) for own in way):
+                    load = sum(self._load(own.options, t_ps) for own in way)
                     if best is None or load < best[0] * 0.98:
                         best = (load, cut)
             if best is not None:
@@ -127,9 +143,11 @@ class Menu:
         return extent % parts == 0 or parts == start or extent < 2 * parts
 
     def _least_parts(self, k: int, t_ps: int, fill: float) -> int:
-        """As many parts as one resource alone asks for."""
+        """As many parts as one resource alone asks for, or the reading of weights out of one bank."""
         cycle, own = self.whole.cycle(), self.whole.options[k]
-        quick = [amounts(o) for o in own if o.cycles * cycle <= t_ps] or [amounts(o) for o in own]
+        if all(o.cycles * cycle > t_ps for o in own):  # a part takes at least its share of the least time
+            return max(2, ceil_div(min(o.cycles for o in own) * cycle, t_ps))
+        quick = [amounts(o) for o in own if o.cycles * cycle <= t_ps]
         most_of = [max(b[r] for b in self.largest(k)) for r in range(len(TYPES))]
         need = min(max(a / max(1, fill * m) for a, m in zip(amount, most_of, strict=True) if a) for amount in quick)
         return max(2, int(need * 0.7))
@@ -162,55 +180,104 @@ class Menu:
     def bound_ps(self, floor_ps: int, held: bool = True) -> int | None:
         """No plan of layers that are whole or cut in a way that was tried has a shorter interval; None: there is none.
 
-        held: an option must fit a die by itself."""
+        held: an option must fit a die by itself. Else this is no bound but what cuts may aim at."""
         cycle = self.whole.cycle()
         groups: list[list[Way]] = []
         for k, (node, own) in enumerate(zip(self.whole.nodes, self.whole.options, strict=True)):
-            ways = [[own], *self.tried.get(node.name, {}).values()]
-            groups.append([[self._held(k, o) for o in way] for way in ways] if held else ways)
-        total = np.array([sum(b[r] for b in self.whole.budgets) for r in range(len(TYPES))], np.int64)
-        values = sorted({o.cycles for ways in groups for way in ways for part in way for o in part})
+            one = Offer(own, read_bytes(node))
+            ways = [[one], *self.tried.get(node.name, {}).values()]
+            groups.append([[self._held(k, o) for o in way] for way in ways] if held else [[self._from_all(one)]])
+        values = sorted({o.cycles for ways in groups for way in ways for part in way for o in part.options})
+        dies = [sum(b[r] for b in self.whole.budgets) for r in range(len(TYPES))]
+        rate = rate_of(self.cluster, len(self.whole.devices)) if self.external else 0
+
+        def nothing_fits(n: int, t_ps: int) -> bool:
+            """With the options that take values[n] cycles at most, in an interval of t_ps."""
+            if not rate:
+                return refuted([[_at(way, values[n]) for way in ways] for ways in groups], np.array(dies, np.int64))
+            room = rate * t_ps // PS_PER_SECOND
+            unit = max(1, room >> SHARES_BITS)
+            offers = [[_at(way, values[n], unit) for way in ways] for ways in groups]
+            return refuted(offers, np.array([*dies, ceil_div(room, unit)], np.int64))
+
+        ends = [*(v * cycle for v in values[1:]), 1 << 50]  # below these there are no other options
         low, high = 0, len(values)
         while low < high:
             middle = (low + high) // 2
-            if refuted([[_at(way, values[middle]) for way in ways] for ways in groups], total):
+            if nothing_fits(middle, ends[middle]):
                 low = middle + 1
             else:
                 high = middle
         if low == len(values):
             return None
-        return max(values[low], ceil_div(floor_ps, cycle)) * cycle
+        least, most = values[low] * cycle, ends[low]  # between them there is but more to read
+        while rate and most - least > values[low] * cycle // EXACT:
+            t_ps = (least + most) // 2
+            least, most = (t_ps, most) if nothing_fits(low, t_ps) else (least, t_ps)
+        return max(ceil_div(least, cycle), ceil_div(floor_ps, cycle)) * cycle
 
-    def _held(self, k: int, options: tuple[Option, ...]) -> tuple[Option, ...]:
+    def worth_cutting(self, floor_ps: int) -> bool:
+        """Whether layers that are whole hold up what all dies as one would allow."""
+        ideal, whole = self.bound_ps(floor_ps, held=False), self.bound_ps(floor_ps)
+        return ideal is not None and (whole is None or whole > ideal * WORTH)
+
+    def _from_all(self, offer: Offer) -> Offer:
+        """An offer as if parts read its weights from all banks at once."""
+        if not any(o.fold.memory == DRAM for o in offer.options):
+            return offer
+        devices = len(self.whole.devices)
+        rate, cycle = rate_of(self.cluster, devices), self.whole.cycle()
+        least = ceil_div(offer.read_bytes * PS_PER_SECOND, rate * cycle)
+        most = sum(len(d.board.banks) for d in self.cluster.devices[:devices])
+        own = [
+            o if o.fold.memory != DRAM else replace(o, cycles=min(o.cycles, max(least, o.cycles // most)))
+            for o in offer.options
+        ]
+        return replace(offer, options=tuple(sorted(own, key=lambda o: o.cycles)))
+
+    def _held(self, k: int, offer: Offer) -> Offer:
         sizes = self.largest(k)
-        return tuple(o for o in options if any(all(a <= s for a, s in zip(amounts(o), b, strict=True)) for b in sizes))
+        fit = [o for o in offer.options if any(all(a <= s for a, s in zip(amounts(o), b, strict=True)) for b in sizes)]
+        return replace(offer, options=tuple(fit))
 
     def notes(self, cuts: Cuts) -> list[str]:
         """Sentences: what is cut and why, and which cuts the bound is over."""
         out = []
         for name, cut in cuts:
             k = next(k for k, n in enumerate(self.whole.nodes) if n.name == name)
-            held = any(self._held(k, (o,)) for o in self.whole.options[k])
+            held = bool(self._held(k, Offer(self.whole.options[k])).options)
             why = "whole it is slower, or leaves other layers no room" if held else "whole it fits no die"
             out.append(f"{name} is cut by {cut.name}: {why}")
         told = "; ".join(f"{n}: {', '.join(c.name for c in sorted(cuts))}" for n, cuts in sorted(self.tried.items()))
         return [*out, f"the bound is over these cuts, too: {told}"]
 
 
-def make_menu(base: Graph, cluster: Cluster, options: PartitionOptions, devices: int) -> Menu:
-    """The layers of `base` as wholes. Raises FVC206, FVC214, FVC218."""
-    whole = make_problem(base, cluster, options, devices)
-    return Menu(base, cluster, options, whole, frozenset(kept_whole(options)))
+def make_menu(
+    base: Graph,
+    cluster: Cluster,
+    options: PartitionOptions,
+    devices: int,
+    external: frozenset[str] = frozenset(),
+) -> Menu:
+    """The layers of `base` as wholes; external: those whose weights may stand in DRAM. Raises FVC206, FVC208, FVC214,
+    FVC218."""
+    whole = make_problem(base, cluster, options, devices, external=external)
+    return Menu(base, cluster, options, whole, frozenset(kept_whole(options)), external)
 
 
-def _at(way: Way, cycles: int) -> list[Amounts] | None:
-    """Amounts of each engine's options that take no longer; None where an engine has none."""
+def _at(way: Way, cycles: int, unit: int = 0) -> list[Amounts] | None:
+    """Amounts of each engine's options that take no longer; None where an engine has none. unit: bytes; what an option
+    reads from DRAM is told in such units, too."""
     out = []
     for part in way:
-        quick = [o for o in part if o.cycles <= cycles]
+        quick = tuple(o for o in part.options if o.cycles <= cycles)
         if not quick:
             return None
-        out.append(_rows(tuple(quick)))
+        rows = _rows(quick)
+        if unit:
+            outside = np.array([o.fold.memory == DRAM for o in quick], np.int64)
+            rows = np.column_stack([rows, outside * (part.read_bytes // unit)])
+        out.append(rows)
     return out
 
 
