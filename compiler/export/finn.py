@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import Any
 
-from compiler.ir.graph import Conv, Graph, Node
+from compiler.ir.graph import Conv, Graph, Node, Pool
 from compiler.isa.program import Instruction
 from compiler.isa.stream.ports import images
 from compiler.isa.stream.rates import unit_cycles
 from compiler.isa.stream.resources import FINN_STYLES, finn_node, type_name
 from compiler.isa.stream.table import DRAM, MEMORIES, URAM, VARIANTS
 from compiler.ops.stream.assemble import assemble
+from compiler.ops.stream.conv import depthwise
 from compiler.ops.stream.netlists import Assembly, Net, Seat, own_name
 from compiler.ops.stream.parts import Fold, divisors, element, view
 from compiler.ops.stream.planned import copy_of, depths_of, seats_of
@@ -265,7 +266,9 @@ def _exported(graph: Graph, cycles: int, built: _Netlists, peer: Peer, seats: di
     net, unit = found
     ins = net.drafts[unit].instruction()
     variant, attributes = _attributes(peer.kind, ins, usual)
-    return Exported(peer.kind, variant, peer.layer, attributes | built.fifos(net, unit), _estimate(peer.kind, ins))
+    return Exported(
+        peer.kind, variant, peer.layer, attributes | built.fifos(net, unit), _estimate(peer.kind, node, ins)
+    )
 
 
 def _attributes(kind: str, ins: Instruction, usual: str) -> tuple[str, dict[str, Any]]:
@@ -278,11 +281,14 @@ def _attributes(kind: str, ins: Instruction, usual: str) -> tuple[str, dict[str,
     return variant, {k: given[k] for k in _KEPT.get(name, _KEPT.get(kind, ("PE",))) if k in given}
 
 
-def _estimate(kind: str, ins: Instruction) -> dict[str, int]:
+def _estimate(kind: str, node: Node, ins: Instruction) -> dict[str, int]:
     """FINN's cycles and resources of a unit (model="finn"); cycles alone for what is another operator there."""
     peer = finn_node(ins)
     if peer is not None and peer[0].startswith(kind):
-        e = estimate(*peer, model="finn")
+        name, given = peer
+        if "depthwise" in given:  # of all channels at once the unit does not show it, and FINN counts other cycles
+            given = given | {"depthwise": int(isinstance(node, Pool) or (isinstance(node, Conv) and depthwise(node)))}
+        e = estimate(name, given, model="finn")
         return {"cycles": images(ins.fields) * e.cycles, "lut": e.lut, "bram18": e.bram18, "uram": e.uram, "dsp": e.dsp}
     f = ins.fields
     if ins.op == "VVAU":  # a pool there, which takes its taps one by one

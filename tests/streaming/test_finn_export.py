@@ -199,6 +199,15 @@ def test_finn_plus_takes_the_files(name: str, tmp_path: Path) -> None:
             assert out["nodes"][node][key] == figures[key], (node, key)
 
 
+def test_a_pool_of_all_channels_at_once_is_depthwise_for_finn() -> None:
+    """2x2 taps, stride 2, on 8x8 positions of 8 channels: finn-plus 1.6.1 says 82 cycles, 8 more than of no pool."""
+    path = DATA / "qonnx" / "conv_w1a2.onnx"
+    files = finn_files(model("conv_w1a2"), low_bit_plan("conv_w1a2", "u280"), load_cluster("u280"), finn_front(path))
+    asked = json.loads(files["export/finn/folding_config.json"])["ConvolutionInputGenerator_rtl_2"]
+    told = json.loads(files["export/finn/estimates.json"])["nodes"]["ConvolutionInputGenerator_rtl_2"]
+    assert (asked["SIMD"], told["cycles"]) == (8, 82)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=40, max_size=40))
 def test_kernels_never_stand_in_a_circle(places: list[int]) -> None:
