@@ -3,8 +3,8 @@
 Python delivers KeyboardInterrupt only between its own instructions. A watcher thread gives the main thread a moment
 to end cleanly and otherwise ends the process with 130. That is safe: files are written to a temporary folder and
 renamed, and the writing itself is Python code, which the exception does reach. Code that takes any error of a library
-for an answer may take the interrupt for one: it is remembered and raised at the end. Libraries that start up call
-Python and end the process where that raises, so an import is never interrupted, only what follows it.
+for an answer may take the interrupt for one: it is remembered and raised at the end. Native libraries
+call Python while they load and end the process where that raises: only what follows is interrupted.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 GRACE_SECONDS = 1.0
-AGAIN_SECONDS = 0.02  # between two tries to interrupt a thread that imports
+AGAIN_SECONDS = 0.02  # between two tries to interrupt a thread that loads a library
 
 
 @contextlib.contextmanager
@@ -34,7 +35,7 @@ def leave_on_interrupt() -> Iterator[None]:
     done, came, refused = threading.Event(), threading.Event(), threading.Event()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        if _imports(frame):
+        if _loads_native(frame):
             refused.set()
         else:
             signal.default_int_handler(number, frame)
@@ -82,10 +83,11 @@ def leave_on_interrupt() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """Whether the code that a signal met is part of an import."""
+def _loads_native(frame: FrameType | None) -> bool:
+    """Whether the code that a signal met is run by a native library that is being loaded."""
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        loads = frame.f_code.co_name in ("create_module", "exec_module")
+        if loads and isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
             return True
         frame = frame.f_back
     return False

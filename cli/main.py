@@ -49,7 +49,7 @@ def _judged(words: list[str]) -> int:
     from cli.interrupt import leave_on_interrupt
 
     try:
-        with leave_on_interrupt():  # no import within it is interrupted
+        with leave_on_interrupt():
             from cli.show import output
             from device_db.errors import FvcError
 
