@@ -3,8 +3,8 @@
 Python delivers KeyboardInterrupt only between its own instructions. A watcher thread gives the main thread a moment
 to end cleanly and otherwise ends the process with 130. That is safe: files are written to a temporary folder and
 renamed, and the writing itself is Python code, which the exception does reach. Code that takes any error of a library
-for an answer may take the interrupt for one: it is remembered and raised at the end. Native libraries
-call Python while they load and end the process where that raises: only what follows is interrupted.
+for an answer may take the interrupt for one: it is remembered and raised at the end. Native libraries call Python while
+they load and end the process where that raises: only what follows is interrupted.
 """
 
 from __future__ import annotations
