@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from compiler.ir.graph import Conv, Copy, DType, Shape4
 from compiler.isa.stream.table import BRAM, DRAM, HLS, LUTRAM, MAX_INPUTS, MEMORIES, RTL, URAM, VARIANTS
 from compiler.partition.check.stream.pieces import JOIN, PART, Model, Piece
+from compiler.partition.check.stream.steps import are_shifts
 from compiler.partition.check.stream.windows import Windows, held_words, turn_cycles
 from compiler.partition.check.stream.words import (
     Element,
@@ -31,7 +32,6 @@ from compiler.partition.check.stream.words import (
     range_bits,
     typed,
 )
-from compiler.requant import fixed_plan
 
 MOST_STEPS = 255  # that stand as thresholds at once
 STORED = (0, 1, 2, 3)  # axes of an operator whose order is that of its tensors
@@ -89,11 +89,16 @@ def block_of(node: Conv, rows: tuple[int, int], columns: tuple[int, int]) -> Blo
     return Block(m, n, (kh, kw), groups, bits, plus, minus, bias)
 
 
-def sum_bits(node: Conv, b: Block, low: int, high: int) -> int:
-    """Bits of the accumulators over every input in low..high and the padding, which counts as the zero point."""
+def sums(node: Conv, b: Block, low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Least and greatest accumulator by row over every input in low..high and the padding, which is the zero point."""
     under, over = min(low - node.x_zero_point, 0), max(high - node.x_zero_point, 0)
-    least = int((b.bias + b.plus * under + b.minus * over).min())
-    most = int((b.bias + b.plus * over + b.minus * under).max())
+    return b.bias + b.plus * under + b.minus * over, b.bias + b.plus * over + b.minus * under
+
+
+def sum_bits(node: Conv, b: Block, low: int, high: int) -> int:
+    """Bits of the accumulators."""
+    of_rows = sums(node, b, low, high)
+    least, most = int(of_rows[0].min()), int(of_rows[1].max())
     if (least < INT32.min or most > INT32.max) and not node.wide:
         return 32  # it wraps
     return max(2, range_bits(least, most))
@@ -333,12 +338,8 @@ def _scaled(model: Model, p: Piece) -> bool:
 @lru_cache(maxsize=1024)
 def _by_proof(node: Conv, rows: tuple[int, int], values: tuple[int, int]) -> bool:
     assert node.thresholds is not None
-    low, high = (v - node.x_zero_point for v in values)
-    w = node.weight[rows[0] : rows[1]].astype(np.int64) - node.weight_zero_point
-    plus, minus = (np.where(w * s > 0, w, 0).reshape(len(w), -1).sum(axis=1) for s in (1, -1))
-    least, most = plus * min(low, 0) + minus * max(high, 0), plus * max(high, 0) + minus * min(low, 0)
     own = replace(node.thresholds, values=node.thresholds.values[rows[0] : rows[1]])
-    return fixed_plan(own, least, most) is not None
+    return are_shifts(own, *sums(node, block_of(node, rows, (0, node.weight.shape[1])), *values))
 
 
 def _restore(model: Model, e: Engine, at: Flow | Want, p: Piece) -> Flow:
